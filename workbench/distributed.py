@@ -35,7 +35,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def is_rank0() -> bool:
-    """Return whether this process writes files and logs."""
+    """Return whether this is the process of rank 0, the only one that writes files and logs."""
     return rank_and_world_size()[0] == 0
 
 
@@ -74,15 +74,15 @@ def _result_or_error(make: Callable[[], Value]) -> Value | WorkbenchError:
 
 
 def agreed_failure(reason: str) -> str:
-    """Return the first failed rank's reason on every rank; empty if no rank has failed.
+    """Exchange reasons of failure: return, on every rank, the lowest failed rank's; empty if none has failed.
 
-    All ranks must have called this once, with an empty reason, while none could fail: that sets up the group.
+    Every rank must call this once with an empty reason before anything can fail, to set up the process group.
 
     Args:
         reason: Why this rank has failed; empty if it hasn't.
 
     Raises:
-        RuntimeError: Another rank doesn't call this within `PATIENCE_WITH_FAILURE`: this rank failed alone.
+        RuntimeError: Another rank doesn't call this within `PATIENCE_WITH_FAILURE`, as when it hasn't failed.
     """
     world_size = rank_and_world_size()[1]
     if world_size == 1:
@@ -98,7 +98,7 @@ def all_gather_dict(values: dict[str, Value]) -> dict[str, Value]:
 
 
 def all_gather(value: Value) -> list[Value]:
-    """Return the values of all ranks in rank order, on every rank."""
+    """Return on every rank the list of all ranks' values, in rank order."""
     world_size = rank_and_world_size()[1]
     if world_size == 1:
         return [value]
@@ -108,7 +108,7 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:
-    """Return the sum of each number over all ranks."""
+    """Add each number to the same number of all other ranks; return the sums on every rank."""
     if rank_and_world_size()[1] == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.float64)
@@ -118,7 +118,7 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 @cache
 def _failure_group() -> dist.ProcessGroup:
-    """Return a gloo group for `agreed_failure` alone: a failed rank may have left the common one half-way."""
+    """Return a gloo group for `agreed_failure` only: a failed rank may have left a collective of `_group`."""
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE_WITH_FAILURE)
     return group
 

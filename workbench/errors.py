@@ -28,7 +28,7 @@ class ConfigError(WorkbenchError):
 
 
 class FileOfAnotherToolError(ConfigError):
-    """A file isn't a recipe; one line of the message is the command that does the same here."""
+    """The user gave another tool's configuration file; the message has our command for the same job."""
 
 
 class FolderInUseError(ConfigError):
@@ -40,7 +40,7 @@ class DataError(WorkbenchError):
 
 
 class DeviceError(WorkbenchError):
-    """This machine can't do what was asked."""
+    """This machine lacks the hardware, memory or package that the configuration needs."""
 
 
 class CheckpointError(WorkbenchError):

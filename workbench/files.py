@@ -81,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_checked_json(path: Path, value: Any) -> None:
-    """Write a value atomically as JSON below its SHA-256, for `read_checked_json`."""
+    """Write a value atomically as two lines, the SHA-256 of its JSON and the JSON (`read_checked_json`)."""
     text = json.dumps(value)
     write_atomic(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
@@ -97,7 +97,7 @@ def read_checked_json(path: Path) -> Any:
 
 
 def masked_json(value: Any) -> Any:
-    """Return a value as `read_json` would read it after `write_json` wrote it, with secrets masked."""
+    """Return a copy of a JSON value with secrets masked: what `read_json` reads after `write_json`."""
     return json.loads(masked(json.dumps(value, ensure_ascii=False)))
 
 
@@ -139,7 +139,7 @@ def check_readable(path: Path, most_bytes: int) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise DataError if there is a folder where a file must be written."""
+    """Raise DataError if `path`, where a file must be written, is a folder."""
     if path.is_dir() and not path.is_symlink():
         raise DataError(f"{path}: is a folder where a file must be written (move it away)")
 
@@ -157,6 +157,8 @@ def clear_the_way(path: Path) -> Path:
 
 def open_to_append(path: Path) -> int:
     """Open a file for appending, creating it if it doesn't exist; return its descriptor.
+
+    A file with several hard links is first replaced by a copy, so that its other names don't change.
 
     Raises:
         DataError: There is a link or a folder at the path.
@@ -226,7 +228,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the path of a large file while it is being written; a repeated run overwrites it."""
+    """Return the path `.NAME.part` beside `path`, at which a large file is written before it is renamed."""
     return path.with_name(f".{path.name}.part")
 
 
@@ -244,13 +246,16 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a file, or of names and bytes of a folder's files (see `model_files`)."""
+    """Return the SHA-256 of the relative paths and bytes of a folder's `model_files`, or of one file.
+
+    A file's path relative to itself is `.`, so the result isn't the SHA-256 of the bytes alone.
+    """
     files = [path] if path.is_file() else model_files(path)
     return computed_once("sha256", path, files, lambda: _sha256(path, files))
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return all files below a folder, sorted by name, except for hidden files and the model card."""
+    """Return all files below a folder, sorted by path, without the model card and whatever `is_hidden`."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -259,7 +264,7 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether the name of a file, or of a folder that it is in, begins with a dot."""
+    """Return whether any part of a relative path, a file's or folder's name, begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 

@@ -41,7 +41,7 @@ def check_folder(key: str, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block succeeds, and is deleted when it fails."""
+    """Yield a temporary folder, which replaces `path` if the block succeeds, and is deleted if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -67,9 +67,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def settle_folder(path: Path) -> None:
-    """Delete the folders that a killed `new_folder` left beside `path`, or restore the old folder from them.
+    """Delete the temporary folders that a killed `new_folder` left beside `path`.
 
-    The temporary folder of a process that is still writing is kept, and links are not followed.
+    If `path` is missing because the process was killed between two renames, the old folder is put back. The
+    temporary folder of a process that is still writing stays, and links are not followed.
     """
     name = glob.escape(path.name)
     for old in sorted(path.parent.glob(f".{name}.old.????????/")):

@@ -45,7 +45,7 @@ def libc_function(name: str) -> Any:
 
 
 def release_freed() -> None:
-    """Give memory that the C library keeps between live allocations back to the system."""
+    """Return memory that the process has freed, but the C library keeps, to the operating system (Linux)."""
     trim = libc_function("malloc_trim")
     if trim is not None:
         trim(0)

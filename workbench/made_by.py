@@ -20,7 +20,7 @@ def remember_command(argv: Sequence[str]) -> None:
 
 
 def made_by() -> dict[str, str]:
-    """Return command, date (UTC), and commit of this program's checkout; without a checkout no commit."""
+    """Return the command line, the time (UTC) and, if this program runs from a git checkout, the commit."""
     program, *arguments = _typed or sys.argv or [""]
     name = Path(program).name
     words = ["python", "-m", "workbench"] if name == "__main__.py" else [name]
@@ -48,7 +48,7 @@ def checkout_commit(folder: Path) -> str:
 
 
 def _commit_of(git: Path, branch: str) -> str:
-    """Return the commit of a branch, from the branch's file below .git or from packed-refs; else empty."""
+    """Return a branch's commit from the branch's file below .git, or from packed-refs; empty if unknown."""
     common = git
     if (git / "commondir").is_file():
         common = git / (git / "commondir").read_text("utf-8").strip()

@@ -49,17 +49,22 @@ def read_pickle(file: Path) -> Any:
 
 
 def _check_pickle(file: Path, is_zip: bool) -> None:
-    """Check that a pickle unpacks to no more than the file's size.
+    """Check that reading a file of `torch.save` can't take more memory than the file has bytes.
 
     Raises:
-        CheckpointError: It unpacks to more, or contains more than tensors.
+        CheckpointError: An entry of the archive is compressed or incomplete, or the pickle names a type that
+            creates objects of any size (`NO_TENSORS`).
     """
     if any(name in data for data in _pickles(file, is_zip) for name in NO_TENSORS):
         raise CheckpointError(f"{file}: the pickle contains more than tensors (only tensors are read)")
 
 
 def _pickles(file: Path, is_zip: bool) -> Iterator[bytes]:
-    """Yield the bytes that torch unpickles: an entry of the archive, or the start of an older file."""
+    """Yield the bytes that torch unpickles: the archive's data.pkl, or the start of a file before torch 1.6.
+
+    Raises:
+        CheckpointError: An entry of the archive is compressed, or the archive is incomplete.
+    """
     if not is_zip:
         with file.open("rb") as handle:
             yield handle.read(MAX_PICKLE)

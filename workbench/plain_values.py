@@ -23,7 +23,7 @@ def section(schema: type[Section], values: Any, key: str) -> Section:
 
     Args:
         schema: The section's dataclass.
-        values: Field -> value; or a section, in which options of enums may be strings.
+        values: Field -> value; or an object of the schema, in which enum fields may have the option's name.
         key: Name of the section in error messages.
 
     Raises:
@@ -42,13 +42,13 @@ def section(schema: type[Section], values: Any, key: str) -> Section:
 def route(
     settings: Mapping[str, Any], schemas: Mapping[str, type], where: str, without: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Return section -> settings: each setting goes to the first section that has a field of its name.
+    """Return section -> its settings; a setting belongs to the first section with a field of its name.
 
     Args:
         settings: Field -> value.
         schemas: Section -> dataclass.
         where: Name of the function in error messages.
-        without: Fields that can't be set here.
+        without: Fields that are refused as unknown.
 
     Raises:
         ConfigError: No section has a field of this name.
@@ -75,10 +75,10 @@ def check_known(name: str, known: Iterable[str], where: str) -> None:
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
-    """Return a value in the type of its field.
+    """Convert a value to the declared type of its field: an option's name to the enum's member, and so on.
 
     Raises:
-        ConfigError: The value has another type, or is not an option.
+        ConfigError: The value has another type, or is not an option of the enum.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
@@ -102,7 +102,11 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
 
 
 def _option(value: Any, enum: EnumType, key: str) -> Any:
-    """Return the member of an enum, given the member or its name."""
+    """Return the member of an enum, given the member or its name.
+
+    Raises:
+        ConfigError: The enum has no such member.
+    """
     if isinstance(value, enum):
         return value
     if not isinstance(value, str) or value not in enum.__members__:

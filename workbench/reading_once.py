@@ -24,11 +24,11 @@ def reading_once() -> Iterator[None]:
 
 
 def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Callable[[], Result]) -> Result:
-    """Return the cached result of `compute`, which is called again only if one of its files has changed.
+    """Return the result of `compute`, cached within `reading_once` until one of the files changes.
 
     Args:
         purpose: Name of the computation, with everything besides the files that decides its result.
-        folder: Folder that the files are below, which may be renamed; or the only file.
+        folder: Folder above all files, or the only file. Renaming it doesn't invalidate the cached result.
         files: All files that `compute` reads.
         compute: Computes the result, which the caller must not change.
     """
@@ -43,6 +43,6 @@ def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Ca
 
 
 def _state(file: Path) -> tuple[int, int, int, int]:
-    """Return a value that changes when a file is replaced or written to, and not when it is renamed."""
+    """Return device, inode, size and mtime, which change if a file is written, but not if it is renamed."""
     status = os.stat(file)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -79,7 +79,7 @@ class RunDir:
 
     @property
     def export(self) -> Path:
-        """A model's folder in another tool's format."""
+        """Folder of a model that was exported in another tool's format."""
         return self.path / "export"
 
     @property
@@ -134,7 +134,7 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
-        """Lock file of the process that uses the folder."""
+        """File that a process locks while it uses the run's folder."""
         return self.path / LOCK
 
     @property
@@ -143,7 +143,7 @@ class RunDir:
         return self.path / "tensorboard"
 
     def check_links(self) -> None:
-        """Check that the folders that steps write files into are not links.
+        """Check that the folders whose files steps overwrite (checkpoints, predictions, ...) are not links.
 
         Raises:
             ConfigError: One of these folders is a link.
@@ -184,7 +184,7 @@ class RunDir:
 
     @property
     def quantization(self) -> Path:
-        """Answers of the models that a quantization report compares, by model and number format."""
+        """Folder of the answers that a quantization report compares, by model and number format."""
         return self.path / "quantization"
 
     @property

@@ -47,9 +47,9 @@ class RunRecord:
             self.values |= read_record(path)
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
-        """Return whether `step` has finished from inputs with this fingerprint, and its output is unchanged.
+        """Return whether `step` has finished from inputs with this fingerprint, and its files are unchanged.
 
-        A changed file is logged.
+        A changed or missing file is logged as a warning.
         """
         entry = self.values["steps"].get(step)
         if entry is None or entry["inputs"] != inputs:
@@ -59,7 +59,10 @@ class RunRecord:
         return problem is None
 
     def problem(self, step: str, output: Path) -> str | None:
-        """Return a message about the first missing or changed file of a step; None: there is none."""
+        """Return a message about a step's first missing or changed file; None if there is none.
+
+        None also for a step that isn't recorded as finished.
+        """
         entry = self.values["steps"].get(step)
         if entry is None:
             return None
@@ -73,7 +76,7 @@ class RunRecord:
         return None
 
     def scores(self, step: str) -> str | None:
-        """Return the checksum of a step's scores; None: an earlier version wrote them without one."""
+        """Return the checksum of a step's scores; None if the record has none, as of an earlier version."""
         digest = self.values["steps"].get(step, {}).get("scores")
         return digest if isinstance(digest, str) else None
 
@@ -93,7 +96,7 @@ class RunRecord:
             step: name of the step.
             inputs: fingerprint of everything that decides the output.
             output: file or folder.
-            measured: measurements, stored under the step's name.
+            measured: measurements, stored under the step's name; `a/b` is stored as an object in an object.
             files: other files in the run's folder that the step wrote.
             digests: further checksums to keep with the step.
         """

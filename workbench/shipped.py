@@ -19,6 +19,6 @@ def public_path(path: str | None) -> str | None:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group such as benchmark, shipped or in ./conf."""
+    """Return the options of a group such as benchmark: the names of its YAML files, shipped or in ./conf."""
     folders = (shipped("conf") / group, Path("conf") / group)
     return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})

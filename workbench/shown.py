@@ -24,7 +24,10 @@ _secrets: set[str] = set()
 
 
 def clean(text: str) -> str:
-    """Return a text without control characters, secrets and lone surrogates."""
+    """Replace secrets by `***`, control characters by visible symbols, and lone surrogates by `?`.
+
+    Line breaks and tabs stay.
+    """
     text = masked(text)
     if text.isprintable():  # then it has none of these; line breaks and tabs aren't printable either
         return text
@@ -32,7 +35,7 @@ def clean(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with *** instead of each secret from the environment."""
+    """Return the text with *** instead of each secret that `remember_secret` got."""
     for secret in sorted(_secrets, key=len, reverse=True):
         for spelling in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(spelling, MASK)
@@ -73,12 +76,12 @@ def listed(texts: Sequence[str]) -> str:
 
 
 def message_of(error: Exception) -> str:
-    """Return an error's text; if the error was raised with a `Message`, that message, to be translated."""
+    """Return an error's text: the `Message` with which the error was raised, or else a plain string."""
     first = error.args[0] if error.args else None
     return first if isinstance(first, Message) else str(error)
 
 
 def in_one_line(text: str) -> str:
-    """Return a text as one line with single spaces; a `Message` of this form stays a `Message`."""
+    """Return a text as one line with single spaces; a `Message` that is one already is returned unchanged."""
     line = " ".join(text.split())
     return text if line == text else line

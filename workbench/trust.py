@@ -14,7 +14,7 @@ log = logging.getLogger("workbench")
 
 @dataclass
 class TrustedCode:
-    """Sources whose code has run, in the order of first use."""
+    """Files and hub ids whose code has run, in the order of first use."""
 
     sources: list[str] = field(default_factory=list)
 
@@ -24,7 +24,11 @@ _trusted: ContextVar[TrustedCode | None] = ContextVar("trusted", default=None)
 
 @contextmanager
 def trusting(trust_code: bool) -> Iterator[TrustedCode]:
-    """Allow code of configured files during the block if `trust_code`; yield a record of what ran."""
+    """If `trust_code`, let code in files that the configuration names run during the block.
+
+    Yields:
+        The sources whose code runs, filled during the block.
+    """
     trusted = TrustedCode()
     token = _trusted.set(trusted if trust_code else None)
     try:

@@ -19,7 +19,7 @@ UNTESTED = "not tested"
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One row of the leaderboard: a scored model, identified by its weights and not by its path."""
+    """One row of the leaderboard: a model, identified by its weights and not by its path."""
 
     key: str
     """First 16 hex digits of a hash of the model's weights, adapter, quantization and dtype."""
@@ -48,7 +48,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of the leaderboard: one benchmark and metric, with items asked and scored by one rule."""
+    """One column of the leaderboard: a benchmark, asked with one set of settings and scored by one metric."""
 
     key: str
     """First 16 hex digits of a hash of benchmark, metric, protocol, number of few-shot examples and rule."""
@@ -98,7 +98,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """Item scores of a column's comparable models: all have the same items in the same order."""
+    """Item scores of one column, for the models that answered the same items in the same order."""
 
     column: str
     models: tuple[str, ...]
@@ -189,7 +189,7 @@ class SubjectDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Forgetting:
-    """Mean score difference of a trained model to its parent on benchmarks that it was not trained for."""
+    """A trained model's mean score minus its parent's, over benchmarks that the model was not trained for."""
 
     model: str
     parent: str
@@ -226,7 +226,7 @@ class SeedGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyDecision:
-    """Result of recipe=compare: two models answered a benchmark's items until a sequential test decided."""
+    """Result of recipe=compare on one benchmark, whose items were asked until a sequential test decided."""
 
     first: str
     """Key of the first model's row; empty if it isn't on the board."""
@@ -268,7 +268,7 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that the leaderboard leaves out, with the reason."""
+    """A file that the leaderboard leaves out wholly or in part, with the reason."""
 
     path: str
     reason: str

@@ -22,9 +22,10 @@ RESULTS = ".leaderboard.tests"
 
 @contextmanager
 def keeping(folder: Path) -> Iterator[ItemIndex]:
-    """Read the caches in a leaderboard's folder, write them after the block; yield the cache of items.
+    """Use the caches of item scores, checksums and tests in a leaderboard's folder during the block.
 
-    A damaged cache counts as empty. Entries that the block doesn't use are dropped.
+    Yields the cache of items, which `build` writes; the block's end writes checksums and tests. A damaged
+    cache counts as empty, and writing drops the entries that the block didn't use.
     """
     for name in (INDEX, DIGESTS, RESULTS):
         settle_file(folder / name)

@@ -78,7 +78,7 @@ def build(collection: Collection, config: LeaderboardConfig, index: ItemIndex | 
 
 
 def ranked(answered: Answered, differences: Sequence[Difference], reference: str) -> list[Cell]:
-    """Return a column's cells with ranks filled in; a cell that isn't compared has no rank."""
+    """Return a column's cells, with ranks and tie letters in those of the comparable models (`main`)."""
     scores = {model: cell.score.value for model, cell in answered.cells.items() if model in answered.main}
     rank_of = ranks(scores, differences, reference, answered.column.lower_is_better)
     return [
@@ -95,9 +95,9 @@ def ranked(answered: Answered, differences: Sequence[Difference], reference: str
 
 
 def parents_and_children(models: Sequence[Model], plan: families.Plan) -> list[families.Pair]:
-    """Return (parent, trained model) for each trained model whose parent is on the board.
+    """Return (parent, model) for each model whose parent, from which it was made, is on the board.
 
-    Without any such model: the pairs of the plan that start with its reference.
+    Without such a model: the plan's pairs with its reference, or else with the first model of its first pair.
     """
     keys = {model.key for model in models}
     pairs = [(model.parent, model.key) for model in models if model.parent in keys and model.parent]
@@ -108,9 +108,9 @@ def parents_and_children(models: Sequence[Model], plan: families.Plan) -> list[f
 
 
 def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
-    """Return the model with facts and remarks on how often its answers differ from the adapter's.
+    """Return a merged model with the number of answers that differ from its adapter's, and remarks on them.
 
-    Only a merged model whose adapter was scored too has such counts; another model is returned unchanged.
+    A model without such counts is returned unchanged.
     """
     counts = {
         column.column.label: column.agreements[model.key]
@@ -136,7 +136,7 @@ def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Return where a run's numbers come from: recipe, configuration, versions, machine and digests."""
+    """Return the origin of a run's numbers: recipe, configuration, versions, machine, checksums of files."""
     measured = {
         key: value
         for key, value in run.measured.items()

@@ -59,7 +59,7 @@ def check_score(score: Score, where: str) -> None:
 
 
 def _numbers(score: Score) -> dict[str, Any]:
-    """Return the numeric fields of a score, as {"value": 0.5, "stderr": 0.01, ...}, without absent ones."""
+    """Return the numbers of a score by name, as {"value": 0.5, "physics.value": 0.4, ...}, without None."""
     numbers: dict[str, Any] = {"value": score.value, "confidence": score.confidence, **_counts(score)}
     optional = {"stderr": score.stderr, "chance": score.chance, "majority": score.majority}
     numbers |= {name: value for name, value in optional.items() if value is not None}
@@ -102,7 +102,10 @@ def shown(value: object) -> str:
 
 
 def sound_facts(value: Any, depth: int = 0) -> dict[str, Any]:
-    """Return a JSON object without lists, NaN, infinite numbers and levels below `DEEPEST`."""
+    """Copy a JSON object without lists, numbers that are NaN or too large, and objects below `DEEPEST`.
+
+    A value that isn't an object gives an empty one.
+    """
     facts: dict[str, Any] = {}
     for name, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(inner, dict):

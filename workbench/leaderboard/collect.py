@@ -24,7 +24,7 @@ from workbench.shown import in_one_line, message
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Results of one run folder: scores of its models, and the facts that the leaderboard shows of them."""
+    """Results of one run folder: the scores of its models, and facts about these models."""
 
     label: str
     """Path of the run folder relative to the leaderboard's folder."""
@@ -120,7 +120,7 @@ class Collection:
 
 
 def collect(folder: Path) -> Collection:
-    """Return all runs below `folder`, including incomplete ones.
+    """Read all runs below `folder`, also of unfinished evaluations; list the files that can't be used.
 
     Raises:
         ConfigError: The folder doesn't exist.
@@ -146,7 +146,7 @@ def collect(folder: Path) -> Collection:
 
 
 def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:
-    """Return the models that could not be scored, and the failure.json files that can't be read."""
+    """Read each failure.json, which names a model that could not be scored; list the unreadable files."""
     found: list[Failure] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, FAILURE):
@@ -225,7 +225,7 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
 
 
 def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], folder: Path) -> list[str]:
-    """Return one message per model (and benchmark) whose scores are left out, with the command to rescore.
+    """Return one message per score or model that is left out, with the command that scores it again.
 
     Args:
         changed: Model and benchmark of scores that were changed after the run wrote them.
@@ -254,7 +254,7 @@ def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], fol
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
-    """Return the models (adapter, merged, trained) whose scores precede a later training or merge."""
+    """Return the models (adapter, merged, trained) that a training or merge has replaced since scoring."""
     steps = record.get("steps", {})
     adapter = steps.get("train", {}).get(ADAPTER_DIGEST)
     proven = report.get("fingerprints")
@@ -270,6 +270,6 @@ def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, 
 
 
 def _fact(models: dict[str, Any], model: str, key: str) -> Any:
-    """Return one fact of a model from results.json's `models`; None if it is missing."""
+    """Return the value of `key` for a model in the `models` of results.json; None if it is missing."""
     facts = models.get(model)
     return facts.get(key) if isinstance(facts, dict) else None

@@ -68,7 +68,7 @@ class Comparison(Shown):
         return [row.benchmark, row.metric, *values, *_numbers(row.difference, row.is_share)]
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with one row per benchmark; incomparable benchmarks have no numbers."""
+        """Return a DataFrame with a row per benchmark: both scores, and the difference if there is one."""
         import pandas
 
         return pandas.DataFrame(
@@ -89,7 +89,7 @@ class Comparison(Shown):
 def _numbers(found: Difference | None, is_share: bool) -> list[str]:
     """Return three table cells: difference with interval, corrected p-value, verdict.
 
-    The first two are empty if there is no test, the third too if there is no difference.
+    All are empty for None; the first two also if the difference was not tested.
     """
     if found is None or found.value is None or found.p_adjusted is None:
         return ["", "", "" if found is None else found.verdict]
@@ -169,7 +169,7 @@ def _comparison(
     common: Sequence[str],
     board: Board,
 ) -> Comparison:
-    """Pick the board's differences between two models; `key` is the second model's key on the board."""
+    """Pick the differences of the second model (`key`) to the reference from a board of several models."""
     differences = [difference for difference in board.differences if difference.second == key]
     means = {mean.name for mean in board.means}
     scored = dict.fromkeys(score.benchmark for results in (first, second) for score in results.scores)

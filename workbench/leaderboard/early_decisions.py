@@ -31,7 +31,7 @@ class EarlyComparison:
 
 
 def comparisons_below(folder: Path) -> tuple[list[EarlyComparison], list[Skipped]]:
-    """Return the comparisons below a folder that could stop early, and the unreadable compare.json files."""
+    """Read the compare.json files below a folder whose comparison could stop early; list unreadable files."""
     found: list[EarlyComparison] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, COMPARE_JSON):
@@ -56,7 +56,7 @@ def decisions_on(comparisons: Sequence[EarlyComparison], models: Sequence[Model]
 
 
 def _is_of_results(values: Any) -> bool:
-    """Return whether a compare.json compares runs that were scored before, which can't stop early."""
+    """Return whether a compare.json is of finished results, so that the comparison could not stop early."""
     return isinstance(values, dict) and "until" not in values and "comparisons" in values
 
 
@@ -113,9 +113,9 @@ def _decision(values: Any, shared: dict[str, Any]) -> EarlyDecision:
 
 
 def _row_of(side: dict[str, Any], models: Sequence[Model]) -> str:
-    """Return the key of the row with the weights, adapter and quantization of a model of compare.json.
+    """Return the key of the row with the weights, adapter and quantization of one model in a compare.json.
 
-    Empty if no row or several rows have them.
+    Empty if no row or more than one has them.
     """
     if not side.get("weights"):
         return ""

@@ -54,7 +54,7 @@ class FileDigests:
         return self._used[state]
 
     def write(self) -> None:
-        """Write the used digests, unless they are those that were read, or fewer than `WORTHWHILE`."""
+        """Write the digests that were used, if they differ from those in the file and are many enough."""
         if self._used.keys() != self._known.keys() and len(self._used) >= WORTHWHILE:
             write_checked_json(self._path, {"version": VERSION, "digests": self._used})
 
@@ -99,6 +99,6 @@ def _state(status: os.stat_result) -> str:
 
 
 def _clock(folder: Path) -> int:
-    """Return the present time of a folder's file system in nanoseconds, from a temporary file there."""
+    """Return the time now by the clock of a folder's file system, in nanoseconds, from a temporary file."""
     with TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_ctime_ns

@@ -45,7 +45,9 @@ def check_pattern(pattern: str) -> None:
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """Return the first group that matched in the last match, or the whole match if the pattern has no groups.
+    """Return the last match of a pattern: its first group that isn't None, or if there is none, all of it.
+
+    None if nothing matches.
 
     Raises:
         PatternError: The pattern is invalid or takes too long.
@@ -59,7 +61,7 @@ def last_match(pattern: str, text: str) -> str | None:
 
 
 def all_matches(pattern: str, text: str) -> list[Any]:
-    """Return all matches of a pattern or of its groups, as `re.findall` does.
+    """Return the list that `re.findall` returns: all matches, or the groups of each match.
 
     Raises:
         PatternError: The pattern is invalid or takes too long.
@@ -103,7 +105,7 @@ def _check_replacement(pattern: str, new: str) -> None:
 
 
 def _within_limit(pattern: str, match: Callable[[float], T]) -> T:
-    """Call `match`, and return its result if it takes at most MAX_SECONDS of processor time.
+    """Call `match`, and return its result unless it takes more than MAX_SECONDS of processor time.
 
     Args:
         pattern: Pattern that `match` uses.
@@ -135,7 +137,7 @@ def _within_limit(pattern: str, match: Callable[[float], T]) -> T:
 
 @dataclass
 class Usage:
-    """Processor seconds that a pattern has taken so far, and the number of texts."""
+    """Processor seconds that a pattern has taken so far, and the number of texts matched against it."""
 
     seconds: float = 0.0
     count: int = 0

@@ -54,6 +54,6 @@ def as_re(pattern: str, is_verbose: bool = False) -> str:
 
 
 def set_opening(pattern: str, start: int) -> str:
-    """Return the start of a set, `[` or `[^`, and a `]` right after it, escaped because it is a literal."""
+    r"""Return the start of the character set at `start`: `[` or `[^`, with `\]` if a literal `]` follows."""
     opening = "[^" if pattern.startswith("[^", start) else "["
     return opening + ("\\]" if pattern.startswith("]", start + len(opening)) else "")

@@ -19,10 +19,10 @@ for pattern in patterns:
 
 
 def slow_in_re(candidates: Sequence[str], texts: Sequence[str]) -> str | None:
-    """Return the first pattern that `re` itself can't match against all texts in time; None: all are fast.
+    """Return the pattern that `re` is matching when `MAX_CHILD_SECONDS` are over; None: all end in time.
 
-    For patterns that other libraries match with `re`, which can't be interrupted: so a subprocess tries them.
-    Patterns with fewer than two repetitions (`*`, `+`, `{`) count as fast.
+    A subprocess matches each pattern against each text, because `re` can't be interrupted. Patterns with
+    fewer than two repetitions (`*`, `+`, `{`) count as fast.
     """
     risky = [pattern for pattern in candidates if sum(map(pattern.count, "*+{")) > 1]
     if not risky:

@@ -15,8 +15,9 @@ def run_trial(command: Sequence[str], trial_input: str, max_seconds: float) -> t
     Args:
         command: Program and arguments.
         trial_input: Text for its standard input.
-        max_seconds: Elapsed seconds, the start of the program included. They are granted again, up to
-            MOST_WAITED times, to a process that has had less than half of them as processor time.
+        max_seconds: Limit in elapsed seconds, the start of the program included. If the machine is so busy
+            that the process has had less than half of them as processor time, they are granted again, at most
+            MOST_WAITED times in all.
 
     Returns:
         The text on its standard output, and whether it ended by itself with exit status 0.

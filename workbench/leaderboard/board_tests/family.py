@@ -37,7 +37,7 @@ NOT_COMPUTED = message("no test for this metric: it isn't computed from its item
 
 @dataclass(frozen=True)
 class Plan:
-    """Pairs of models to compare, in every column that both have and in the means."""
+    """The pairs of models to compare in each column and mean in which both have a score."""
 
     kind: str
     reference: str
@@ -75,7 +75,10 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 def _usual_reference(models: Sequence[Model]) -> int:
-    """Return the index of the model with most children on the board, else of a base, else 0."""
+    """Return the index of the model with most children (trained from it) on the board; 0 without models.
+
+    Of models with equally many, a base goes first, then the model that most runs scored, then the first.
+    """
     children = Counter(model.parent for model in models if model.parent)
     order = range(len(models))
     return max(
@@ -91,7 +94,7 @@ def _usual_reference(models: Sequence[Model]) -> int:
 
 
 def testable(answered: Answered, pair: Pair) -> bool:
-    """Return whether two models can be tested in a column; such pairs count in the family."""
+    """Return whether a column has a test for two models; all testable pairs are counted in the family."""
     if not set(pair) <= answered.items.keys() or answered.kind not in TESTED:
         return False
     if set(pair) & answered.problems.keys() or set(pair) <= answered.untrained:
@@ -102,7 +105,10 @@ def testable(answered: Answered, pair: Pair) -> bool:
 
 
 def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list[Difference]:
-    """Return the differences of all pairs with scores in a column; some have a reason instead of a test."""
+    """Return a difference for each pair whose models both have a score in the column.
+
+    A pair that isn't testable gets the verdict `UNTESTED` and the reason.
+    """
     both = [pair for pair in pairs if set(pair) <= answered.cells.keys()]
     tested = [pair for pair in both if testable(answered, pair)]
     differences = _flips(answered, [pair for pair in tested if set(pair) <= set(answered.main)], family)
@@ -113,7 +119,7 @@ def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list
 
 
 def level(family: Family) -> float:
-    """Return the significance level of each single test of the board's family."""
+    """Return the significance level of a single test, so that the whole family keeps `family.alpha`."""
     return families.level(family.alpha, family.num_comparisons)
 
 
@@ -168,7 +174,7 @@ def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pa
 
 
 def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of the items with equal id and prompt, among the first's and the second's items."""
+    """Return index arrays into the first and the second model's items: the items with equal id and prompt."""
     first, second = (answered.items[model] for model in pair)
     if first.answers_same(second):
         every = np.arange(len(first))

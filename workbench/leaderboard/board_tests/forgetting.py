@@ -13,7 +13,7 @@ from workbench.statistics.means import Column, compare_means
 def forgetting(
     columns: Sequence[Answered], models: Sequence[Model], trained_for: Sequence[str] | None
 ) -> list[Forgetting]:
-    """Return each trained model's mean difference to its parent on benchmarks outside of `trained_for`.
+    """Test each trained model's mean score against its parent's on the benchmarks outside of `trained_for`.
 
     Args:
         columns: All columns; of a benchmark with several, only the first that both models have counts.

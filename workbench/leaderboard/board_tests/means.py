@@ -21,10 +21,10 @@ SOLVED_BY_GUESSING = 0.999
 
 
 class Averaged:
-    """A mean over columns: chooses its columns and the models that have all of them."""
+    """A mean over the columns of one language or of all, with the models that have a score in each column."""
 
     def __init__(self, name: str, columns: Sequence[Answered], models: Sequence[str]) -> None:
-        """Choose the columns that at least half of the models have, then the models that have all of them.
+        """Choose the columns that at least half of the models have, then the models with all these columns.
 
         Args:
             name: zh, en, or all.
@@ -48,11 +48,11 @@ class Averaged:
 
     @property
     def exists(self) -> bool:
-        """Whether the mean has enough columns, and models with all of them."""
+        """Whether the mean has two or more columns, and a model with a score in each."""
         return len(self.columns) >= FEWEST and bool(self.models)
 
     def has(self, pair: Pair) -> bool:
-        """Return whether both models of a pair have the mean."""
+        """Return whether both models of a pair are among the models of the mean."""
         return set(pair) <= set(self.models)
 
     def chances(self) -> list[float]:
@@ -99,7 +99,11 @@ class Averaged:
 
 
 def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
-    """Return the keys of columns that can't enter a mean -> the reason."""
+    """Return key -> reason for each column that can't enter a mean.
+
+    Reasons: its scores aren't shares of right items, guessing is always right, or another column of the same
+    benchmark is in the mean.
+    """
     unfit: dict[str, str] = {}
     by_benchmark: dict[str, list[Answered]] = {}
     for column in columns:
@@ -121,9 +125,9 @@ def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
 
 
 def _error(stderr: float | None, interval: Sequence[float] | None) -> float:
-    """Return the standard error of a score.
+    """Return the standard error of a score; if it is 0 or missing, a quarter of the interval's width.
 
-    It is 0 where all items score the same; then a quarter of the interval's width stands in.
+    The standard error is 0 where all items score the same.
     """
     if stderr or interval is None:
         return stderr or 0.0

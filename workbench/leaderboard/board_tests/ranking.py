@@ -12,7 +12,7 @@ from workbench.statistics.ranks import rank_intervals, tie_letters
 
 @dataclass(frozen=True)
 class Rank:
-    """Range of ranks that a model may have among the compared models, with its tie letters."""
+    """Best and worst rank that the tests leave possible for a model, and its tie letters."""
 
     best: int
     worst: int
@@ -26,7 +26,7 @@ def ranks(
     reference: str,
     lower_is_better: bool,
 ) -> dict[str, Rank]:
-    """Return the best and worst possible rank and the tie letters of each model.
+    """Return the rank range and tie letters of each model; two models tie unless a test tells them apart.
 
     With a reference, two models differ if their intervals against it don't overlap. That needs no further
     tests, because the intervals are simultaneous.
@@ -34,7 +34,7 @@ def ranks(
     Args:
         scores: Key of each compared model -> its score.
         differences: Tested differences between these models.
-        reference: Key of the reference; empty if the differences are between any two.
+        reference: Key of the model that all are compared with; empty if any two models are compared.
         lower_is_better: Whether the lower score is better.
     """
     models = list(scores)
@@ -60,9 +60,10 @@ def ranks(
 def _apart_from(
     reference: str, models: Sequence[str], differences: Sequence[Difference], lower_is_better: bool
 ) -> NDArray[np.bool_]:
-    """Return (num_models, num_models) booleans: whether the row's model is better than the column's.
+    """Compare models by their intervals of differences to the reference; one is better if they don't overlap.
 
-    A model is better if its interval of differences to the reference lies beyond the other's.
+    Returns:
+        (num_models, num_models) booleans: the row's model is better than the column's.
     """
     low, high = np.full(len(models), -np.inf), np.full(len(models), np.inf)
     index_of = {model: index for index, model in enumerate(models)}

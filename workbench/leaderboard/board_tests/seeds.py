@@ -41,7 +41,7 @@ class Recipe:
 
 
 def recipes(models: Sequence[Model]) -> list[Recipe]:
-    """Return the recipes that have models with several seeds on the board."""
+    """Group the models on the board by recipe; return the recipes with two or more seeds."""
     groups: dict[str, list[Model]] = {}
     for model in models:
         if model.recipe_key:
@@ -105,7 +105,10 @@ def _compared(
 
 
 def _interval(alone: SeedTests) -> tuple[float, float]:
-    """Return the 95% interval of a recipe's mean score; from item errors alone if seeds don't vary."""
+    """Return the 95% interval of a recipe's mean score.
+
+    If the test of the recipe has no interval, the standard error over items alone gives one.
+    """
     recipe, value = alone.recipe, alone.checkpoints.difference
     if math.isnan(recipe.low):
         margin = 1.96 * alone.checkpoints.stderr

@@ -27,7 +27,7 @@ class Subject:
 
 
 def subject_differences(columns: Sequence[Answered], pairs: Sequence[Pair]) -> list[SubjectDifference]:
-    """Test each pair of models in each subject and group; p-values are corrected over all of them.
+    """Test each pair of models in each subject and group of subjects, all together as one family of tests.
 
     Args:
         columns: All columns; those without subsets have no subjects.
@@ -48,7 +48,7 @@ def subject_differences(columns: Sequence[Answered], pairs: Sequence[Pair]) -> l
 
 
 def subjects_of(column: Answered) -> Iterator[Subject]:
-    """Yield the subsets of a column, then its groups; nothing if it has fewer than two subsets."""
+    """Yield each subset of a column's items, then each group of subsets; none with fewer than two subsets."""
     if column.first is None:
         return
     subsets = np.array(column.first.subsets.to_pylist(), dtype=object)
@@ -68,7 +68,7 @@ def subjects_of(column: Answered) -> Iterator[Subject]:
 
 
 def _tests(column: Answered, subject: Subject, pairs: Sequence[Pair], alpha: float) -> list[PairedTest]:
-    """Test all pairs in one subject; at once if all items are right or wrong and independent."""
+    """Test all pairs in one subject; by the exact McNemar test if items are independent, right or wrong."""
     is_macro = subject.is_group and column.subsets is not None
     if is_macro or column.clusters is not None or not pairs:
         return [_tested(column, subject, pair, alpha) for pair in pairs]
@@ -112,7 +112,7 @@ def _difference(
 
 
 def _detectable(test: PairedTest) -> float | None:
-    """Return the smallest damage that the test detects with a power of 80%; None if there is no test."""
+    """Return the smallest loss of score that a test detects with a power of 80%; None if it detects none."""
     if test.test == "mcnemar-exact":
         return detectable_damage(test.num_items, test.num_differing, test.alpha)
     return None if test.reason else detectable(test)

@@ -25,9 +25,7 @@ class Shown:
 
 
 def shown(test: PairedTest, num_comparisons: int, *, lower_is_better: bool = False) -> Shown:
-    """Return interval, p-values and verdict of a test.
-
-    The interval is None if the test gives a reason against a verdict.
+    """Return interval, p-values and verdict of a test; no interval if `test.reason` says why not to use it.
 
     Args:
         test: The test, computed at the level of a single comparison of its family.

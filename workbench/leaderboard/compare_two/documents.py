@@ -26,7 +26,10 @@ LABEL = re.compile(r"^\s*[(（\[]?[A-Za-z0-9]{1,2}[)）\].、:：]\s*")
 
 
 def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[int, int]]:
-    """Return index pairs of items that ask the same question, by first index; each item at most once."""
+    """Return (index in first, index in second) of items that ask the same question, each item at most once.
+
+    The pairs are in the order of the first list.
+    """
     left, right = _pieces(first), _pieces(second)
     where: dict[str, list[int]] = {}
     for index, pieces in enumerate(right):
@@ -49,14 +52,17 @@ def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction])
 
 
 def _agree(first: Prediction, second: Prediction) -> bool:
-    """Return whether two items have the same right choice; True where a target isn't an index."""
+    """Return whether two items have the same right choice; True if either target is not a choice's index."""
     if isinstance(first.target, int) and isinstance(second.target, int):
         return first.target == second.target
     return True
 
 
 def _pieces(predictions: Sequence[Prediction]) -> list[set[str]]:
-    """Return the pieces of each item's question and choices, without those that many items share."""
+    """Return, for each item, all runs of `PIECE` letters in its question and choices.
+
+    Pieces that more than `MOST_FREQUENT` items share are left out.
+    """
     found = [_lines(prediction) for prediction in predictions]
     counts = Counter(piece for pieces in found for piece in pieces)
     return [{piece for piece in pieces if counts[piece] <= MOST_FREQUENT} for pieces in found]
@@ -73,7 +79,7 @@ def _parts(text: str) -> list[str]:
 
 
 def question_of(context: str) -> str:
-    """Return the last paragraphs of a prompt, with at least 30 letters, as its question."""
+    """Return the end of a prompt as its question: as few last paragraphs as have at least 30 letters."""
     blocks = context[-LONGEST_TEXT:].split("\n\n")
     text = blocks.pop()
     while blocks and len(normal(text)) < SHORTEST_BLOCK:
@@ -82,5 +88,5 @@ def question_of(context: str) -> str:
 
 
 def normal(text: str) -> str:
-    """Return a text without white space and punctuation, case-folded, full-width characters made plain."""
+    """Normalize a text for comparison: NFKC (full-width to plain), case-folded, only letters and digits."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())

@@ -18,10 +18,10 @@ Compared = tuple[PairedTest, list[float]]
 
 
 def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> Compared | None:
-    """Return the test of a metric on the common items, and its value on these for both models.
+    """Return the test of a metric on the common items, and both models' values on these items.
 
     Perplexities are compared in bits per byte, word or item; metrics such as BLEU by the mean of each item's
-    own value. `how_compared` tells the reader.
+    BLEU. `how_compared` is the note on this.
 
     Args:
         first: Score of the first model.
@@ -46,7 +46,7 @@ def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> 
 
 
 def how_compared(score: Score) -> str:
-    """Return a note on the quantity that is compared if it isn't the metric itself; else an empty text."""
+    """Return the note that a metric is compared by its logarithm or item by item; empty for other metrics."""
     name, kind = metric_name(score.metric), kind_of(score)
     if kind is MetricKind.ratio and name != BITS:
         return f"{score.metric} is compared by its logarithm, in bits a {UNITS[name]}"

@@ -126,7 +126,7 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> Compariso
 
 
 def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[str, str]:
-    """Return each common benchmark's name in the first results -> its name in the second.
+    """Return the common benchmarks, or those in `chosen`: name in the first results -> name in the second.
 
     Raises:
         ConfigError: No benchmark is common, or one of `chosen` isn't.
@@ -143,13 +143,16 @@ def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[
 
 
 def plain_name(benchmark: str) -> str:
-    """Return a benchmark's name without what tools change in it: prefix, case, hyphens, aliases."""
+    """Normalize a benchmark's name across tools: no `PREFIX.`, lower case, `_` for `-`, aliases resolved."""
     name = benchmark.rpartition(".")[2].lower()
     return ALIASES.get(name, name).replace("-", "_")
 
 
 def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Score, Score] | None:
-    """Return both models' scores in the first common metric (acc and exact_match count as one), or None."""
+    """Return both models' scores in the first metric of `first` that `second` has too.
+
+    Without one, both main scores if each is acc or exact_match, which count as one metric; else None.
+    """
     there = {score.metric: score for score in second}
     for score in first:
         if score.metric in there:
@@ -159,7 +162,7 @@ def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Scor
 
 
 def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
-    """Test all benchmarks and their subjects; p-values are corrected for the number of tests."""
+    """Test all benchmarks and their subjects as one family, whose chance of a false verdict is `alpha`."""
     subjects = {id(one): _subjects(one) for one in paired}
     num_subjects = sum(map(len, subjects.values()))
     share = 1 - SUBJECT_SHARE if num_subjects else 1.0
@@ -175,7 +178,10 @@ def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
 
 
 def _subjects(one: _Paired) -> dict[str, list[int]]:
-    """Return the item indices of each subject with enough items; empty with fewer than two subjects."""
+    """Return subject -> indices of its pairs, for subjects with enough pairs to be tested.
+
+    Empty with fewer than two subjects, or for a metric that isn't a mean of item scores.
+    """
     found: dict[str, list[int]] = {}
     for index, prediction in enumerate(one.pairs.first):
         found.setdefault(prediction.subset, []).append(index)
@@ -185,7 +191,7 @@ def _subjects(one: _Paired) -> dict[str, list[int]]:
 
 
 def _is_untested(one: _Paired) -> bool:
-    """Return whether the metric isn't a mean of item scores, and so needs a test of its own."""
+    """Return whether the metric isn't a mean of item scores, so that `compare_jointly` must test it."""
     return bool(one.first.item_score or one.second.item_score)
 
 
@@ -213,7 +219,7 @@ def _is_macro(one: _Paired) -> bool:
 
 
 def _mean(one: _Paired, values: Sequence[float]) -> float:
-    """Return the mean of the common items' values; of a macro average, the mean of the subsets' means."""
+    """Return the mean of the common items' values, or of the subsets' means if a score is a macro average."""
     parts: dict[str, list[float]] = {}
     for prediction, value in zip(one.pairs.first, values, strict=True):
         parts.setdefault(prediction.subset if _is_macro(one) else "", []).append(value)
@@ -221,7 +227,7 @@ def _mean(one: _Paired, values: Sequence[float]) -> float:
 
 
 def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTest:
-    """Test the difference on the common items, or on those with these indices."""
+    """Test the difference on the pairs with these indices; None: on all pairs of the benchmark."""
     chosen = range(len(one.pairs.first)) if indices is None else indices
     values = _values(one.pairs.first, one.first), _values(one.pairs.second, one.second)
     clusters = [one.pairs.clusters[index] or f"\0{index}" for index in chosen]
@@ -236,7 +242,7 @@ def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTe
 
 
 def _test_and_values(one: _Paired, alpha: float) -> tuple[PairedTest | None, list[float]]:
-    """Return a benchmark's test (None if its metric has none) and both models' values."""
+    """Return a benchmark's test (None if its metric has none) and both models' values on the common items."""
     if _is_untested(one):
         jointly = compare_jointly(one.first, one.second, one.pairs, alpha)
         return jointly or (None, [one.first.value, one.second.value])

@@ -74,7 +74,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
 
 
 def _labelled(side: Side, benchmark: str, predictions: list[Prediction]) -> list[Prediction]:
-    """Replace predictions and targets with the labels of another tool's label metrics, if there are any."""
+    """Give imported predictions the answers and targets of the import: labels where its metric is of labels."""
     imported = side.imported(benchmark)
     if imported is None or len(imported.ids) != len(predictions):
         return predictions
@@ -90,7 +90,10 @@ def _same_prompts(
     left: Sequence[Prediction],
     right: Sequence[Prediction],
 ) -> list[tuple[int, int]]:
-    """Return index pairs of items with equal prompt hashes, by the kind of hash that pairs most items."""
+    """Return (index in left, index in right) of items with equal prompt hashes.
+
+    Results may have two kinds of hash; the kinds that pair most items are used.
+    """
     hashes = [_hashes(first, benchmark, left), _hashes(second, other, right)]
     best: list[tuple[int, int]] = []
     for own in hashes[0]:
@@ -101,7 +104,7 @@ def _same_prompts(
 
 
 def _hashes(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> list[list[str]]:
-    """Return lists of the items' prompt hashes: one list per kind of hash that the results have."""
+    """Return one list of all items' prompt hashes, or two for imported results, which have two kinds."""
     hashes = [[prediction.prompt_hash for prediction in predictions]]
     imported = side.imported(benchmark)
     if imported is not None and len(imported.plain_prompts) == len(predictions):

@@ -58,10 +58,10 @@ class Side:
 
 
 def open_side(path: str, key: str) -> Side:
-    """Return the results of the only model in a folder.
+    """Return the results that a path names: those of the only model in a run or folder of another tool.
 
     Args:
-        path: A folder, or a results file in it.
+        path: A folder, also RUN/predictions/MODEL for one model of several, or a results file in the folder.
         key: Configuration key that has the path, for messages.
 
     Raises:
@@ -92,12 +92,12 @@ def open_side(path: str, key: str) -> Side:
 
 
 def _is_in(run: Run, place: Path, folder: Path) -> bool:
-    """Return whether a run's folder is one of these two."""
+    """Return whether a run's folder is `place` or `folder`."""
     return run.files.path.resolve() in (place.resolve(), folder.resolve())
 
 
 def _path_of(side: Side, folder: Path) -> str:
-    """Return the path by which a user names only this model."""
+    """Return the path to give as compare.a or compare.b to choose this model alone."""
     if isinstance(side.run, ImportedRun):
         return clean(str(side.run.files.path))
     place = folder if side.run.files.path == folder else side.run.files.path
