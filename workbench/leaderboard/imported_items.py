@@ -15,7 +15,7 @@ MOST_BYTES = 4 * 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedItems:
-    """Items of one model on one benchmark from another tool; all lists have the same order."""
+    """One model's items of one benchmark, as another tool scored them; lists have one entry per item."""
 
     ids: list[str]
     subsets: list[str]
@@ -83,7 +83,7 @@ LISTS = (
 
 
 def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
-    """Return the items in the order of these indices."""
+    """Return only the items with these indices, in the order of the indices."""
     lists: dict[str, Any] = {name: [getattr(items, name)[index] for index in order] for name in LISTS}
     values, weights = (
         {name: [numbers[index] for index in order] for name, numbers in numbers_of.items()}
@@ -93,7 +93,7 @@ def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
 
 
 def joined(parts: Sequence[ImportedItems]) -> ImportedItems:
-    """Return the items of several subjects as one benchmark, with the metrics that all subjects have."""
+    """Join the items of several subjects into one benchmark, with the metrics that all subjects have."""
     metrics = [name for name in parts[0].values if all(name in part.values for part in parts)]
 
     def read() -> list[Prediction]:

@@ -18,7 +18,7 @@ from workbench.shown import in_one_line
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedRun(Run):
-    """Results of one model from another tool, in the form of a run; `items` has its answers."""
+    """Results of one model from another tool as a run, so that the leaderboard treats them like its own."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
         """Return the model's predictions on one benchmark; None if no items were imported.
@@ -39,8 +39,8 @@ class ImportedRun(Run):
 def collect_all(folder: Path) -> Collection:
     """Return all runs below `folder`: this project's first, then results of other tools as runs.
 
-    An imported item whose prompt equals that of a run's item gets the id of that item, so that the scores can
-    be paired.
+    If at least half of a benchmark's prompts are those of an earlier run, the imported items get the ids and
+    order of that run's items, so that the scores can be paired.
 
     Raises:
         ConfigError: The folder doesn't exist.
@@ -83,7 +83,7 @@ def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> Impor
 
 
 def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
-    """Return the results' path relative to the folder, with a number if a run has it: `results (2)`."""
+    """Return a label for imported results: their path relative to the folder, as `results (2)` if taken."""
     label = label_of(path, folder)
     used = {run.label for run in others}
     number = 2
@@ -94,7 +94,11 @@ def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
 
 
 def _references(benchmark: str, others: Sequence[Run]) -> list[Reference]:
-    """Return items of other runs on the benchmark of this name: one entry per protocol, shots and rule."""
+    """Return the items of earlier runs that imported items of this benchmark may be paired with.
+
+    There is one entry per benchmark, protocol, number of shots and rule. A run's benchmark matches by its
+    name, or by its name after a prefix such as `lm_eval.`.
+    """
     found: dict[tuple[object, ...], Reference] = {}
     for run in others:
         for score in run.scores:

@@ -74,7 +74,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
 
 
 def _labelled(side: Side, benchmark: str, predictions: list[Prediction]) -> list[Prediction]:
-    """Give imported predictions the answers and targets of the import: labels where its metric is of labels."""
+    """Put the imported answers and targets, labels where the metric is of labels, into the predictions."""
     imported = side.imported(benchmark)
     if imported is None or len(imported.ids) != len(predictions):
         return predictions

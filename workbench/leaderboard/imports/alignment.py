@@ -13,7 +13,7 @@ COMMON_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Items and scores of another run's model on a benchmark, whose ids and order imported items get."""
+    """One model's items and scores in an earlier run; imported items get the ids and order of these items."""
 
     ids: list[str]
     subsets: list[str]
@@ -27,8 +27,8 @@ def aligned(
 ) -> tuple[ImportedItems, list[Score]] | None:
     """Return imported items and scores with ids, order and rule of the reference.
 
-    Items are matched by the hash of their prompts; unmatched ones come last. None: fewer than half of the
-    prompts are equal, or the imported scores lack the reference's main metric.
+    Items are matched by the hash of their prompts; unmatched items keep their ids and come last. None: less
+    than half of the shorter list is matched, or the imported scores lack the reference's main metric.
     """
     metrics = [score.metric for score in reference.scores]
     own = {score.metric: score for score in scores}
@@ -46,7 +46,10 @@ def aligned(
 
 
 def _matched(ids: Sequence[str], prompts: Sequence[str], reference: Reference) -> dict[int, int]:
-    """Return index of an imported item -> index of the reference's item with the same prompt, one to one."""
+    """Match items with equal prompts, one to one: index of the imported item -> index of the reference's.
+
+    Of several reference items with one prompt, that with the imported item's id is taken first.
+    """
     free: dict[str, list[int]] = {}
     for index in range(len(reference.ids) - 1, -1, -1):
         free.setdefault(reference.prompts[index], []).append(index)
@@ -93,7 +96,7 @@ def _reordered(
 
 
 def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score:
-    """Return the score with the benchmark name, protocol and rule of the reference."""
+    """Compute a score anew from reordered items, with the benchmark, protocol and rule of the reference."""
     there = next((one for one in reference.scores if one.metric == score.metric), reference.scores[0])
     found = score_of(
         items,

@@ -93,7 +93,10 @@ def _files(folder: Path, model: str) -> dict[str, list[Path]]:
 
 
 def _is_whole(folder: Path, model: str, whole: str, name: str) -> bool:
-    """Return whether a file is a part of dataset `whole`, by the results files, and not dataset `name`."""
+    """Return whether the predictions `name` are a part of dataset `whole`, not a dataset called `name`.
+
+    They are if `whole` has a results file, or `name` has none.
+    """
     results = folder / RESULTS / model
     return (results / f"{whole}.json").is_file() or not (results / f"{name}.json").is_file()
 
@@ -107,7 +110,10 @@ def _benchmark(dataset: str) -> tuple[str, str]:
 
 
 def _benchmarks(datasets: Mapping[str, Dataset], model: str) -> tuple[list[Score], dict[str, ImportedItems]]:
-    """Return scores and items of each benchmark; subjects have equal weight, as in OpenCompass's tables."""
+    """Join the datasets that are subjects of one benchmark; return all scores, and benchmark -> its items.
+
+    A benchmark's score is the mean of its subjects' means, as in OpenCompass's tables.
+    """
     members: dict[str, list[Dataset]] = {}
     for name, dataset in datasets.items():
         members.setdefault(_benchmark(name)[0], []).append(dataset)

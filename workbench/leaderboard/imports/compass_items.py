@@ -87,10 +87,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _entries(paths: Sequence[Path]) -> list[Entry]:
-    """Return the entries of a dataset's predictions files in the order of their numbers.
+    """Return the entries of all predictions files of a dataset: file by file, in each by number from 0.
 
     Raises:
-        DataError: The numbers aren't 0, 1, 2, ..., or an entry has no prediction.
+        DataError: A file's numbers aren't 0, 1, 2, ..., or an entry has no prediction.
     """
     entries: list[Entry] = []
     for path in paths:
@@ -106,10 +106,12 @@ def _entries(paths: Sequence[Path]) -> list[Entry]:
 
 
 def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
-    """Return 1.0 for each right and 0.0 for each wrong item, by OpenCompass's evaluation.
+    """Return 1.0 for each right and 0.0 for each wrong item.
+
+    OpenCompass's details say which are right; without details, the chosen and the right label do.
 
     Raises:
-        DataError: Neither the details nor the predictions say which items are right.
+        DataError: There are neither details nor labels, or the details have another number of items.
     """
     told = _told(details)
     replicas, rest = divmod(len(entries), len(told)) if told else (0, 0)
@@ -124,7 +126,10 @@ def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
 
 
 def _told(details: Any) -> list[list[bool]]:
-    """Return, for each item of the details, whether each of its answers is right; empty if not all say so."""
+    """Return, for each item in OpenCompass's details, one boolean per answer: whether it is right.
+
+    Empty if an item of the details has no such boolean.
+    """
     if isinstance(details, dict):
         details = [details[str(number)] for number in range(len(details)) if str(number) in details]
     told = []
@@ -142,10 +147,10 @@ def _told(details: Any) -> list[list[bool]]:
 
 
 def _metric(correct: Sequence[float], values: Mapping[str, Any], path: Path) -> str:
-    """Return the metric whose reported total is the mean of the items; `acc` if no total is reported.
+    """Return the metric whose reported total equals the share of right items; `acc` without a total.
 
     Raises:
-        DataError: The reported totals differ from the mean of the items.
+        DataError: All reported totals differ from that share.
     """
     percent = 100 * sum(correct) / len(correct)
     totals = {key: value for key in TOTALS if isinstance(value := values.get(key), int | float)}
@@ -174,7 +179,7 @@ def _chosen(entry: Entry) -> Any:
 
 
 def _texts(entry: Entry) -> list[str]:
-    """Return the texts that the model read: one per label, or the prompt of a generated answer."""
+    """Return the texts that the model read: one prompt per label, or the one prompt of a generated answer."""
     labels = [entry[key] for key in entry if key.startswith(LABEL)]
     if labels:
         return [_text(label.get("prompt") if isinstance(label, dict) else label) for label in labels]
@@ -190,7 +195,10 @@ def _text(prompt: Any) -> str:
 
 
 def _context(texts: Sequence[str], num_choices: int) -> tuple[str, list[str]]:
-    """Return the text that all scored texts start with, and the rest of each text, its answer."""
+    """Split the scored texts into their common beginning, the context, and the rest of each, its choice.
+
+    For a generated answer: the prompt, and no choices.
+    """
     if len(texts) < 2 or len(texts) != num_choices:
         return texts[0], []
     context = commonprefix(list(texts))

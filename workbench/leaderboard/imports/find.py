@@ -51,7 +51,7 @@ def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
 
 
 def _add(models: dict[str, ImportedResults], results: ImportedResults | None) -> None:
-    """Add results to those of the same model in `models`, which come from later files."""
+    """Add an earlier file's results to those of the same model in `models`, or as a new entry; later win."""
     if results is None:
         return
     later = models.setdefault(fingerprint([results.tool, results.model, results.facts]), results)
@@ -79,7 +79,7 @@ def _without(results: ImportedResults, benchmarks: Sequence[str]) -> ImportedRes
 
 
 def _of_compass(folder: Path, names: Sequence[str]) -> Iterator[Found]:
-    """Yield the results of each model in a folder if it is that of an OpenCompass run."""
+    """Yield the results of each model of an OpenCompass run; nothing if the folder isn't of such a run."""
     if compass_folder.PREDICTIONS not in names or (folder / "results.json").exists():
         return
     for path in sorted((folder / compass_folder.PREDICTIONS).iterdir()):

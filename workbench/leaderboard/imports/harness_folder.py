@@ -138,7 +138,10 @@ def _check_count(samples: Sequence[Sample], counts: Any) -> None:
 
 
 def _benchmarks(values: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, list[Task]]:
-    """Return benchmark -> its tasks: outermost groups that the harness averages, and single tasks."""
+    """Return benchmark -> its tasks: each outermost group that the harness averages, and each other task.
+
+    A group is a benchmark only if all of its tasks have samples.
+    """
     groups = {}
     for name in _section(values, "groups"):
         members = _leaves(name, _section(values, "group_subtasks"), DEEPEST_GROUP)
@@ -157,7 +160,7 @@ def _benchmarks(values: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
 
 
 def _leaves(name: str, subtasks: Mapping[str, Any], depth: int) -> list[str]:
-    """Return the tasks in a group and its subgroups, each once."""
+    """Return the names of the tasks in a group and its subgroups, each once; of a task, its own name."""
     below = subtasks.get(name)
     if not isinstance(below, list) or not below:
         return [name]
@@ -168,7 +171,10 @@ def _leaves(name: str, subtasks: Mapping[str, Any], depth: int) -> list[str]:
 
 
 def _task_items(task: Task, subset: str) -> ImportedItems:
-    """Return the items of one task; metrics come from all filters, other fields from the first filter."""
+    """Return the items of one task: scores after each filter, and answers after the first filter.
+
+    A filter that lacks a document is left out, and so is a metric without a score for each document.
+    """
     by_filter: dict[str, list[Sample]] = {}
     for sample in task.samples:
         by_filter.setdefault(sample.filter, []).append(sample)
@@ -209,14 +215,17 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
 
 
 def _weights(values: Sequence[Any]) -> list[float] | None:
-    """Return the second number of each [log-likelihood, weight] value: the document's bytes or words."""
+    """Return the bytes or words of each document, from a metric's values [log-likelihood, weight].
+
+    None if the values have another form, or a weight isn't positive.
+    """
     if any(not isinstance(value, list) or are_labels(value) or value[1] <= 0 for value in values):
         return None
     return [float(weight) for _, weight in values]
 
 
 def _label(sample: Sample, index: int, usual: Any) -> Any:
-    """Return the right (index 0) or predicted (1) label from a label metric's value; `usual` if none is."""
+    """Return the right (index 0) or predicted (1) label of a sample; `usual` without a metric of labels."""
     pairs = [value for value in sample.metrics.values() if are_labels(value)]
     return pairs[0][index] if pairs else usual
 
@@ -239,7 +248,7 @@ def _facts(
 
 
 def _directions(benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metric -> whether higher is better, from the group's entry, else from its first task's."""
+    """Return metric -> whether higher is better, by the benchmark's entry, else by its first task's."""
     told = _section(values, "higher_is_better")
     return _section(told, tasks[0].name) | {
         name: value for name, value in _section(told, benchmark).items() if value is not None
@@ -247,7 +256,7 @@ def _directions(benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any]
 
 
 def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:
-    """Return the number of all tasks' documents without a limit; None if the file lacks a number."""
+    """Return the number of documents that all tasks have without --limit; None if a task's is unknown."""
     totals = [_section(counts, task.name).get("original") for task in tasks]
     known = [total for total in totals if isinstance(total, int) and total > 0]
     return sum(known) if len(known) == len(totals) else None

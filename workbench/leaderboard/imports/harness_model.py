@@ -11,7 +11,10 @@ QUANTIZATIONS = {"load_in_8bit": "int8", "load_in_4bit": "4-bit"}
 
 
 def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return num_parameters, dtype, quantization, revision, and an adapter's path and that of its base."""
+    """Return the known ones of num_parameters, dtype, quantization, revision, adapter and base (paths).
+
+    `base` is there only together with `adapter`.
+    """
     arguments = _arguments(config.get("model_args"))
     adapter, dtype = arguments.get("peft"), config.get("model_dtype")
     quantizations = [
@@ -29,7 +32,7 @@ def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
 
 
 def _arguments(values: Any) -> dict[str, Any]:
-    """Parse the model's arguments, which are an object from the command line, and a text from Python."""
+    """Return the model's arguments as name -> value; they are an object, or a text `a=1,b=2`."""
     if isinstance(values, str):
         pairs = [argument.partition("=") for argument in values.split(",")]
         return {key.strip(): value.strip() for key, _, value in pairs}

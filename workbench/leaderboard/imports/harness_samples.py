@@ -131,7 +131,9 @@ def sample_of(values: Mapping[str, Any], where: str) -> Sample:
 
 
 def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
-    """Return the texts of each request: context and continuation, a whole text, or context and settings.
+    """Return the texts of each request: [context, continuation], [whole text], or [context, settings].
+
+    Requests without context, which the harness adds for acc_mutual_info, are left out.
 
     Raises:
         DataError: The sample has no requests.
@@ -146,7 +148,7 @@ def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
 
 
 def _in_order(value: Any) -> list[Any]:
-    """Return the arguments as a list; harness 0.4.4 and later write an object, earlier versions a list."""
+    """Return arguments as a list; harness 0.4.4 and later write an object with `arg_0`, ... instead."""
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
@@ -167,7 +169,10 @@ def _plain_hash(requests: Sequence[Sequence[str]], choices: Sequence[str]) -> st
 
 
 def _long_texts(doc: Any) -> tuple[str, ...]:
-    """Return the document's texts of at least `SHARED_TEXT` characters, which may be common to a cluster."""
+    """Return each field of a document with at least `SHARED_TEXT` characters: name, zero character, text.
+
+    Documents that share a long text may form a cluster.
+    """
     if not isinstance(doc, dict):
         return ()
     return tuple(
@@ -217,7 +222,10 @@ def loglikelihoods(responses: Any) -> list[float]:
 
 
 def clusters(samples: Sequence[Sample]) -> list[str]:
-    """Return each sample's cluster: the hash of the longest text that it shares with others, or empty."""
+    """Return each sample's cluster: the hash of the longest text that it shares with another; else empty.
+
+    A text that all samples share doesn't count.
+    """
     counts: dict[str, int] = {}
     for sample in samples:
         for text in sample.long_texts:

@@ -85,7 +85,7 @@ def scores_of(
 
 
 def total_key(metric: str) -> str:
-    """Return the key of a metric's total in a results file, as `acc,none`."""
+    """Return the key of a metric's total in a results file: `acc,none` for `acc`, `acc,FILTER` as it is."""
     return metric if "," in metric else f"{metric},{NO_FILTER}"
 
 
@@ -94,7 +94,7 @@ def _is_number(total: Any) -> bool:
 
 
 def _mark_perplexity(items: ImportedItems, tasks: Sequence[TaskItems], metric: str) -> None:
-    """Mark the metric's item scores as log-likelihoods if every task's total is their perplexity."""
+    """Mark a metric's item scores as log-likelihoods if every task's total is exp(-mean of its scores)."""
     if all(_is_perplexity(task.items, metric, task.totals.get(total_key(metric))) for task in tasks):
         for own in (items, *(task.items for task in tasks)):
             own.meanings[metric] = LOGLIKELIHOOD
@@ -110,7 +110,10 @@ def _is_perplexity(items: ImportedItems, metric: str, total: Any) -> bool:
 
 
 def _average(items: ImportedItems, metric: str, total: Any) -> str:
-    """Return micro if a group's total is the mean of all items, macro if it is the mean of its tasks."""
+    """Return how a total averages the items: macro over the tasks of a group, or micro over all items.
+
+    macro if the total differs from the mean of all items, and for metrics that aren't means of items.
+    """
     if len(by_subset(items, metric)) < 2:
         return "micro"
     return "macro" if metric in items.meanings or contradiction(items, metric, total, "micro") else "micro"

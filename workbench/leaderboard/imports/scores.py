@@ -15,7 +15,10 @@ TOLERANCE = 1e-6
 
 
 def contradiction(items: ImportedItems, metric: str, reported: Any, average: str) -> str:
-    """Return a message if a reported mean differs from the mean of the items; else an empty text."""
+    """Return a message if a reported mean differs from the mean of the items; else an empty text.
+
+    Empty also for a metric that isn't a mean.
+    """
     if not isinstance(reported, int | float) or metric in items.meanings:
         return ""
     return _difference(metric, reported, averaged(items, metric, average))
@@ -85,7 +88,7 @@ def score_of(
 
 
 def _chance(num_choices: Sequence[int]) -> float | None:
-    """Return the expected score of guessing among the choices; None if an answer isn't chosen."""
+    """Return the expected score of guessing among the choices; None if an item has fewer than two choices."""
     if not num_choices or min(num_choices) < 2:
         return None
     return intervals.mean([1 / count for count in num_choices])

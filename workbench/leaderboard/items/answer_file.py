@@ -74,7 +74,10 @@ class AnswerFile:
             return b""
 
     def _ordered(self, ids: pa.Array) -> list[Prediction] | None:
-        """Return the predictions of these ids by the reader that checks each line; None if any is missing."""
+        """Read the file line by line, and return the predictions with these ids, in this order.
+
+        None if an id is missing or a line is damaged.
+        """
         try:
             by_id = {each.id: each for each in read_predictions(self._path)}
         except (DataError, OSError, UnicodeDecodeError):
@@ -84,7 +87,7 @@ class AnswerFile:
 
 
 def _bulk_questions(data: bytes) -> dict[str, pa.Array] | None:
-    """Return the columns id, context, choices and target; None if pyarrow can't read them in bulk."""
+    """Read the fields id, context, choices and target of all lines as columns; None if pyarrow can't."""
     first = first_line(data)
     try:
         target = type_of(first.get("target")) if first else None

@@ -109,7 +109,7 @@ def _repeated(ids: Sequence[str]) -> str:
 
 
 def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
-    """Parse a predictions file with pyarrow; None if a line has other fields or types than the first."""
+    """Parse the bytes of a predictions file with pyarrow; None if it can't, as for lines of unlike types."""
     first = first_line(data)
     try:
         fields = _fields(first, metric, columns) if first else {}
@@ -125,7 +125,7 @@ def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
 
 
 def _items(arrays: dict[str, pa.Array], metric: str, columns: Sequence[str]) -> Items | None:
-    """Build the items from columns read in bulk; None if a score isn't finite or the version is another."""
+    """Build the items from columns read in bulk; None if a score isn't finite or a line's version is old."""
     values = arrays["scores"].field(metric)
     if values.null_count or not _are_scores(numbers := values.to_numpy(zero_copy_only=False)):
         return None
@@ -163,7 +163,7 @@ def _are_scores(values: NDArray[np.float64]) -> bool:
 
 
 def _checked(path: Path, metric: str, columns: Sequence[str]) -> Items:
-    """Read a predictions file with the reader that checks each line.
+    """Read a predictions file line by line, which is slower than in bulk and names the line of an error.
 
     Raises:
         DataError: A line is not a prediction, or has no score of this metric.
@@ -174,7 +174,7 @@ def _checked(path: Path, metric: str, columns: Sequence[str]) -> Items:
 def items_of(
     predictions: Sequence[Prediction], metric: str, columns: Sequence[str] = (), where: str = "predictions"
 ) -> Items:
-    """Convert predictions in memory to arrays.
+    """Convert predictions in memory to arrays: one metric's item scores, and the fields in `columns`.
 
     Raises:
         DataError: A prediction has no score of this metric, or an id occurs twice; the message starts with

@@ -23,7 +23,7 @@ def first_line(data: bytes) -> dict[str, Any] | None:
 
 
 def read_bulk(data: bytes, fields: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
-    """Return fields of JSON lines as columns; None if a value has another type, or is missing but required.
+    """Return fields of JSON lines as columns; None if a value has another type, or null is not allowed.
 
     Args:
         data: Bytes of the file.

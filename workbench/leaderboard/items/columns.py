@@ -22,7 +22,7 @@ RULE_DIGITS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Scores of one model of one run on one benchmark."""
+    """Scores of one model of one run on one benchmark: the main metric's, and those by other metrics."""
 
     run: Run
     name: str
@@ -35,7 +35,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredColumn:
-    """A column with all scores in it; a model may have several, from several runs."""
+    """A column with all scores in it; a model that several runs scored has several."""
 
     column: Column
     scored: list[Scored]
@@ -75,10 +75,7 @@ def _place(column: Column, order: Mapping[str, int]) -> tuple[object, ...]:
 
 
 def _scored(run: Run, keys: Mapping[tuple[str, str], str]) -> list[Scored]:
-    """Return an entry per model and benchmark of a run: the score by the main metric, and by others.
-
-    The first score that a run lists for a benchmark is that of the main metric.
-    """
+    """Return one `Scored` per model and benchmark of a run; the first score listed is the main metric's."""
     by_pair: dict[tuple[str, str], list[Score]] = {}
     for score in run.scores:
         by_pair.setdefault((score.model, score.benchmark), []).append(score)
@@ -119,7 +116,10 @@ def _unruled_joined(
 
 
 def _column(asked: tuple[object, ...], scored: Sequence[Scored]) -> Column:
-    """Describe a column by the prompts that most models answered; of equally many, those with most items."""
+    """Build a column; items, chance and prompts are those of the prompts that most models answered.
+
+    Of prompts that equally many models answered, those with most items count.
+    """
     by_prompts: dict[str, list[Score]] = {}
     for each in scored:
         by_prompts.setdefault(each.score.prompts, []).append(each.score)
@@ -176,7 +176,7 @@ def _shown(column: Column, fact: str) -> str:
 
 
 def is_share(metric: str, protocol: str) -> bool:
-    """Return whether a metric is a share between 0 and 1, which may be shown in percent and averaged."""
+    """Return whether a metric is a share from 0 to 1: higher is better, and it is not MCC or of 0 to 100."""
     name = metric_name(metric)
     is_of_100 = name in OF_100 and protocol.startswith(
         "lm-eval "
@@ -190,7 +190,7 @@ def is_shown_as_share(score: Score) -> bool:
 
 
 def apart(score: Score, column: Column) -> str:
-    """Return why a score isn't compared with others of its column, as `other prompts`; empty if it is."""
+    """Return why a score can't be compared in its column, as `other prompts`; empty if prompts are equal."""
     if score.prompts == column.prompts:
         return ""
     if score.num_items != column.num_items:

@@ -65,7 +65,10 @@ def _same_file(one: Scored, other: Scored) -> bool:
 
 
 def _differing(one: Items, other: Items) -> tuple[int, int, str]:
-    """Return the number of common items that score differently, of common items, and the first such id."""
+    """Return three values: number of common items with unequal scores, number of common items, first such id.
+
+    Common items have the same id and prompt.
+    """
     values = dict(zip(other.keys(), other.values.tolist(), strict=True))
     pairs = [
         (key, value) for key, value in zip(one.keys(), one.values.tolist(), strict=True) if key in values

@@ -52,7 +52,7 @@ class ItemIndex:
             self._used[f"{digest} {metric}"] = items
 
     def write(self) -> None:
-        """Write the entries used since reading, if they differ from those read and have enough items."""
+        """Write the entries that `get` or `put` used, if they aren't those read and have enough items."""
         is_same = self._used.keys() == self._known.keys()
         if self.path is None or is_same or sum(map(len, self._used.values())) < WORTHWHILE:
             return
@@ -61,7 +61,7 @@ class ItemIndex:
 
 
 def _packed(items: dict[str, Items]) -> bytes:
-    """Serialize items, by cache key, as the bytes of an .npz file without pickled objects."""
+    """Serialize cache key -> items as the bytes of an .npz file without pickled objects."""
     frames, numbers = _frames(list(items.values()))
     texts = [[column.to_pylist() for column in _frame(each)] for each in frames]
     widths, chosen, likelihoods = _packed_answers([each.answers for each in items.values()])
@@ -81,9 +81,10 @@ def _packed(items: dict[str, Items]) -> bytes:
 
 
 def _frames(items: Sequence[Items]) -> tuple[list[Items], list[int]]:
-    """Return one `Items` per distinct frame, and for each of `items` the index of its frame.
+    """Find the distinct frames (ids, prompt hashes, subsets and clusters), which several models share.
 
-    A frame is ids, prompt hashes, subsets and clusters, which several models share.
+    Returns:
+        One `Items` with each frame, and for each of `items` the index of its frame.
     """
     frames: list[Items] = []
     by_size: dict[int, list[int]] = {}
@@ -110,9 +111,11 @@ def _frame(items: Items) -> Frame:
 def _packed_answers(
     answers: Sequence[ModelAnswers | None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]:
-    """Concatenate several models' answers into arrays: numbers of options, chosen, log-likelihoods.
+    """Concatenate the answers of all models.
 
-    The number of options is -1 for a model without answers, which adds nothing to the other two arrays.
+    Returns:
+        Number of options per item, one per model, -1 without answers; all chosen indices; all
+        log-likelihoods. A model without answers adds nothing to the last two.
     """
     known = [each for each in answers if each is not None]
     widths = [-1 if each is None else each.loglikelihoods.shape[1] for each in answers]
