@@ -94,7 +94,7 @@ class AnswerCache:
 
     @contextmanager
     def writing(self) -> Iterator["Writer"]:
-        """Yield a writer that adds answers to memory and to the file, if there is a folder.
+        """Yield a writer that adds answers to memory and, with a folder, also to this process's file.
 
         Raises:
             DataError: The path of the file, or of the folder's lock file, is a link or a folder.
@@ -143,7 +143,7 @@ def _line(prompt_hash: str, answer: Answer, key: str) -> str:
 
 
 def _checksum(values: dict[str, Any], key: str) -> str:
-    """Return the checksum of a line's values and of `key`, with which the file's name starts."""
+    """Return a checksum of a line's values and of `key`, the beginning of the file's name, 16 hex digits."""
     return fingerprint([key, values])[:16]
 
 

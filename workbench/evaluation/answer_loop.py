@@ -18,7 +18,8 @@ Unit = TypeVar("Unit")
 def chunks(units: Sequence[Unit], group: Callable[[Unit], object]) -> Iterator[list[Unit]]:
     """Split units (items, texts or requests) into chunks of adjacent units with the same `group`.
 
-    A chunk has at most 256 units, and fewer with several processes, so that each process gets some.
+    A chunk has at most 256 units. With several processes chunks are smaller (down to 16 units), because the
+    processes share the work by chunks.
     """
     world_size = rank_and_world_size()[1]
     size = min(_CHUNK, max(16, len(units) // (world_size * _CHUNKS_PER_RANK))) if world_size > 1 else _CHUNK
@@ -42,8 +43,8 @@ def ask(
 ) -> tuple[dict[str, Answer], int]:
     """Ask the units without a cached answer; return key -> answer, and the number of units asked.
 
-    A unit is an item, a text, or all requests of an item. The answers come from all processes, the number
-    from this process.
+    A unit is an item, a text, or all requests of an item. The returned answers are those of all processes and
+    of the cache; the number counts only the units that this process asked.
 
     Args:
         keyed: chunks of (key of the answer, unit to ask).

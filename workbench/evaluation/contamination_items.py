@@ -18,16 +18,19 @@ THRESHOLDS = {
 
 
 def item_of(example: Example) -> Item:
-    """Return the question and options of an example as an item to search for.
+    """Return an item to search for in training rows: an example's questions and options.
 
-    Few-shot examples and options that are single letters are left out.
+    Few-shot examples are left out, and options if all of them are single letters.
     """
     is_lettered = all(len(text.strip(" .)(")) == 1 for text in example.continuations)
     return Item(example.id, example.questions, () if is_lettered else example.continuations)
 
 
 def benchmark_contamination(result: Contamination, inputs: str) -> BenchmarkContamination:
-    """Convert the result of a search to its part of contamination.json; `inputs` is its fingerprint."""
+    """Convert the result of searching one benchmark to the benchmark's entry in contamination.json.
+
+    `inputs` is the fingerprint of the rows, the items and the rules of comparison.
+    """
     found_items = [
         FoundItem(
             id=pair.id,

@@ -20,7 +20,7 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class FoundItem:
-    """A benchmark item that occurs in training rows, and the row that contains most of it."""
+    """A benchmark item that occurs in training rows, and the training row that contains most of its text."""
 
     id: str
     row: str
@@ -62,7 +62,7 @@ class ContaminationReport:
 def clean_score(
     score: Score, predictions: Sequence[Prediction], found: Collection[str]
 ) -> dict[str, Any] | None:
-    """Return a score of the items that are not in the training rows: value, stderr, interval, num_items.
+    """Compute a model's score anew, from the items that are not in the training rows only.
 
     Args:
         score: the score of all items.
@@ -70,7 +70,8 @@ def clean_score(
         found: ids of the items that are in the training rows.
 
     Returns:
-        None if the score is not a mean of the items' scores, or no item is left.
+        The keys value, stderr, interval and num_items; None if the score is not a mean of the items' scores,
+        or no item is left.
     """
     others = [
         prediction

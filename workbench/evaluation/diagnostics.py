@@ -17,7 +17,7 @@ log = logging.getLogger("workbench")
 
 
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
-    """Warn if letters are scored by other tokens than the tokenized prompt and answer have."""
+    """Warn if a protocol scores the letters by other tokens than those of the text "prompt + letter"."""
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and rank_and_world_size()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
@@ -36,7 +36,7 @@ def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
 
 
 def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
-    """Warn about items with different choices that consist of the same tokens, so their scores are equal."""
+    """Warn about items in which two choices have the same tokens, so that they get the same score."""
     same_tokens = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
     if same_tokens and rank_and_world_size()[0] == 0:
         name, (first, second) = next(iter(same_tokens.items()))
@@ -67,10 +67,10 @@ def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: 
 
 
 def letter_fields(benchmark: PreparedBenchmark, questions: Sequence[Asked]) -> dict[str, object]:
-    """Return the fields `letters` and `permutations` of the scores of lettered questions.
+    """Return the fields `letters` and `permutations` of a Score; empty if the benchmark sets no `options`.
 
-    `letters` counts how often each letter was the most likely, `permutations` is the largest number of option
-    orders of a question.
+    `letters` counts how often each letter was the most likely, over all questions and option orders;
+    `permutations` is the largest number of option orders of a question.
     """
     if not benchmark.config.options:
         return {}

@@ -73,7 +73,7 @@ def evaluate(
             RunDir.predictions); None: predictions are not written.
         cache: Folder of cached answers; None, or an empty fingerprint: answers are not cached.
         renew: Whether cached answers are deleted and asked again.
-        note: A field of each score.
+        note: Remark of the caller, copied to the field `note` of each score.
         publish: Called with each benchmark's results before the next benchmark starts.
         decoding: Returns a context in which texts are generated, such as one with prepacked weights.
 
@@ -121,7 +121,7 @@ def _measure(
 
 
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:
-    """Return all that an answer depends on besides model and prompt, as the rule of an AnswerCache."""
+    """Return the settings that an answer depends on besides model and prompt, as an AnswerCache's `rule`."""
     rule: dict[str, object] = {
         "version": ANSWERS_VERSION,
         "output_type": benchmark.output_type.name,

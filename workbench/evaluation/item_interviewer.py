@@ -55,7 +55,9 @@ class ItemInterviewer:
                 item(benchmark.examples[0], 0, tokenizer)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Encode the items that may be too long for the model, to find those that are.
+        """Check that every question, without few-shot examples, fits into the model's context.
+
+        Only questions with more bytes than the model has tokens are encoded: all others fit.
 
         Raises:
             ConfigError: A setting doesn't fit the model.
@@ -106,7 +108,10 @@ def _ask(
     cache: AnswerCache,
     model_name: str,
 ) -> tuple[list[Asked], int]:
-    """Return all questions with their answers, and the number of items that this process asked."""
+    """Ask the items without a cached answer; return all questions with their answers.
+
+    Also return the number of items that this process asked.
+    """
     questions = [[example, *example.rotations] for example in benchmark.examples]
     examples = [example for question in questions for example in question]
     items: list[Item] = []
@@ -140,10 +145,10 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 
 
 def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
-    """Return the cache key of an item: the prompt's hash, and in two cases a suffix.
+    """Return the cache key of an item's answer: the hash of its prompts, and up to two suffixes.
 
-    A sampled answer also depends on the item's id. With `invariant`, which promises equality to the bit, an
-    answer also depends on the length of the prefix that is computed separately.
+    A sampled answer also depends on the item's id, which gets appended. With `invariant`, which promises the
+    same bits, an answer also depends on the length of the prefix that is computed separately.
     """
     is_sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
     key = f"{item.hash}/{item.example.id}" if is_sampled else item.hash

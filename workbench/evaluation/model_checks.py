@@ -36,10 +36,10 @@ def check(
 
 
 def check_kind(model: PreTrainedModel, benchmarks: Mapping[str, BenchmarkConfig]) -> None:
-    """Refuse benchmarks that the model has no head for.
+    """Check that the model has the head that the benchmarks need: for classification, or for the next token.
 
     Raises:
-        ConfigError: Names the class of the model, and the benchmark.
+        ConfigError: The head is missing; the message names the class of the model, and the benchmark.
     """
     kind = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
@@ -91,7 +91,7 @@ def check_prompting(
 
 @contextmanager
 def named(benchmark: str) -> Iterator[None]:
-    """Put the benchmark's name in front of errors about its items and keys."""
+    """In the `with` block, put `benchmarks.NAME` before the messages of DataErrors and ConfigErrors."""
     try:
         yield
     except DataError as error:

@@ -90,9 +90,9 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
 
 
 def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
-    """Return position of a row that was unfolded -> index of the first row unfolded from it, as a text.
+    """Return a number, as text, for each row that was unfolded: the index of the first row unfolded from it.
 
-    Rows that weren't unfolded have the position "".
+    The key is the position of the unfolded row in the file. For rows that weren't unfolded, both are "".
     """
     parents: dict[str, str] = {"": ""}
     for number, row in rows:
@@ -103,9 +103,9 @@ def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
 def _selected(
     name: str, config: BenchmarkConfig, subset: str, rows: Sequence[tuple[int, Row]], renderer: Renderer
 ) -> list[int]:
-    """Return the indices in `rows` that `limit` selects.
+    """Return the indices in `rows` of the rows that `limit` selects; without a limit, all indices.
 
-    `rows` has pairs of a row's index in the split and the row.
+    Each entry of `rows` is (index in the split, row).
     """
     if config.limit is None or config.limit >= len(rows):
         return list(range(len(rows)))
@@ -114,7 +114,7 @@ def _selected(
 
 
 def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
-    """Return the benchmark with only the subsets that `only` names."""
+    """Return the benchmark with only the subsets that `only` names; all subsets if `only` is empty."""
     for subset in config.only:
         if subset not in config.subsets:
             known = ", ".join(config.subsets) or "none"
@@ -284,7 +284,7 @@ def _check_metrics(key: str, config: BenchmarkConfig) -> None:
 
 
 def _check_numbers(key: str, config: BenchmarkConfig) -> None:
-    """Check the ranges of numbers, and that no stop text is empty."""
+    """Check that all numbers of a benchmark's configuration are in range, and that no stop text is empty."""
     check_ranges(config, key)
     if "" in config.generation.stop:
         raise ConfigError(

@@ -56,7 +56,7 @@ class Interviewer(Protocol):
 
     @property
     def rule(self) -> str:
-        """Fingerprint of what scores depend on besides the benchmark's configuration; empty if nothing."""
+        """Fingerprint of all that scores depend on besides the benchmark's configuration; "" if nothing."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
         """Return the name of the benchmark's main metric, which is that of its first score."""
@@ -68,7 +68,7 @@ class Interviewer(Protocol):
         """Check that the tokenizer's chat template can render the prompts.
 
         Raises:
-            DataError: It can't; names the benchmark.
+            DataError: The template can't render them; the message names the benchmark.
         """
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:

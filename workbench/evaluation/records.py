@@ -251,7 +251,10 @@ def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> N
 
 
 def score_values(score: Score) -> dict[str, Any]:
-    """Convert a score to its entry in results.json, without fields of later versions that have no effect."""
+    """Convert a score to its entry in results.json.
+
+    Fields that were added after the first version are left out where they have their default.
+    """
     values = asdict(score)
     omitted = {name for name, default in LATER_FIELDS.items() if values[name] == default}
     return {name: value for name, value in values.items() if name not in omitted}
@@ -275,7 +278,10 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
 
 
 def context(example: Example, question: str, dropped: int = 0) -> str:
-    """Return the text before the answer, without the first `dropped` few-shot examples."""
+    """Return an item's prompt as plain text: description, few-shot examples, question.
+
+    The first `dropped` few-shot examples are left out.
+    """
     shots = "".join(
         shot.question + shot.answer + example.fewshot_delimiter for shot in example.shots[dropped:]
     )

@@ -25,14 +25,14 @@ class Verification:
 
 
 def one_by_one(config: EvaluateConfig) -> EvaluateConfig:
-    """Return settings that compute every prompt alone and from its first token on."""
+    """Return settings with which the model computes each prompt alone, without batch and shared prefix."""
     return replace(config, shared_prefix=False, batch_tokens=1, invariant=False)
 
 
 def verify(
     alone: Answerer, items: Sequence[Item], answers: Sequence[Answer], count: int, rounding: float
 ) -> Verification:
-    """Compare answers with the answers of `alone` to `count` of the items, chosen by their ids.
+    """Ask `count` items again with `alone`, and compare the answers; ids decide which items.
 
     Args:
         alone: answerer that scores items one by one.
@@ -60,7 +60,10 @@ def verify(
 
 
 def _is_wrong(answer: Answer, separate: Answer, rounding: float) -> bool:
-    """Return whether two answers differ by more than rounding, which grows with the root of the tokens."""
+    """Return whether two answers differ by more than rounding explains.
+
+    Texts must be equal. A log-likelihood of n tokens may differ by `rounding` * sqrt(n) nats.
+    """
     if answer.generation is not None or separate.generation is not None:
         return answer.generation != separate.generation
     if len(answer.loglikelihoods) != len(separate.loglikelihoods):

@@ -27,7 +27,7 @@ def verified(
     config: EvaluateConfig,
     questions: Sequence[Asked],
 ) -> dict[str, float]:
-    """Score `evaluate.verify` items one by one; return and log the differences.
+    """Ask as many items again, one by one, as `evaluate.verify` says; log and return the differences.
 
     Raises:
         DataError: The answers differ by more than rounding explains.
@@ -59,12 +59,14 @@ def verified(
 
 
 def difference(result: Verification) -> str:
-    """Return the largest difference of a log-likelihood, in nats, with two digits."""
+    """Return the largest difference of a log-likelihood, in nats, as text with two significant digits."""
     return f"{result.largest_difference:.2g}"
 
 
 def allowance(model: PreTrainedModel) -> tuple[float, float]:
-    """Return the difference that rounding explains: nats of a token's log-likelihood, share of changed texts.
+    """Return the differences that rounding explains in this model's dtype.
+
+    These are nats of a token's log-likelihood, and the share of generated texts that may change.
 
     The batch size changes the order of sums. In float32 the difference stays below 1e-3 nats; in 16 bits 0.12
     nats were measured, and a text changes completely after the first near tie. int8 on a GPU also quantizes
@@ -83,14 +85,16 @@ def invariant_cost(
     questions: Sequence[Asked],
     seconds: float,
 ) -> dict[str, float]:
-    """Measure a sample without `invariant`; return and log how many times as long an item took with it.
+    """Measure how many times as long an item takes with `invariant` as without; log and return the factor.
+
+    For this, a few items are asked again without `invariant`.
 
     Args:
         model: the model.
         tokenizer: tokenizer of the model.
         benchmark: the benchmark.
         config: settings of the evaluation.
-        questions: answered questions of the benchmark.
+        questions: questions of the benchmark, the first of which are asked again.
         seconds: time per item with `invariant`; 0 if no item was asked.
     """
     if not config.invariant or not seconds or not questions:

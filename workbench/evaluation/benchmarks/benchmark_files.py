@@ -13,7 +13,7 @@ from workbench.errors import DataError
 
 
 def read_rows(path: Path, local: LocalConfig, key: str = "local") -> list[Row]:
-    """Return all rows of a file, with the columns that `local` adds.
+    """Return all rows of a file, with columns from the files of `local.beside`, unfolded by `local.unfold`.
 
     Args:
         path: the file.
@@ -38,7 +38,7 @@ def read_rows(path: Path, local: LocalConfig, key: str = "local") -> list[Row]:
 
 
 def _with_column(rows: list[Row], column: str, column_file: Path, path: Path) -> list[Row]:
-    """Return the rows with one more column, whose values are the lines of `column_file`."""
+    """Return the rows of `path` with one more column: line n of `column_file` is the value of row n."""
     if not column_file.is_file():
         raise DataError(f"{column_file}: no such file (its lines are the column {column!r} of {path})")
     lines = [line.rstrip("\r\n") for _, line in numbered_lines(column_file)]

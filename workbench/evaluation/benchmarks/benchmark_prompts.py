@@ -28,7 +28,7 @@ from workbench.evaluation.records import Example, Shot
 
 
 class Renderer:
-    """Renders the rows of one benchmark.
+    """Renders each row of one benchmark to an item: question, choices, answer and few-shot examples.
 
     The few-shot examples of an item depend only on the item, the index of its row and the seed.
     """
@@ -109,12 +109,14 @@ class Renderer:
         return f"{subset}/{name}" if subset else name
 
     def cluster(self, row: Row, subset: str, parent: str) -> str:
-        """Return the id of the cluster that the item of a row belongs to, 16 hex digits; empty: no cluster.
+        """Return the id of a row's cluster, 16 hex digits; "" if the row's item is independent.
+
+        Rows with the same rendered `cluster` form a cluster; without `cluster`, rows unfolded from one row.
 
         Args:
             row: row of the question.
             subset: subset of the row.
-            parent: number of the row that it was unfolded from; empty if it wasn't.
+            parent: a number for the row that this row was unfolded from; "" if it wasn't unfolded.
         """
         if not self.config.cluster:
             text = parent
@@ -124,7 +126,10 @@ class Renderer:
         return hashlib.sha256(f"{subset}/{text}".encode()).hexdigest()[:16] if text else ""
 
     def _text_naming_options(self, row: Row, letters: list[str]) -> str | None:
-        """Return a text of the row that would be wrong if options were moved, such as `A and B`, or None."""
+        """Return an option or a column of the question that refers to options by letter or position, or None.
+
+        Such a text, as in `A and B` or `none of the above`, would be wrong if the options were moved.
+        """
         options = self.config.options
         columns = sorted(benchmark_templates.names(self.config.question) & row.values.keys() - set(options))
         values = [row.values[name] for name in columns]
@@ -132,7 +137,7 @@ class Renderer:
         return speaks_of_others(texts_of(row, options), letters) or next(naming, None)
 
     def _question(self, row: Row, subset: str) -> str:
-        """Return the question of a row; its first choice's question if each choice has its own."""
+        """Render the question of a row; if the question contains the choice, with the first choice."""
         values = self._values(row, subset)
         choice = self._choices(row, values)[0] if self.question_per_choice else ""
         return benchmark_templates.render(self.config.question, self._with_choice(values, choice), row)
@@ -186,9 +191,10 @@ class Renderer:
     def _shots_for(
         self, questions: list[str], row: Row, subset: str, picked: list[Row], shot_rows: list[Row]
     ) -> tuple[Shot, ...]:
-        """Return the few-shot examples of an item.
+        """Render the picked rows to the few-shot examples of an item.
 
-        One that asks the same question is replaced by an unused row, except with protocol=lm-eval.
+        An example that asks the item's own question is replaced by another row of the few-shot split, except
+        with protocol=lm-eval; if no row is left, the item gets fewer examples.
         """
         shots = [self._shot(shot, subset) for shot in picked]
         asked = {normal_form(question) for question in questions} - {""} if picked else set()
@@ -207,7 +213,7 @@ class Renderer:
         return distinct
 
     def _check_options(self, row: Row, choices: list[str]) -> None:
-        """Check that no option of a lettered question is empty, and that each letter has an option."""
+        """Check that no option column of a row is empty, and that there are as many options as choices."""
         columns = self.config.options
         texts = [row.values.get(column, "?") for column in columns]  # rendering reports a missing column
         if len(columns) == 1 and isinstance(texts[0], list):

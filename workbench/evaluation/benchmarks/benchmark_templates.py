@@ -18,7 +18,7 @@ def render(template: str, values: Mapping[str, Any], row: Row) -> str:
     """Render a template with a row's columns and the variables `values`.
 
     Raises:
-        DataError: The template uses a column that the row doesn't have, or writes a null.
+        DataError: The template uses a column that the row doesn't have, or prints a null value.
     """
     if "{" not in template and "\r" not in template:
         return template  # no variables
@@ -120,9 +120,9 @@ def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:
 
 
 def _ambiguous_names(row: Row) -> dict[str, StrictUndefined]:
-    """Map each column name that several levels of an unfolded row share to an undefined value.
+    """Map each column name that an unfolded row has at several levels to a Jinja value that is undefined.
 
-    A template that uses the name fails with an error that lists the full names.
+    A template that uses the name fails with an error that lists the columns' full names.
     """
     return {
         name: StrictUndefined(f"{name!r} is a column at several levels, use {full_names}")
@@ -139,7 +139,7 @@ def _explain(text: str, error: RenderingError, values: Mapping[str, Any], row: R
 
 
 def _null_columns(text: str, values: Mapping[str, Any], row: Row) -> list[str]:
-    """Return the null columns of the row whose names occur in a template or expression."""
+    """Return the names of a row's null columns that occur in the text of a template or expression."""
     return [
         name for name, value in row.values.items() if value is None and name not in values and name in text
     ]

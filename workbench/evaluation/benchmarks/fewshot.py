@@ -23,7 +23,9 @@ class ExamplePicker:
         """Row indices that lm-evaluation-harness draws for each question of the subset, in order."""
 
     def pick(self, rows: list[Row], question: Row, number: int, identity: str) -> list[Row]:
-        """Return the few-shot examples of a question; a question is never its own example.
+        """Return the rows of a question's few-shot examples.
+
+        The question's own row is left out, except with `fewshot_order: harness`, which draws as the harness.
 
         Args:
             rows: rows of the few-shot split.
@@ -47,9 +49,9 @@ class ExamplePicker:
         return [rows[index + (index >= own_index)] for index in chosen]
 
     def _as_harness(self, question: Row, number: int) -> list[Row]:
-        """Return the examples that lm-evaluation-harness draws: all questions share one random generator.
+        """Return the rows that lm-evaluation-harness draws: all questions share one random generator.
 
-        With `harness-spare`, one more row is drawn, and rows equal to the question are left out.
+        With `harness-spare`, one row more is drawn, so that a row equal to the question can be left out.
 
         Source: lm-evaluation-harness 0.4.13, api/samplers.py, ContextSampler.
         """

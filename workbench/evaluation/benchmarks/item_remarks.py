@@ -25,7 +25,7 @@ def about_items(config: BenchmarkConfig, count: int, renderer: Renderer, permuta
 
 
 def _choice_warnings(renderer: Renderer) -> list[str]:
-    """Return the warnings about rows with equal choices, and about options that can't be moved."""
+    """Return up to two warnings: about items with equal choices, and about options that can't be moved."""
     warnings = []
     for where, choice in list(renderer.alike.items())[:1]:
         warnings.append(
@@ -41,7 +41,7 @@ def _choice_warnings(renderer: Renderer) -> list[str]:
 
 
 def _fewshot_warnings(config: BenchmarkConfig, count: int, renderer: Renderer) -> list[str]:
-    """Return the warnings about items with a few-shot example that asks the same question."""
+    """Return up to two warnings: few-shot examples that ask an item's own question, and too few examples."""
     warnings = []
     if renderer.num_same_shots:
         done = (

@@ -26,12 +26,12 @@ _FOR_TASKS = ("tasks", "include_path")
 
 
 def check_ignored(name: str, config: BenchmarkConfig) -> None:
-    """Check that no key is set which this benchmark doesn't read.
+    """Check that the configuration sets only keys that a benchmark of its output type reads.
 
-    Tasks of lm-evaluation-harness read other keys than benchmarks of this project.
+    Tasks of lm-evaluation-harness (`output_type: lm-eval`) read other keys than all other benchmarks.
 
     Raises:
-        ConfigError: Names the unread key and its value.
+        ConfigError: A key that isn't read is set; the message names the key and its value.
     """
     is_task = config.output_type == OutputType["lm-eval"]
     for key, value in _set_keys(config):
@@ -58,7 +58,7 @@ def _set_keys(config: Any, parent: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_lists(name: str, config: BenchmarkConfig) -> None:
-    """Check that lists have no duplicates and that groups contain known subsets only.
+    """Check that a benchmark's lists have no duplicates, and that its groups contain only its own subsets.
 
     Raises:
         ConfigError: Names the key and the duplicate or unknown name.
@@ -78,7 +78,7 @@ def check_two_classes(key: str, config: BenchmarkConfig) -> None:
     """Check that a benchmark with the metric `f1`, the F1 of the second choice, has at most two choices.
 
     Raises:
-        ConfigError: Names the number of choices.
+        ConfigError: There are more choices; the message names their number.
     """
     if "f1" in config.metrics and len(config.choices) > 2:
         raise ConfigError(

@@ -31,7 +31,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 def own_letters(choices: Sequence[str]) -> list[str]:
-    """Return the letter of each option: the choices if all of them are letters, else A, B, C, ..."""
+    """Return the options' letters: the choices if each is one letter (`A` or `(A)`), else A, B, C, ..."""
     choice_letters = [re.sub(r"\W", "", unicodedata.normalize("NFKC", choice)).upper() for choice in choices]
     if all(len(letter) == 1 for letter in choice_letters):
         return choice_letters
@@ -39,9 +39,9 @@ def own_letters(choices: Sequence[str]) -> list[str]:
 
 
 def moved(texts: Sequence[Any], shift: int, letters: Sequence[str]) -> list[Any]:
-    """Move the texts of a question's options by `shift` letters: with 1, B gets A's text.
+    """Return the options' texts, moved by `shift` letters: with 1, B gets A's text and A the last letter's.
 
-    Letters stay in place if each text starts with its letter, as in `A. Paris`.
+    If each text starts with its letter, as in `A. Paris`, only the text after the letter moves.
 
     Args:
         texts: texts of the options, in order.
@@ -55,7 +55,7 @@ def moved(texts: Sequence[Any], shift: int, letters: Sequence[str]) -> list[Any]
 
 
 def speaks_of_others(texts: Sequence[Any], letters: Sequence[str]) -> str | None:
-    """Return the first option that refers to other options, such as `all of the above`, or None."""
+    """Return the text of the first option that refers to other options, as `all of the above`, or None."""
     labels = _labels(texts, letters) or [""] * len(texts)
     bodies = (str(text)[len(label) :] for text, label in zip(texts, labels, strict=True))
     return next((body for body in bodies if _OTHERS.search(unicodedata.normalize("NFKC", body))), None)
@@ -67,9 +67,9 @@ def names_letters(text: str) -> bool:
 
 
 def _labels(texts: Sequence[Any], letters: Sequence[str]) -> list[str]:
-    """Return the label at the start of each option's text, as in `A.
+    """Return the label that each option's text starts with, such as `A.` and the space after it.
 
-    `; an empty list unless the labels are `letters` in order.
+    Return an empty list unless the labels' letters are `letters` in order.
     """
     matches = [_LABEL.match(str(text)) for text in texts]
     if [_letter(match) for match in matches] != list(letters[: len(texts)]):
@@ -86,7 +86,7 @@ def check_can_move(
 ) -> None:
     """Check on one row that a benchmark's options can be moved between letters.
 
-    Each letter must stand before one option afterwards too.
+    After a move, the prompt must still show each letter before exactly one option.
 
     Args:
         row: row of a question.
@@ -139,12 +139,12 @@ def texts_of(row: Row, options: Sequence[str]) -> list[Any]:
 
 
 def with_texts(row: Row, options: Sequence[str], texts: Sequence[Any]) -> Row:
-    """Return a question's row with `texts` as its options."""
+    """Return a copy of a question's row in which `texts` replace the options."""
     columns = dict(zip(options, texts, strict=True)) if len(options) > 1 else {options[0]: list(texts)}
     return replace(row, values={**row.values, **columns})
 
 
 def _ends_with_letter(before: str, letter: str) -> bool:
-    """Return whether a text ends with a letter and its punctuation, as in `A. `."""
+    """Return whether a text ends with `letter` as a label, followed by punctuation at most, as in `A. `."""
     words = re.sub(r"[\W_]+$", "", unicodedata.normalize("NFKC", before))
     return words.upper().endswith(letter) and not re.search(r"[A-Za-z0-9]", words[-2:-1])

@@ -11,13 +11,13 @@ from workbench.evaluation.records import Answer, Example
 
 
 def rotated(row: Row, options: Sequence[str], shift: int, letters: Sequence[str]) -> Row:
-    """Return the row with its options moved by `shift` letters: option k gets letter k + shift.
+    """Return a copy of the row with its options moved by `shift` letters: with 1, A's text moves to B.
 
     Args:
         row: row of a question.
         options: columns of the options, or one column with a list of options.
         shift: number of letters.
-        letters: letters of the options; a text that starts with its letter gets its new letter.
+        letters: letters of the options; in texts such as `A. Paris` the letter is replaced by the new one.
 
     Raises:
         DataError: a column is missing.
@@ -42,9 +42,9 @@ def combined(answers: Sequence[Answer]) -> Answer:
 
 
 def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean value of each option over all orders.
+    """Return each option's value, averaged over all orders in which the question was asked.
 
-    The rows of `values` are the orders (options moved by 0, 1, 2, ... letters), the columns are letters.
+    `values[k][j]` is the value at letter j in the order whose options were moved by k letters.
     """
     count = len(values[0])
     return tuple(
@@ -54,7 +54,7 @@ def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def option_logprobs(values: Sequence[float]) -> list[float]:
-    """Normalize the log-likelihoods of a question's options so that their probabilities sum to 1."""
+    """Convert the log-likelihoods of a question's options to log-probabilities among the options, in nats."""
     top = max(values)
     total = top + math.log(math.fsum(math.exp(value - top) for value in values))
     return [value - total for value in values]

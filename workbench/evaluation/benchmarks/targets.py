@@ -21,7 +21,7 @@ _EXPRESSION = re.compile(r"\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*", re.S)
 
 @dataclass(frozen=True)
 class Target:
-    """Right answer of a row."""
+    """The right answer or answers of a row."""
 
     value: int | str | tuple[int, ...] | tuple[str, ...]
     """Index of the right choice or label, a tuple of all right indices, or the text or texts to generate."""
@@ -31,7 +31,7 @@ class Target:
     """Right answers to generate, as the row writes them."""
 
     def shown(self, choices: Sequence[str]) -> str:
-        """Return the answer that a few-shot example shows: the first right one, as the row writes it."""
+        """Return the answer to show in a few-shot example: the first right one, as the row writes it."""
         if self.written:
             return self.written[0]
         first = self.value[0] if isinstance(self.value, tuple) else self.value
@@ -39,7 +39,7 @@ class Target:
 
 
 def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choices: Sequence[str]) -> Target:
-    """Return the right answer of a row, after checking that a model can give it.
+    """Return the right answer or answers of a row, after checking that a model's answer can equal them.
 
     Raises:
         DataError: The row has no right answer, or one that no model can give.
@@ -68,9 +68,10 @@ def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choi
 def _distinct_indices(
     config: BenchmarkConfig, row: Row, indices: int | tuple[int, ...]
 ) -> int | tuple[int, ...]:
-    """Remove duplicates from the indices of right choices; return a single index as a number.
+    """Return the indices of the right choices without duplicates; a single index as a number, not a tuple.
 
-    Several distinct indices are an error for metrics that take one.
+    Raises:
+        DataError: Several choices are right, and a metric of the benchmark takes one only.
     """
     if isinstance(indices, int):
         return indices
@@ -88,7 +89,7 @@ def _distinct_indices(
 
 
 def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """Render `target` for a row; return the right answers, and whether they come from a list in the row."""
+    """Evaluate `target` for a row; return the right answers as texts, and whether its value was a list."""
     expression = _EXPRESSION.fullmatch(config.target)
     value = benchmark_templates.evaluate(expression[1].strip(), values, row) if expression else None
     if expression and value is None:
@@ -111,7 +112,11 @@ def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> t
 def _generation_target(
     config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]
 ) -> Target:
-    """Return the target of a generation, with the references that an extracted answer is compared with."""
+    """Return the target of an item that a generated text answers.
+
+    `texts` are the right answers as the row writes them. From each come the references, with which the answer
+    extracted from a generated text is compared.
+    """
     generation, values, references = config.generation, dict[str, None](), dict[str, None]()
     for text in texts:
         if not text.strip():
@@ -133,7 +138,7 @@ def _generation_target(
 
 
 def letters_of(choices: Sequence[str]) -> str:
-    """Return the capital letters among the choices; the whole alphabet if there are none."""
+    """Return the choices that are single capital letters, joined, as in `ABCD`; without any, A to Z."""
     letters = [choice for choice in choices if choice in string.ascii_uppercase and len(choice) == 1]
     return "".join(letters) or string.ascii_uppercase
 

@@ -17,13 +17,13 @@ _EXPRESSIONS = ("choices_from", "target_index")
 
 
 class GivenNames:
-    """Records which of `row`, `letters`, `subset`, `title`, `choice` and `self` each template uses.
+    """Checks that no column of a row is hidden by a variable of a template with the same name.
 
-    Such a variable hides the row's column of the same name.
+    The variables are `row`, `letters`, `subset`, `title`, `choice` and `self`.
     """
 
     def __init__(self, config: BenchmarkConfig) -> None:
-        """Find the variables in the templates of a benchmark, with its protocol's settings filled in."""
+        """Find the variables in a benchmark's templates, with its protocol's settings filled in."""
         subset_names = {"subset", "title"} if config.subsets else set()
         column_names = {"row", "letters", "self", *subset_names - {"title"}}
         self._in_columns = self._used(_column_fields(config), column_names)
@@ -40,23 +40,23 @@ class GivenNames:
 
     @staticmethod
     def _used(fields: Iterator[tuple[str, str]], given: set[str]) -> list[tuple[str, str, str]]:
-        """Return (field, template, variable) for each of the variables `given` that a template uses."""
+        """Return (field, template, variable) of each use of a variable in `given`; `fields` are templates."""
         return [(field, text, name) for field, text in fields for name in sorted(_names(text) & given)]
 
     def check_columns(self, row: Row) -> None:
-        """Check that the expressions of `local` or `hub` read no column that a variable of its name hides.
+        """Check that `local.columns` or `hub.columns` read no column that a variable of the same name hides.
 
         Raises:
-            DataError: Names the row, the column and the expression.
+            DataError: A variable hides a column; the message names the row, the column and the expression.
         """
         _check(self._in_columns, row)
 
     def check_keep(self, row: Row) -> None:
-        """Check that `keep` reads no column of the row that a variable of the same name hides."""
+        """Check that `keep` and `local.keep` read no column that a variable of the same name hides."""
         _check(self._in_keep, row)
 
     def check_prompts(self, row: Row) -> None:
-        """Check that templates of prompts, choices and answers read no column that a variable hides."""
+        """Check that the templates of an item read no column that a variable of the same name hides."""
         _check(self._in_prompts, row)
 
 
@@ -92,9 +92,9 @@ def _check(used: list[tuple[str, str, str]], row: Row) -> None:
 
 
 def _reads_columns(text: str, values: Mapping[str, Any]) -> bool:
-    """Return whether `row` in a template always means the mapping of all columns.
+    """Return whether `row` in a template can only mean all columns, although a column is named `row`, too.
 
-    A column named `row` would change the meaning of other uses.
+    That is so in `row.NAME`; if the column `row` is an object with fields of its own, only in `row.row`.
     """
     parsed = benchmark_templates.parsed(text)
     lookups = [*parsed.find_all(nodes.Getattr), *parsed.find_all(nodes.Getitem)]

@@ -40,10 +40,10 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
 
 
 def parts(text: str) -> list[str]:
-    """Return the texts to search for the answer: the part before an invented question, then the whole.
+    """Return the texts to search for the answer, the first choice first.
 
-    A model may go on with a question of its own after its answer. Thoughts (`<think>`) don't belong to an
-    answer, which starts after the last of them. After a thought without end there is no answer.
+    If the model invents another question after its answer, these are the text before that question, and then
+    the whole text. Thoughts (`<think>`) are left out; a thought without end hides all that follows.
     """
     text = INVISIBLE.sub("", text)
     *_, text = _THOUGHT_END.split(text)

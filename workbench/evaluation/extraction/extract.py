@@ -50,10 +50,10 @@ def extract(
 def references(
     target: str, config: GenerationConfig, letters: str = string.ascii_uppercase
 ) -> tuple[str, ...] | None:
-    """Return the texts that an extracted answer is compared with; None if no answer can equal the target.
+    """Apply the rule `extract` to a target; return the texts of which an extracted answer must equal one.
 
-    A number gives all its spellings, `3/4` and `0.75`. If a pattern doesn't match the target, because it is
-    meant for generated texts, the target itself is the reference.
+    A number gives its spellings, `3/4` and `0.75`. If a pattern doesn't match the target, because it is
+    meant for generated texts, the target itself is the reference. None: the target has no number or letter.
     """
     if config.extract == Extract.number:
         quantity = numbers.only(target)

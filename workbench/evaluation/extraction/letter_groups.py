@@ -111,7 +111,7 @@ def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
 
 
 def _name(text: str, position: int, letters: str) -> str | None:
-    """Return the letter or run of letters at a position; None for a word or a letter that is not a choice."""
+    """Return the choice letter (`B`), or run of letters (`BD`), at a position; None for any other text."""
     run = _RUN.match(text, position)
     if run and set(run[0]) <= set(letters) and len(set(run[0])) == len(run[0]):
         return run[0]
@@ -124,7 +124,7 @@ def _name(text: str, position: int, letters: str) -> str | None:
 
 
 def _is_word(text: str, letter: "re.Match[str]") -> bool:
-    """Return whether a capital A is the article, or I the pronoun."""
+    """Return whether a letter is an English word: a capital A the article, or I the pronoun."""
     word = _WORD_AFTER.match(text, letter.end())
     words_after_letter = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(letter[1])
     return words_after_letter is not None and word is not None and word[1] not in words_after_letter

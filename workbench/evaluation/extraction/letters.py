@@ -117,9 +117,9 @@ def _stated(text: str, letters: str) -> frozenset[str]:
 
 
 def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[Group]:
-    """Yield the letters directly after each mark, a match of a pattern such as `the answer is`.
+    """Yield the letters directly after each mark: a match of one of the patterns, such as `the answer is`.
 
-    Negated marks are skipped.
+    A negated mark, as in `不选`, is skipped.
     """
     for pattern in patterns:
         for mark in re.finditer(pattern, text):
@@ -132,7 +132,7 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
 
 
 def _first(text: str, letters: str) -> Iterator[Group]:
-    """Yield the letter at the start of the text, unless the text lists the options."""
+    """Yield the letters that the text starts with, unless the text lists all options."""
     opening = _FIRST.match(text)
     start = opening.end() if opening else 0
     group = group_at(text, start, letters)
@@ -144,7 +144,10 @@ def _first(text: str, letters: str) -> Iterator[Group]:
 
 
 def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
-    """Return whether the text lists the options: the second letter follows `first`, which ends at `end`."""
+    """Return whether a text lists the options, as `A. ... B. ...`: then its first letter is not an answer.
+
+    The text starts with the letter `first`, which ends at `end`.
+    """
     if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
         return False
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"

@@ -65,7 +65,7 @@ def number(text: str) -> str | None:
 
 
 def stated(text: str) -> Quantity | None:
-    """Return the number that a text states as its answer, by the rules of `number`."""
+    """Return the number that a text states as its answer, by the rules of `number`, with its position."""
     for section in cleaning.parts(text):
         candidates = _candidates(cleaning.plain(section))
         for candidate in candidates:
@@ -74,7 +74,10 @@ def stated(text: str) -> Quantity | None:
 
 
 def only(text: str) -> Quantity | None:
-    """Return the number that a text announces, or its only number; None if it has none or several."""
+    """Return the number that a benchmark's target announces as the answer, or else its only number.
+
+    None: the target has no number, or several and none is announced.
+    """
     text = cleaning.plain(text)
     for rule in (_final, _announced, _alone):
         candidate = rule(text)
@@ -85,13 +88,13 @@ def only(text: str) -> Quantity | None:
 
 
 class _Several:
-    """Stands for an announced answer that is not a single number, such as a range or alternatives."""
+    """Returned instead of a number for an announced answer that is a range or a choice between numbers."""
 
 
 def _complete_length(text: str) -> int:
-    """Return the length of the text without an unfinished expression at its end.
+    """Return the length of the text without an unfinished expression at its end, such as `300 / 100 *`.
 
-    A number after an equals sign is a result, even if the expression continues: of `9 * 2 = 18 +`, 18.
+    A number after an equals sign is a result, which stays: `9 * 2 = 18 +` is cut after 18.
     """
     length = len(text.rstrip())
     offset = max(0, length - _LONGEST_EXPRESSION)
@@ -119,7 +122,7 @@ def _announced(text: str) -> Quantity | _Several | None:
 
 
 def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several | None:
-    """Return the number after the last mark (such as `the answer is`) that a number follows."""
+    """Return the number after the last mark (such as `the answer is`) that is directly before a number."""
     ends = sorted({match.end() for pattern in patterns for match in pattern.finditer(text)}, reverse=True)
     for end in ends:
         candidate = _after(text, end)
@@ -141,9 +144,9 @@ def _after(text: str, mark_end: int) -> Quantity | _Several | None:
 
 
 def _result(text: str, quantity: Quantity) -> Quantity | _Several:
-    """Return the number, or the result of the equation that starts with the number.
+    """Return the given number; if an equation starts with the number, the equation's result.
 
-    `_Several` stands for a range, alternatives, or an unfinished expression.
+    Return `_Several` for a range, for alternatives, and for an unfinished expression.
     """
     equation = _EQUATION.match(text, quantity.end)
     if equation:

@@ -61,7 +61,7 @@ class _Sum:
         """The last small unit of the section, in which units decrease."""
 
     def of(self, tokens: list[str]) -> Fraction | None:
-        """Return the sum; None if the order of the tokens is invalid."""
+        """Return the value of a numeral's tokens (digits and units); None if their order is invalid."""
         if not all(self._add(token) for token in tokens):
             return None
         if self.digit is not None and self.unit >= 100:
@@ -69,7 +69,7 @@ class _Sum:
         return self.total + self.section + (self.digit or 0)
 
     def _add(self, token: str) -> bool:
-        """Add a token; return whether its position is valid."""
+        """Add a digit or unit to the sum; return whether the token may follow the tokens before it."""
         if token == "零":
             self.unit = 0
             return self.digit is None

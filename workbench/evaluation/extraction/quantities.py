@@ -127,7 +127,7 @@ def _with_sign(text: str, start: int) -> int:
 
 
 def _after_unread(text: str, start: int) -> int:
-    """Return the end of the characters at `start` that look like a number but could not be read as one."""
+    """Return the position after the characters at `start`, which look like a number but can't be read."""
     run = _NUMERAL.match(text, start)
     return run.end() if run else start + 1
 
@@ -152,7 +152,10 @@ def _chinese(text: str, start: int) -> tuple[Fraction, bool, int] | None:
 
 
 def _with_chinese_fraction(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
-    """Read the rest of a fraction (分之) or mixed number (又) after a number that ends at `end`."""
+    """Read what follows a number that ends at `end` as a fraction (三分之二) or mixed number (三又四分之一).
+
+    Return value, whether it is a fraction, and end position; without such a rest, those of the number.
+    """
     if text.startswith("分之", end):
         numerator = _numerator(text, end + 2)
         if numerator is not None and value:

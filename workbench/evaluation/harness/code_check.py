@@ -20,7 +20,7 @@ _PYTHON_TAGS = "tag:yaml.org,2002:python"
 
 
 def check_files(name: str, config: BenchmarkConfig) -> None:
-    """Check that the user's task files name no code, unless code is trusted.
+    """Check that the user's task files, and the files they include, name no code, unless code is trusted.
 
     Raises:
         ConfigError: A file names code; the message names both.
@@ -66,10 +66,12 @@ def check_metrics(name: str, manager: Any, tasks: Sequence[str]) -> None:
 
 
 def _read(file: Path, key: str, *, is_task: bool) -> tuple[list[str], list[Path]]:
-    """Return the code that a YAML file names, and the files that it includes, without building objects.
+    """Return the code that a YAML file names, and the paths of the files that it includes.
+
+    The YAML is parsed but no object is built, so no code runs.
 
     Raises:
-        DataError: The file can't be read, or is not a task although `is_task`.
+        DataError: The file can't be read; or it must be a task (`is_task`) and isn't a mapping.
     """
     import yaml
 
@@ -135,5 +137,5 @@ def _configurations(manager: Any, names: Sequence[str]) -> Iterator[tuple[str, d
 
 
 def _entries(value: Any) -> list[dict[str, Any]]:
-    """Return the mappings in a list; an empty list for any other value."""
+    """Return those entries of a list that are mappings; an empty list if the value is not a list."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

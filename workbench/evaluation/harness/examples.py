@@ -13,15 +13,16 @@ from workbench.evaluation.records import Example
 def read_examples(
     task: Any, subset: str, rows: list[int] | None, limit: int | None, seed: int
 ) -> list[Example]:
-    """Return the items of a task, with all texts that a model is shown, as plain prompts.
+    """Return the items of a task, with their prompts as plain text, without a chat format.
 
-    `description` has the whole prompts with their few-shot examples, `continuations` the answers to score.
+    An item's `description` has all its prompts with their few-shot examples, one per line; `continuations`
+    has the answers to score.
 
     Args:
         task: The harness's task.
         subset: Name of the task in a group, or empty.
-        rows: Indices of the rows to ask; None: the first `limit` rows.
-        limit: Largest number of rows; None: all.
+        rows: Indices of the rows to ask; None: the first rows.
+        limit: Number of first rows, without `rows`; None: all.
         seed: Seed of the few-shot examples.
 
     Raises:
@@ -64,7 +65,7 @@ def _questions(task: Any, request: Any) -> tuple[str, ...]:
 
 
 def _by_document(instances: Sequence[Any]) -> list[list[Any]]:
-    """Return the requests in lists, one per document, in order of the documents' first requests."""
+    """Group the harness's requests by document: one list of requests per document, in their order."""
     by_document: dict[int, list[Any]] = {}
     for instance in instances:
         by_document.setdefault(instance.doc_id, []).append(instance)
@@ -76,7 +77,7 @@ def task_errors(where: str) -> Iterator[None]:
     """Convert errors of a task's own code, templates and data, which the user can correct, to DataError.
 
     Raises:
-        DataError: The task fails; begins with `where`.
+        DataError: The task fails; the message begins with `where`.
     """
     import datasets
     import jinja2

@@ -11,7 +11,7 @@ from workbench.patterns import matching
 
 @dataclass(frozen=True)
 class BoundedPattern:
-    """Replaces the compiled pattern of a filter; `findall` stops after a time limit."""
+    """Stands in for the compiled pattern of a filter; `findall` raises an error after a time limit."""
 
     pattern: str
 
@@ -56,7 +56,9 @@ def bound_substitutions(function: Any) -> None:
 
 
 def bound_filters(task: Any, where: str) -> None:
-    """Put time limits on a task's filters and on the metric exact_match, and build each filter as a check.
+    """Put time limits on the patterns of a task's filters and of the metric exact_match.
+
+    Each filter is built once, to check that it can be built.
 
     Raises:
         DataError: A filter can't be built.
@@ -69,9 +71,9 @@ def bound_filters(task: Any, where: str) -> None:
 
 
 def bounded_filter(build: Callable[[], Any], where: str) -> Callable[[], Any]:
-    """Return a function that builds the same filter with time limits on its patterns.
+    """Return a function that builds the same filter as `build`, but with time limits on its patterns.
 
-    The filter is built once as a check.
+    The filter is built once here, to check that it can be built.
 
     Raises:
         DataError: The filter can't be built.

@@ -40,12 +40,12 @@ class HarnessInterviewer:
     """Fingerprint of the tasks' configuration and the harness's version."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
-        """Return the first requested metric, or else the first metric of the first task."""
+        """Return the first metric that the configuration names, else the first metric of the first task."""
         own_metrics = next(iter(self.tasks.tasks.values())).aggregation()
         return str(next(iter([*self.tasks.metrics, *own_metrics])))
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
-        """Return True: tasks of a group may have different output types."""
+        """Return True: some task of a group may generate texts."""
         return True
 
     def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:

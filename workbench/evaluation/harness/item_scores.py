@@ -24,14 +24,14 @@ def with_filter(metric: str, filter_name: str) -> str:
 
 
 def item_score(value: Any, combine: Combine) -> float | None:
-    """Return the score of one item, given the metric's value of the item; None if it has no score.
+    """Return the score of one item, given the value that the harness's metric stores for the item.
 
     A number is the score itself. For a log-likelihood with a weight, the score is the log-likelihood; for two
-    labels (F1, Matthews correlation), it is 1 if they are equal; for any other value (BLEU, chrF, Brier), it
-    is the metric of this single item.
+    labels (F1, Matthews correlation), it is 1 if they are equal, else 0; for any other value (BLEU, chrF,
+    Brier), it is the metric computed from this item alone. None: no finite score can be computed.
 
     Args:
-        value: the metric's value of the item.
+        value: the value that the metric stores for the item.
         combine: computes the metric's score from the values of several items.
     """
     if (number := _number(value)) is not None:
@@ -46,7 +46,10 @@ def item_score(value: Any, combine: Combine) -> float | None:
 
 
 def meaning(name: str, values: Sequence[Any]) -> str:
-    """Describe in words the scores of `item_score`, for a metric that is not their mean."""
+    """Describe in words the scores that `item_score` returns, for a metric that is not their mean.
+
+    `values` are the values that the metric stores for the items.
+    """
     first = values[0] if values else None
     if _number(first) is not None:
         return "the item's log-likelihood, in nats"
@@ -71,7 +74,7 @@ def _are_labels(value: Any) -> bool:
 
 
 def bound_totals(task: Any) -> None:
-    """Replace a task's aggregations so that an overflow gives infinity instead of an error."""
+    """Wrap the functions that compute a task's scores from its items, so that an overflow gives infinity."""
     aggregations: Mapping[str, Combine] = task.aggregation()
     bounded = {name: partial(_bounded, combine=combine) for name, combine in aggregations.items()}
     task.aggregation = lambda: bounded

@@ -113,7 +113,10 @@ class HarnessLM(LM):  # type: ignore[misc]
             )
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Return the log-likelihood of each text, in nats, each token given at most the model's context."""
+        """Return the log-likelihood of each whole text, in nats.
+
+        A text longer than the model's context is split into windows; every token is scored once.
+        """
         keys = [prompt_hash(["rolling", *request.args]) for request in requests]
         keyed = (
             [(keys[index], requests[index].args[0]) for index in chunk]
@@ -148,9 +151,9 @@ class HarnessLM(LM):  # type: ignore[misc]
         return [texts[index] for index in range(len(requests))]
 
     def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
-        """Generate texts for requests with the same limits; return index -> text.
+        """Generate texts for requests with the same limits; return index of the request -> text.
 
-        A member is the index, prompt and seed of a request.
+        Each member is (index, prompt, seed) of a request.
         """
         decoder = Decoder(self.lm, limit, as_harness=True)
         max_length = max(1, self.lm.max_length - limit.max_new_tokens)
@@ -218,7 +221,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
 
 def _checked(values: Sequence[float]) -> tuple[float, ...]:
-    """Return the values, none of which is NaN.
+    """Return the values as a tuple, after checking that none is NaN.
 
     Raises:
         CheckpointError: A value is NaN.

@@ -195,7 +195,7 @@ def _scores(
 
 
 def _values(samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], Values]:
-    """Return (metric, filter) -> task -> the metric's value of each item."""
+    """Return (metric, filter) -> task -> the value that the metric stores for each item."""
     values: dict[tuple[str, str], Values] = {}
     for key, task_samples in samples.items():
         for sample in task_samples:
@@ -210,12 +210,12 @@ def _reported(
     selected: HarnessTasks,
     benchmark: str,
 ) -> list[tuple[str, str]]:
-    """Return the (metric, filter) pairs with finite totals.
+    """Return the (metric, filter) pairs to report: those whose value over all items is finite.
 
-    If metrics are requested, only these count, in their order.
+    If the configuration names metrics, only these are reported, in their order.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: No pair has a finite value.
     """
     reported = [
         (name, filter_name)
@@ -231,12 +231,12 @@ def _reported(
 
 
 def _subset_values(parts: Values, combine: Mapping[str, Combine]) -> dict[str, dict[str, float]]:
-    """Return task -> value and number of items, for a metric of a group of tasks."""
+    """Return, for one metric and each task of a group, the metric's value and the number of items."""
     return {key: {"value": float(combine[key](part)), "num_items": len(part)} for key, part in parts.items()}
 
 
 def _average(group: Any, metric: str, filter_name: str) -> Average:
-    """Return whether a group averages a metric over all items (micro) or over its tasks (macro)."""
+    """Return `micro` if a group averages a metric over all items, `macro` if over its tasks."""
     are_weighted = [
         aggregation.weight_by_size
         for aggregation in group.aggregate_metric_list
@@ -246,7 +246,7 @@ def _average(group: Any, metric: str, filter_name: str) -> Average:
 
 
 def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchmark: str) -> bool:
-    """Return whether the total of a metric is finite; if not, log a warning."""
+    """Return whether a metric's value over all items is finite; if not, log a warning."""
     if math.isfinite(float(totals[f"{metric},{filter_name}"])):
         return True
     log.warning(
@@ -259,7 +259,7 @@ def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchma
 
 
 def _is_mean(scored: Sequence[float | None], total: float) -> bool:
-    """Return whether a total is the mean of the items' scores."""
+    """Return whether a metric's value `total` is the mean of the items' scores, and each item has a score."""
     numbers = [number for number in scored if number is not None]
     return len(numbers) == len(scored) and abs(intervals.mean(numbers) - total) < 1e-12
 
@@ -283,12 +283,12 @@ def _errors(
     macro: bool,
     config: EvaluateConfig,
 ) -> tuple[float | None, intervals.Interval | None]:
-    """Return standard error and interval, as for all other benchmarks; None with a single item.
+    """Return standard error and interval of a metric; None if it isn't a mean and some task has one item.
 
     Args:
-        parts: Task -> the metric's value of each item.
-        scored: Task -> score of each item, if the total is their mean; else empty.
-        combine: Task -> function from the values of items to the metric's score.
+        parts: Task -> value that the metric stores for each item.
+        scored: Task -> score of each item; empty unless the metric is the mean of these scores.
+        combine: Task -> function that computes the metric from the stored values.
         macro: Whether each task has the same weight.
         config: Coverage of the interval.
     """

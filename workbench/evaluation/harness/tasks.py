@@ -73,7 +73,10 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Suppress the harness's progress bars and log lines, and seed the random generators for the context."""
+    """In the `with` block, suppress the harness's progress bars and logs, and seed the random generators.
+
+    The generators' states are restored afterwards.
+    """
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     states = random.getstate(), np.random.get_state()
     try:
@@ -98,9 +101,9 @@ def _manager(include_path: str | None, with_defaults: bool) -> Any:
 
 
 def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
-    """Return name -> the tasks that one benchmark reports.
+    """Return name -> a task, or a group of tasks with a common score, of those that a benchmark names.
 
-    A group without an average of its own is split into its tasks.
+    A group that defines no common score is split into its tasks.
     """
     if config.include_path and not Path(config.include_path).is_dir():
         raise ConfigError(f"benchmarks.{name}.include_path: no such folder {config.include_path!r}")
@@ -144,19 +147,19 @@ def _match_names(name: str, config: BenchmarkConfig) -> tuple[Any, list[str]]:
 
 
 def _load_name(manager: Any, key: str, where: str) -> Any:
-    """Return the tasks and groups of one name, as the harness loads them.
+    """Load the task or group that a name means; return the harness's mapping with keys `tasks` and `groups`.
 
     Raises:
-        DataError: They can't be loaded.
+        DataError: The task or group can't be loaded; the message begins with `where`.
     """
     with task_errors(f"{where}: can't be loaded"):
         return manager.load([key])
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
-    """Check that this engine supports a task, bound its filters and totals, and set its number of examples.
+    """Check that a task is supported, limit the time of its patterns, set its number of few-shot examples.
 
-    A task that fixes its number of few-shot examples at 0 keeps it.
+    A task that fixes its number of few-shot examples at 0 keeps 0. Overflowing scores become infinite.
 
     Raises:
         ConfigError: This engine doesn't support the task.
@@ -223,9 +226,9 @@ def _prepare(
 
 
 def _samples(name: str, selected: HarnessTasks, config: BenchmarkConfig) -> dict[str, list[int]] | None:
-    """Return task -> indices of the rows that `limit` selects by hash.
+    """Return task -> indices of the rows that `limit` selects by the hash of their ids.
 
-    None without a limit, and if the first rows are selected.
+    None: there is no limit, or `sample: first` selects the first rows.
     """
     if config.limit is None or config.sample is Sample.first:
         return None

@@ -14,7 +14,7 @@ from workbench.patterns.matching import PatternError, replaced
 
 
 class BoundedTemplate(Template):
-    """Template whose limits (see BoundedEnvironment) start anew with each rendering."""
+    """Template for which the limits of BoundedEnvironment apply to each rendering separately."""
 
     def render(self, *arguments: Any, **named: Any) -> str:
         """Render the template."""

@@ -99,19 +99,22 @@ class TransformersLM:
                 yield indices[index], likelihood
 
     def _shared(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
-        """Yield index and likelihood; prefixes that requests share are computed once."""
+        """Yield index and likelihood of each request; prefixes that requests share are computed once."""
         tree = prefix_tree.build(requests)
         yield from self._passes(tree, requests, prefix_tree.schedule(tree, self.budget), DynamicCache())
 
     def fits_window(self, length: int) -> bool:
-        """Return whether each token of such a text attends to all before it; then it can share a prefix."""
+        """Return whether `length` tokens fit into the model's sliding window, so that prefixes can be shared.
+
+        In a longer text, tokens don't attend to all tokens before them. True for a model without a window.
+        """
         return self.window is None or length <= self.window
 
     def _can_share(self, request: TokenRequest) -> bool:
         return self.shares_prefixes and self.fits_window(len(request.tokens) - 1)
 
     def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
-        """Return the likelihoods of one item's requests, computed without other items: always the same bits.
+        """Return the likelihoods of one item's requests, with the same bits whichever other items are scored.
 
         Args:
             requests: requests of one item.
@@ -145,9 +148,9 @@ class TransformersLM:
     def _passes(
         self, tree: Tree, requests: Sequence[TokenRequest], steps: Iterable[Pass], cache: DynamicCache
     ) -> Iterator[tuple[int, Likelihood]]:
-        """Run the forward passes over a prefix tree; yield index and likelihood of each request.
+        """Run the forward passes `steps` over a prefix tree; yield index and likelihood of each request.
 
-        A request's likelihood is known when the passes have covered all its nodes.
+        A request is yielded after the pass that contains its last node.
         """
         targets = _scored_tokens(tree, requests)
         ending: dict[int, list[int]] = {}
@@ -163,9 +166,9 @@ class TransformersLM:
     def _run(
         self, tree: Tree, step: Pass, cache: DynamicCache, targets: dict[int, list[int]], scored: Scored
     ) -> DynamicCache:
-        """Run one pass, and store its results in `scored`.
+        """Run one forward pass; store the log-probabilities of `targets` in `scored`, and return the cache.
 
-        For each node, `targets` lists the next tokens whose log-probability is needed. Returns the cache.
+        `targets` has the next tokens to score after each node.
         """
         if step.num_cached == 0:
             cache = DynamicCache()
@@ -183,9 +186,9 @@ class TransformersLM:
         return cache
 
     def _tree_logits(self, tree: Tree, step: Pass, cache: DynamicCache, rows: list[int]) -> Tensor:
-        """Run a pass, whose nodes attend to ancestors only; return logits (len(rows), vocabulary).
+        """Run a pass, in which each node attends to itself and its ancestors; return some nodes' logits.
 
-        `rows` are indices of the pass's nodes.
+        `rows` are the indices, within the pass, of these nodes; the logits are (len(rows), vocabulary).
         """
         ids = torch.tensor([[tree.tokens[node] for node in step.nodes]], device=self.device)  # (1, T)
         positions = torch.tensor([[tree.depths[node] for node in step.nodes]], device=self.device)  # (1, T)
@@ -284,7 +287,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _scored_tokens(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:
-    """Return for each node the tokens whose log-probability after the node is needed."""
+    """Return node -> next tokens to score: those whose log-probability after the node some request needs."""
     targets: dict[int, dict[int, None]] = {}
     for request, path in zip(requests, tree.paths, strict=True):
         for position in range(request.first, len(request.tokens)):

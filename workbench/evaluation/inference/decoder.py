@@ -81,9 +81,9 @@ class Decoder:
 
     @torch.no_grad()
     def _decode(self, rows: list[_Row], can_share: bool) -> None:
-        """Decode all rows as one batch; each row's new tokens are appended to its `generated`.
+        """Decode all rows as one batch until each has ended; new tokens are appended to a row's `generated`.
 
-        With `can_share` the prefix of all rows is computed once.
+        With `can_share`, the prefix that all rows have in common is computed once.
         """
         prefix_cache = self._prefix_for(rows[0].prompt[: _shared_length(rows) if can_share else 0])
         prefix_length = prefix_cache.get_seq_length()
@@ -125,7 +125,7 @@ class Decoder:
             positions = positions[:, -1:] + 1
 
     def _prefix_for(self, prefix: list[int]) -> GrowingCache:
-        """Return the cache of a shared prefix, computed unless the previous batch had the same prefix."""
+        """Return the cache of a prefix; if the previous batch had the same prefix, that batch's cache."""
         if not prefix:
             return GrowingCache()
         if prefix != self._prefix:
@@ -196,13 +196,16 @@ class Decoder:
 
 
 def takes_beginning(model: torch.nn.Module) -> bool:
-    """Return whether all rows can attend to one shared prefix cache, without copies of the cache."""
+    """Return whether the model's code lets all rows of a batch attend to a single copy of a prefix cache."""
     supported: bool = getattr(model, "takes_beginning", False)
     return supported and getattr(model.config, "_attn_implementation", "") in BOOLEAN_MASKED
 
 
 def _causal_mask(mask: Tensor, length: int) -> Tensor:
-    """Return the boolean mask (rows, 1, length, K) of the last `length` tokens, given `mask` (rows, K)."""
+    """Return a boolean mask (rows, 1, length, K): to which tokens the last `length` tokens attend.
+
+    `mask` (rows, K) is 1 for tokens and 0 for padding.
+    """
     causal = mask.new_ones(length, mask.shape[1]).tril(mask.shape[1] - length)
     return (mask[:, None] * causal).bool()[:, None]
 
@@ -215,7 +218,7 @@ def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
         lengths: length of each prompt, for the message.
 
     Raises:
-        CheckpointError: Some are NaN.
+        CheckpointError: Some logits are NaN.
     """
     is_nan = logits.isnan().any(-1).tolist()
     if any(is_nan):
@@ -223,7 +226,7 @@ def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
 
 
 def _shared_length(rows: Sequence[_Row]) -> int:
-    """Return how many first tokens all prompts share; 0 for a single row, or if there are too few.
+    """Return the number of leading tokens that all prompts share; 0 for a single row, or if they are few.
 
     Rows are sorted by prompt. At least one token of each prompt comes after the shared prefix.
     """
@@ -251,6 +254,6 @@ def _nucleus(probabilities: Tensor, limits: GenerationConfig) -> Tensor:
 
 
 def _sampler(seed: str) -> torch.Generator:
-    """Return a random generator that depends on the seed only."""
+    """Return a random generator seeded by the hash of a text."""
     number = int.from_bytes(hashlib.sha256(seed.encode("utf-8")).digest()[:7], "big")
     return torch.Generator().manual_seed(number)

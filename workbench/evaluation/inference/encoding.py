@@ -18,12 +18,14 @@ def encode(
     beginning: str | None = None,
     closed: bool = False,
 ) -> list[list[int]]:
-    """Return the token ids of texts, with the tokenizer's BOS token unless a text starts with it already.
+    """Return the token ids of texts, with the special tokens that the tokenizer puts before a text.
+
+    A text that starts with the BOS token already gets none.
 
     Args:
         tokenizer: tokenizer of the model.
         texts: texts to encode; special tokens in a text get their own ids.
-        beginning: a text that starts with this text gets no special tokens; None means the BOS token.
+        beginning: a text that starts with this text gets no special tokens; None: the text of the BOS token.
         closed: whether to keep the special tokens that the tokenizer puts after a text. They would separate
             a prompt from its answer.
     """
@@ -49,14 +51,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool)
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], whole_text: bool = False
 ) -> list[TokenRequest]:
-    """Return requests that score each continuation after its context.
+    """Return one request per (context, continuation), which scores the tokens of the continuation.
 
     Context and continuation are encoded as one text and then split; spaces at the end of a context belong to
     the continuation. Source: lm-evaluation-harness 0.4.13, `api/model.py`, `_encode_pair`.
 
-    If the continuation changes the last token of the context, the harness keeps the tokens of the context and
-    takes those of the whole text from the same position on. With `whole_text` all tokens are those of the
-    whole text, scored from the first token that differs from the context's.
+    The two ways differ only if the continuation changes the last token of the context. The harness then puts
+    the tokens of the context alone before those of the whole text from the same index on. With `whole_text`,
+    the request has the tokens of the whole text, and scores them from the first that differs.
 
     A continuation that adds no token gives a request without scored tokens; `refuse_empty` reports it.
     """
@@ -84,7 +86,10 @@ def encode_pairs(
 def _split_request(
     context_tokens: list[int], tokens: list[int], start: int, whole_text: bool
 ) -> TokenRequest:
-    """Return a request that scores a continuation, by the tokens of its context and of the whole text."""
+    """Return the request that scores a continuation, see `encode_pairs`.
+
+    `context_tokens` encode the context alone, `tokens` context and continuation as one text.
+    """
     if not whole_text:
         return TokenRequest((*context_tokens, *tokens[len(context_tokens) :]), len(context_tokens))
     first = num_common(context_tokens, tokens)
@@ -156,7 +161,10 @@ def pad(
 
 
 def batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
-    """Yield batches of sequences, in order, of at most `budget` tokens with padding, or of one sequence."""
+    """Yield batches of consecutive sequences with at most `budget` tokens each, padding included.
+
+    The sequences are sorted by length, the longest last; a sequence longer than `budget` is a batch alone.
+    """
     batch: list[tuple[int, ...]] = []
     for tokens in inputs:
         if batch and len(tokens) * (len(batch) + 1) > budget:

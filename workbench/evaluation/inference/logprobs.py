@@ -8,9 +8,9 @@ _LOGIT_CELLS = 1 << 20
 
 
 def logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[float, bool]]:
-    """Return the log-probability of each token at its row of the logits, and whether it is the argmax.
+    """Return (log-probability in nats, whether the token is the argmax) for each tokens[i].
 
-    Row rows[i] of `logits` (N, V) belongs to tokens[i]; log-probabilities are computed in float32.
+    tokens[i] is scored by row rows[i] of `logits` (N, V), in float32.
     """
     if not rows:
         return []

@@ -21,7 +21,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append the new keys and values and return all."""
+        """Append the keys and values of new tokens; return the keys and values of all tokens."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self._key_buffer, self.keys = _extended(self._key_buffer, self.keys, key_states)
@@ -29,7 +29,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows at `indices` only."""
+        """Drop all rows of the batch but those at `indices`."""
         length = self.get_seq_length()
         if length:
             assert self._key_buffer is not None and self._value_buffer is not None
@@ -38,7 +38,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
 
     def shared_by(self, rows: int) -> "GrowingLayer":
-        """Return a layer of `rows` views of this layer's only row; they are copied when the layer grows."""
+        """Return a layer of `rows` views of this layer's single row, which are copied when the layer grows."""
         layer = GrowingLayer()  # type: ignore[no-untyped-call]
         layer.lazy_initialization(self.keys, self.values)
         layer.keys = self.keys.expand(rows, -1, -1, -1)
@@ -55,14 +55,17 @@ class GrowingCache(DynamicCache):
         self.layer_class_to_replicate = GrowingLayer
 
     def shared_by(self, rows: int) -> "GrowingCache":
-        """Return a cache of `rows` views of this cache's only row."""
+        """Return a cache of `rows` rows, all views of this cache's single row."""
         cache = GrowingCache()
         cache.layers = [layer.shared_by(rows) for layer in self.layers if isinstance(layer, GrowingLayer)]
         return cache
 
 
 def _extended(buffer: Tensor | None, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """Append `new` to `old`; return the buffer, reallocated if it is full, and its used part."""
+    """Append `new` to `old`, the used part of `buffer`; return the buffer and its new used part.
+
+    A full buffer is copied to a larger one.
+    """
     old_length = old.shape[-2] if old.numel() else 0
     length = old_length + new.shape[-2]
     if buffer is None or length > buffer.shape[-2]:

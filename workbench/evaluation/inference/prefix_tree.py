@@ -47,7 +47,10 @@ class Pass:
 
 
 def build(requests: Sequence[TokenRequest]) -> Tree:
-    """Build the prefix tree of all requests."""
+    """Build the prefix tree of all requests, whose nodes are the tokens that the model reads.
+
+    A request's last token is only scored, so it gets no node.
+    """
     tree = Tree(paths=[[] for _ in requests])
     previous: list[int] = []
     for index in sorted(range(len(requests)), key=lambda i: requests[i].tokens):
@@ -69,7 +72,7 @@ def build(requests: Sequence[TokenRequest]) -> Tree:
 
 
 def _num_common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
-    """Count the leading tokens that equal the tokens of a path's nodes, up to the first difference."""
+    """Return the length of the common prefix of `tokens` and the tokens of a path's nodes."""
     for depth, (node, token) in enumerate(zip(path, tokens, strict=False)):
         if tree.tokens[node] != token:
             return depth
@@ -91,9 +94,9 @@ def schedule(tree: Tree, budget: int, num_cached: int = 0) -> Iterator[Pass]:
 
 
 def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> Iterator[Pass]:
-    """Yield passes over sibling subtrees, the nodes start to stop - 1.
+    """Yield passes over the subtrees that the nodes start to stop - 1 consist of.
 
-    Their common ancestors are all in the cache.
+    The subtrees are siblings, and all ancestors of their roots are in the cache.
     """
     large: list[tuple[int, int]] = []
     packer = _Packer(budget, num_cached)
@@ -124,7 +127,10 @@ def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> 
 def _deep(
     tree: Tree, ancestors: list[int], start: int, end: int, num_cached: int, budget: int
 ) -> Iterator[Pass]:
-    """Yield passes over one large subtree: its shared prefix into the cache, then the rest."""
+    """Yield passes over a subtree too large for one pass: first its shared prefix, which the cache keeps.
+
+    The shared prefix is `ancestors`, which aren't cached yet, and all nodes before the subtree branches.
+    """
     chain_end = _chain_end(tree, start)
     prefix = [*ancestors, *range(start, chain_end)]
     for offset in range(0, len(prefix), budget):

@@ -50,16 +50,17 @@ class Endings:
         self._window = max((len(text.encode("utf-8")) for text in self.stop), default=0) + 2
 
     def reached(self, generated: Sequence[int]) -> bool:
-        """Return whether the newest of the generated tokens ends the answer."""
+        """Return whether the newest token is an end token, or a stop text occurs in the newest tokens."""
         if generated[-1] in self.tokens:
             return True
         newest = str(self.tokenizer.decode(list(generated[-self._window :]), skip_special_tokens=False))
         return any(text in newest for text in self.stop)
 
     def text(self, generated: Sequence[int]) -> str:
-        """Return the text of generated tokens before the first stop text, without special tokens.
+        """Decode generated tokens without special tokens, and return the text before the first stop text.
 
-        Where the token limit cut the answer inside a character, its incomplete bytes are left out.
+        If the token limit ended the answer inside a character, the incomplete character is left out, except
+        with `as_harness`.
         """
         is_cut = bool(generated) and not self.keeps_incomplete and not self.reached(generated)
         if generated and generated[-1] == self.turn_end:
@@ -71,7 +72,7 @@ class Endings:
 
 
 class EndingCriteria(StoppingCriteria):
-    """Stops the model's own `generate` by `Endings`; the batch is a single prompt."""
+    """Tells transformers' `generate` by `Endings` when an answer ends; the batch is a single prompt."""
 
     def __init__(
         self,

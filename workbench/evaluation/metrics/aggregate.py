@@ -29,9 +29,10 @@ _CORPUS_SAMPLES = 200
 def predictions(
     benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
 ) -> list[Prediction]:
-    """Return one prediction per item, in order, with the answer that the first metric uses.
+    """Return one prediction per item, in order, with the answer that the benchmark's first metric scores.
 
-    If some items were asked in several option orders, all have log-probabilities among the options.
+    If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
+    normalized to log-probabilities among the options.
     """
     metrics = [(name, named(name)) for name in benchmark.config.metrics]
     is_normalized = any(example.rotations for example in benchmark.examples)
@@ -66,7 +67,7 @@ def _prediction(
 
 
 def _as_json(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
-    """Return a target as a JSON value."""
+    """Return a target as a value for JSON: a tuple as a list."""
     return list(target) if isinstance(target, tuple) else target
 
 
@@ -135,7 +136,7 @@ def _score(
 
 
 def _item_score(name: str, metric: Metric) -> str:
-    """Describe an item's score in words if the metric is not the mean of its items' scores; else ""."""
+    """Say in words which score each item has, if the metric is not the mean of these scores; else ""."""
     if metric.corpus is None:
         return ""
     known: dict[object, str] = {
@@ -147,7 +148,7 @@ def _item_score(name: str, metric: Metric) -> str:
 
 
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:
-    """Return the fingerprint of all settings that a score depends on besides the prompts."""
+    """Return a fingerprint of the settings that a metric's score depends on besides the prompts."""
     generation = config.output_type == OutputType.generation
     limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
     if metric.judge is generated and config.generation.extract in (Extract.number, Extract.letter):
@@ -215,7 +216,7 @@ def resampled(
 
 
 def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Return the expected score of guessing: the share of right choices, averaged like the score."""
+    """Return the expected score of guessing: each item's right choices / choices, averaged like the score."""
     shares = [
         [len(_right_choices(item)) / len(item.answer.loglikelihoods) for item in part]
         for part in parts.values()
@@ -236,14 +237,14 @@ def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]
 
 
 def _right_choices(item: Judged) -> tuple[object, ...]:
-    """Return the right choices of an item as a tuple."""
+    """Return the targets of an item as a tuple, also if there is only one."""
     return item.example.target if isinstance(item.example.target, tuple) else (item.example.target,)
 
 
 def _group_members(
     groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, Sequence[Judged]]
 ) -> dict[str, list[str]]:
-    """Return the scored subsets of each group that has any."""
+    """Return group -> those of its subsets that have items; groups without items are left out."""
     members = {
         name: [subset for subset in subsets if subset in by_subset] for name, subsets in groups.items()
     }
@@ -253,7 +254,7 @@ def _group_members(
 def _groups(
     metric: Metric, groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, list[Judged]], macro: bool
 ) -> dict[str, dict[str, float]]:
-    """Return value and number of items of each group of subsets."""
+    """Return group of subsets -> a metric's value, and the number of items."""
     group_scores: dict[str, dict[str, float]] = {}
     for name, subsets in groups.items():
         parts = [by_subset[subset] for subset in subsets if subset in by_subset]

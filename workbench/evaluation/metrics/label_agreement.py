@@ -5,7 +5,7 @@ from typing import Any
 
 
 def f1(predictions: Sequence[object], references: Sequence[object], positive: object = 1) -> float:
-    """Return the F1 of the positive class; 0 if the class is neither predicted nor right for any item."""
+    """Return the F1 of the class `positive`; 0 if no item has this class as prediction or reference."""
     score = _sklearn_metrics().f1_score(
         references, predictions, labels=[positive], average="macro", zero_division=0.0
     )
@@ -18,7 +18,9 @@ def macro_f1(predictions: Sequence[object], references: Sequence[object]) -> flo
 
 
 def mcc(predictions: Sequence[object], references: Sequence[object]) -> float:
-    """Return the Matthews correlation: 0 for guessing, 1 for all right; 0 if all labels are the same.
+    """Return the Matthews correlation: 1 if all predictions are right, 0 for guessing.
+
+    It is 0, too, if a single class makes up all predictions and references.
 
     Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
     """

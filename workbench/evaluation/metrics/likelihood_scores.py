@@ -18,7 +18,7 @@ def most_likely(answer: Answer, example: Example) -> int:
 
 
 def most_likely_per_character(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood per character, without the delimiter."""
+    """Return the choice with the highest log-likelihood per character; the delimiter isn't counted."""
     lengths = [len(text) for text in example.continuations]
     return _best([ll / length for ll, length in zip(answer.loglikelihoods, lengths, strict=True)])
 
@@ -81,7 +81,7 @@ def target_perplexity(judged: Sequence[Judged]) -> float:
 
 
 def no_prediction(answer: Answer, example: Example) -> None:
-    """Return None: a scored text has no prediction."""
+    """Return None: where texts are scored, the model predicts nothing that could be right or wrong."""
 
 
 def text_loglikelihood(prediction: int | str | None, answer: Answer, example: Example) -> float:

@@ -72,7 +72,7 @@ def _loaded(name: str, key: str) -> Metric:
         return _number(module.compute(predictions=predictions, references=references) or {}, name, key)
 
     def best_reference(item: Judged) -> str:
-        """Return the reference with the best score, for a module that takes a single reference."""
+        """Return the reference that gives the prediction the best score, for a module that takes one only."""
         prediction, texts = _prediction(item, True), _references(item.example)
         if len(texts) == 1:
             return texts[0]
@@ -94,7 +94,7 @@ def _loaded(name: str, key: str) -> Metric:
 
 
 def _features(module: Any) -> list[Any]:
-    """Return the types of predictions and references that a module takes, each a mapping."""
+    """Return the input formats that a module of `evaluate` takes: `predictions` and `references` -> type."""
     return list(module.features) if isinstance(module.features, list) else [module.features]
 
 
@@ -103,7 +103,7 @@ def _takes_text(module: Any) -> bool:
 
 
 def _takes_lists(module: Any) -> bool:
-    """Return whether a module takes several references for a prediction."""
+    """Return whether a module of `evaluate` takes a list of references for each prediction."""
     return any(hasattr(features["references"], "feature") for features in _features(module))
 
 
@@ -114,7 +114,7 @@ def _prediction(item: Judged, takes_text: bool) -> int | str:
 
 
 def _references(example: Example) -> tuple[str, ...]:
-    """Return the right texts: all references of a generation, or the index of the first right choice."""
+    """Return all references of a generation; of other items, the index of the first right choice as text."""
     is_generation = example.references or isinstance(example.target, str)
     return example.reference_texts if is_generation else example.reference_texts[:1]
 
@@ -127,9 +127,10 @@ def _reference(example: Example, takes_text: bool) -> int | str:
 
 
 def _number(results: dict[str, Any], name: str, key: str) -> float:
-    """Return a module's result that has the metric's name, else its first number.
+    """Return the result of a module of `evaluate` that has the metric's name, else its first number.
 
-    An infinite or NaN result is an error.
+    Raises:
+        ConfigError: There is no number, or it is infinite or NaN.
     """
     numbers = {k: float(v) for k, v in results.items() if isinstance(v, int | float) or hasattr(v, "item")}
     own_name = metric_name(name)

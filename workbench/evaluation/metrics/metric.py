@@ -9,7 +9,7 @@ from workbench.evaluation.records import Answer, Example
 
 
 class Judged(NamedTuple):
-    """Example with the model's answer and the prediction that a metric takes from the answer."""
+    """An item to score: example, the model's answer, and the prediction that the metric takes from it."""
 
     prediction: int | str | None
     answer: Answer
@@ -23,7 +23,7 @@ CorpusScore = Callable[[Sequence[Judged]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """Metric: the prediction that it takes from an answer, and the scores of one item and of all items."""
+    """How a metric takes a prediction from an answer, and scores one item and all items."""
 
     output_types: tuple[OutputType, ...]
     judge: Judge

@@ -32,17 +32,20 @@ from workbench.evaluation.records import Answer, Example
 
 
 def generated(answer: Answer, example: Example) -> str | None:
-    """Return the answer that was extracted from the generated text."""
+    """Return the answer that the benchmark's `extract` rule found in the generated text, or None."""
     return answer.extracted
 
 
 def extracted_by(extract: Callable[[str], str]) -> Judge:
-    """Return a judge that applies `extract` to the generated text instead of the benchmark's extraction."""
+    """Return a function that takes a prediction from an answer: `extract` applied to the generated text.
+
+    The benchmark's `extract` rule is not used.
+    """
     return lambda answer, example: extract(answer.generation or "")
 
 
 def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
-    """Return an item score that compares the prediction with each reference; the best one counts.
+    """Return a function that scores an item: the highest `compare(prediction, reference)` of its references.
 
     A missing prediction counts as an empty text.
     """
@@ -65,7 +68,7 @@ def of_labels(compare: Callable[[Sequence[str], Sequence[str]], float]) -> Corpu
 
 
 def of_all(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -> CorpusScore:
-    """Return a corpus score that compares all generated texts with their references."""
+    """Return a function that scores all items together: `compare` of all predictions and their references."""
 
     def score(judged: Sequence[Judged]) -> float:
         predictions = ["" if item.prediction is None else str(item.prediction) for item in judged]
@@ -75,7 +78,7 @@ def of_all(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -
 
 
 def of_one(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -> ItemScore:
-    """Return an item score: the corpus score of a single text."""
+    """Return a function that scores one item: `compare`, a score of a corpus, applied to this item alone."""
 
     def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
         return of_all(compare)([Judged(prediction, answer, example)])

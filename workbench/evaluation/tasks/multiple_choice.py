@@ -69,7 +69,7 @@ class MultipleChoice:
         return requests
 
     def _score_all(self, request: TokenRequest) -> TokenRequest:
-        """Return the request that scores all tokens except the first."""
+        """Return a request that scores all tokens of `request` except the first, those of the context too."""
         tokens = request.tokens if len(request.tokens) > 1 else (self.lm.start_token, *request.tokens)
         return TokenRequest(tokens, 1)
 
@@ -83,7 +83,7 @@ class MultipleChoice:
     def _next_tokens(
         self, items: Sequence[Item], pairs: Sequence[list[tuple[str, str]]]
     ) -> list[list[TokenRequest]]:
-        """Return requests that score one token per choice, even if the choice's text has several."""
+        """Return, for each item, requests that score one token per choice, even if its text has several."""
         contexts = list(dict.fromkeys(context for item_pairs in pairs for context, _ in item_pairs))
         context_tokens = {
             context: tuple(tokens) or (self.lm.start_token,)
@@ -101,9 +101,10 @@ class MultipleChoice:
         return requests
 
     def _choice_token(self, text: str) -> int:
-        """Return the token that is scored for a choice.
+        """Return the only token that is scored for a choice, given the choice's text.
 
-        With next-piece this is the choice's vocabulary entry, with next-token the last token of its text.
+        With next-piece it is the vocabulary entry that equals the text; with next-token the last token of the
+        text.
         """
         if text not in self._choice_tokens:
             if self.config.scoring == Scoring["next-piece"]:
@@ -115,7 +116,10 @@ class MultipleChoice:
         return self._choice_tokens[text]
 
     def letter_warning(self, item: Item) -> str | None:
-        """Return a warning if the protocol scores other tokens than the tokenized prompt and answer have."""
+        """Return a warning if the token that the protocol scores for a choice is not the natural one.
+
+        The natural token follows the prompt's tokens when prompt and choice are tokenized as one text.
+        """
         if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
             return None
         tokenized, [requests] = self.lm.encode_pairs(item.pairs, whole_text=True), self.requests([item])
@@ -137,7 +141,7 @@ class MultipleChoice:
 
     @property
     def _rule(self) -> str:
-        """Name the protocol and the scoring, for warnings."""
+        """The protocol and the scoring as text for warnings, as in `protocol 'official' with scoring=...`."""
         return f"protocol {self.config.protocol!r} with scoring={self.config.scoring.name}"
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
@@ -153,7 +157,10 @@ class MultipleChoice:
             yield index, self._answer(items[index], likelihoods, requests[index])
 
     def _num_shared_tokens(self, items: Sequence[Item], requests: Sequence[list[TokenRequest]]) -> list[int]:
-        """Count the prefix tokens of each item that come from its description and few-shot examples."""
+        """Return how many first tokens of each item come from its description and few-shot examples.
+
+        Other items share them. 0 in a chat, and for acc_pmi, whose unconditional prompt doesn't have them.
+        """
         lengths = [item.num_shared if item.example.unconditional is None else 0 for item in items]
         prefixes = [item.contexts[0][:length] for item, length in zip(items, lengths, strict=True)]
         distinct = list(dict.fromkeys(prefixes))
@@ -197,7 +204,7 @@ def vocabulary_entry(text: str, tokenizer: PreTrainedTokenizerBase, config: Benc
 def by_item(
     lm: TransformersLM, requests: Sequence[list[TokenRequest]], shared: Sequence[int] = ()
 ) -> Iterator[tuple[int, list[Likelihood]]]:
-    """Yield index and likelihoods of each item, as soon as the likelihoods of all its requests are known.
+    """Yield an item's index and the likelihoods of its requests, as soon as all of them are known.
 
     Args:
         lm: model and tokenizer.
@@ -218,9 +225,10 @@ def by_item(
 
 
 def _with_common_first(requests: list[TokenRequest], pairs: list[tuple[str, str]]) -> list[TokenRequest]:
-    """Let all choices with the same context be scored from the same position, the smallest of theirs.
+    """Return requests in which all choices with the same context are scored from the same position on.
 
-    If one choice changes the last token of the context, the other choices score that token, too.
+    If one choice changes the last token of the context, so that this token is scored with that choice, it is
+    scored with the other choices, too.
     """
     first: dict[str, int] = {}
     for request, (context, _) in zip(requests, pairs, strict=True):
@@ -232,7 +240,7 @@ def _with_common_first(requests: list[TokenRequest], pairs: list[tuple[str, str]
 
 
 def _choices_with_same_tokens(item: Item, requests: list[TokenRequest]) -> tuple[str, tuple[str, str]] | None:
-    """Return the item's id and two choices with the same tokens; None if the tokens of all choices differ."""
+    """Return the item's id and the first two choices that are scored by the same tokens; None: all differ."""
     seen: dict[TokenRequest, tuple[tuple[str, str], str]] = {}
     for request, pair, choice in zip(requests, item.pairs, item.example.choices, strict=False):
         first_pair, first_choice = seen.setdefault(request, (pair, choice))

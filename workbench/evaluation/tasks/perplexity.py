@@ -51,9 +51,10 @@ class Perplexity:
         return list(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def windows(self, tokens: Sequence[int]) -> list[TokenRequest]:
-        """Return requests that score every token once, each window after one token of context.
+        """Return requests (windows of the model's context length) that score each token of a text once.
 
-        The last window is as long as the others: the tokens that it repeats are not scored again.
+        The first token of each window is context only. The last window is as long as the others: its tokens
+        that the window before has scored are context, too.
         Source: lm-evaluation-harness 0.4.13, `utils.get_rolling_token_windows` with context_len=1.
         """
         size = self.lm.max_length

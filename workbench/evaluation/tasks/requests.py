@@ -98,7 +98,7 @@ def possibly_too_long(examples: Sequence[Example], longest: int) -> list[Example
 
 
 def _num_bytes(example: Example) -> int:
-    """Return an upper bound of the bytes of a prompt with answer, without few-shot examples."""
+    """Return the UTF-8 bytes of description, longest question and longest continuation together."""
     sizes = [
         max((len(text.encode("utf-8")) for text in texts), default=0)
         for texts in ((example.description,), example.questions, example.continuations)
@@ -107,7 +107,10 @@ def _num_bytes(example: Example) -> int:
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, dropped: int) -> str:
-    """Return the context as a conversation: description as system message, few-shot examples as turns."""
+    """Render a prompt with the chat template: description as system message, few-shot examples as turns.
+
+    The first `dropped` few-shot examples are left out.
+    """
     messages: list[dict[str, Any]] = []
     if example.description.strip():
         messages.append({"role": "system", "content": example.description.strip()})

@@ -8,9 +8,9 @@ import evaluate
 
 
 def info(description: str, dtype: str, source: str = "") -> evaluate.MetricInfo:
-    """Describe a metric whose predictions and references have the type `dtype`: `string` or `int64`.
+    """Return the MetricInfo of a metric whose predictions and references have the type `dtype`.
 
-    A string may have a list of references.
+    `dtype` is `string` or `int64`. A prediction that is a string may have a list of references.
     """
     value = datasets.Value(dtype)
     features = [datasets.Features({"predictions": value, "references": value})]
@@ -38,7 +38,7 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]
         return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
     def _best(self, prediction: str, references: str | Sequence[str]) -> dict[str, float]:
-        """Return the best value of each score over the references."""
+        """Return score name -> the highest score of a prediction against any of its references."""
         texts = [references] if isinstance(references, str) else references
         scores = [self.scores(prediction, text) for text in texts]
         return {name: max(score[name] for score in scores) for name in scores[0]}
