@@ -67,7 +67,7 @@ def load_benchmark(benchmark: Folder, *, name: str | None = None, **settings: An
 
 
 def by_name(benchmarks: Sequence[Benchmark | str] | Benchmark | str) -> dict[str, BenchmarkConfig]:
-    """Return benchmark name -> settings for one or several benchmarks; a benchmark given as a text is loaded.
+    """Return name -> settings of one or several benchmarks; those given by name or file are loaded.
 
     Raises:
         ConfigError: Two benchmarks have the same name, or no benchmark is given.
@@ -100,7 +100,10 @@ def _file(benchmark: Folder) -> Path:
 
 
 def _overridden(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a benchmark's values with the user's settings; inside a mapping only the given keys change."""
+    """Return a benchmark's fields with the user's settings in place of them.
+
+    In a field that is a mapping, only the keys that the user gives change.
+    """
     merged = dict(values)
     for key, value in settings.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

@@ -29,7 +29,7 @@ OF_A_RUN = ("models", "name")
 
 
 class ScoreOptions(TypedDict, total=False):
-    """Options of `engine.evaluate` that a run sets: files, stored answers, a hook after each benchmark."""
+    """Keyword arguments of `engine.evaluate` that a recipe's run sets and `evaluate` of the API doesn't."""
 
     fingerprint: str
     predictions: engine.PredictionFile

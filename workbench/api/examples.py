@@ -52,9 +52,9 @@ def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
 
 
 def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> DataConfig:
-    """Return the data section with the class names of the classification head that the training starts from.
+    """Return the data section; empty `labels` become the classes of the head that the training starts from.
 
-    Without such a head, and for a causal model, the section stays as it is.
+    For a causal model, and for a head without class names, nothing changes.
 
     Args:
         data: The data section.
@@ -70,7 +70,10 @@ def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> D
 
 
 def _without_unlabelled(split: HoldOut, labels: list[str]) -> HoldOut:
-    """Move held-out rows without a class to the training rows, where encoding drops and counts them."""
+    """Return the split with its held-out rows that have no class moved to the training rows.
+
+    Encoding drops and counts unlabelled training rows.
+    """
     unlabelled = {number for number, row in enumerate(split.held_out) if is_unlabelled(row, labels)}
     labelled = [number for number in range(len(split.held_out)) if number not in unlabelled]
     training = concatenate(split.training, select(split.held_out, sorted(unlabelled)))

@@ -155,7 +155,10 @@ def _check_output(run_dir: RunDir, sections: TrainingSections) -> None:
 
 
 def _encoded(rows: Sequence[Row], data: DataConfig, sections: TrainingSections) -> Examples:
-    """Encode the rows with the model's tokenizer and the chat template of an adapter to train further."""
+    """Hold out validation rows, and encode all rows with the model's tokenizer.
+
+    The chat template is that of the adapter to train further, if there is one.
+    """
     model, adapter = sections.model, sections.adapter
     tokenizer = load_tokenizer(model)
     take_template(tokenizer, adapter_config.chat_template(adapter.path) if adapter.path else None)
@@ -167,7 +170,7 @@ def _encoded(rows: Sequence[Row], data: DataConfig, sections: TrainingSections) 
 
 
 def _inputs(sections: TrainingSections) -> str:
-    """Compute the fingerprint of model, quantization and adapter; local files count by their contents."""
+    """Return a fingerprint of the sections model, quantization and adapter, and of local files' contents."""
     values = {name: hashed(getattr(sections, name), name) for name in ("model", "quantization", "adapter")}
     for name in ("model", "adapter"):
         path = values[name]["path"]

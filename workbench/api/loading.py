@@ -55,7 +55,7 @@ def load_model(
 
 
 def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
-    """Load an adapter onto its base model, whose answers then end at the adapter's end tokens.
+    """Load an adapter onto its base model; generated answers then end at the adapter's end tokens.
 
     Raises:
         CheckpointError: There is no adapter, or it doesn't fit the model.

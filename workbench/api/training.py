@@ -104,14 +104,17 @@ def train_weights(
 
 
 def trained_folder(run_dir: RunDir, adapter: AdapterConfig) -> Path:
-    """Return the folder that a training writes its weights to."""
+    """Return the folder for trained weights: `adapter`, or `model` where all weights are trained."""
     return run_dir.model if adapter.is_none else run_dir.adapter
 
 
 def _load_to_train(
     sections: TrainingSections, labels: Sequence[str], autocast: torch.dtype | None
 ) -> PreTrainedModel:
-    """Load the base model, in float32 for mixed precision, with the names of a classifier's classes."""
+    """Load the base model to train, in float32 if `autocast` is set.
+
+    With `labels`, the model is a classifier with these class names.
+    """
     section = replace(sections.model, dtype=Dtype.float32) if autocast else sections.model
     model = load_model(section, sections.quantization, len(labels) or None)
     if labels:
@@ -145,7 +148,10 @@ def _with_adapter(
 def _start_batches(
     base: PreTrainedModel, examples: Examples, sections: TrainingSections
 ) -> DataLoader[dict[str, Tensor]]:
-    """Return training rows to initialize an adapter from: batches in a seeded order, without class labels."""
+    """Return batches of training rows in a seeded order, from which an adapter's weights are initialized.
+
+    Rows of a classifier come without labels.
+    """
     is_classifier = bool(examples.labels) or not isinstance(examples.training.dataset[0]["labels"], list)
     columns = ["input_ids"] if is_classifier else ["input_ids", "labels"]
     collate = Collator(cast(int, examples.tokenizer.pad_token_id))
@@ -180,7 +186,10 @@ def _save(
     sections: TrainingSections,
     autocast: torch.dtype | None,
 ) -> None:
-    """Write the adapter, or the model in the dtype that it was trained for, with the tokenizer."""
+    """Write the adapter, or the model, to `folder`, with the tokenizer.
+
+    With mixed precision a model is written in the 16-bit dtype `autocast`.
+    """
     if isinstance(model, PeftModel):
         attach.check_did_something(model)
         dtype = dtype_name(attach.base_model(model).dtype)

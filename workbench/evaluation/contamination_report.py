@@ -62,7 +62,7 @@ class ContaminationReport:
 def clean_score(
     score: Score, predictions: Sequence[Prediction], found: Collection[str]
 ) -> dict[str, Any] | None:
-    """Compute a model's score anew, from the items that are not in the training rows only.
+    """Recompute a model's score from the items that are not in the training rows.
 
     Args:
         score: the score of all items.

@@ -6,7 +6,7 @@ from scipy.stats import hypergeom
 def most_that_differ(
     num_sampled: int, num_total: int, num_differing: int = 0, *, confidence: float = 0.95
 ) -> int:
-    """Return how many of all items may differ, given how many of a simple random sample do.
+    """Return an upper bound of how many of all items differ, given how many of a simple random sample do.
 
     If all 200 sampled items are equal, at most 171 of 11,582 items differ, with 95% confidence.
 
@@ -14,8 +14,9 @@ def most_that_differ(
         num_sampled: Items of the sample.
         num_total: All items.
         num_differing: Items of the sample that differ.
-        confidence: Confidence of the upper bound. The bound is the smallest number of differing items for
-            which so few are in the sample with a chance of at most 1 - confidence (hypergeometric).
+        confidence: Confidence of the upper bound. The bound is the smallest number of differing items at
+            which the sample has at most `num_differing` of them with a chance of at most 1 - confidence
+            (hypergeometric distribution).
     """
     low, high = num_differing, num_total - (num_sampled - num_differing)
     while low < high:  # the more items differ, the smaller the chance of so few in the sample

@@ -25,7 +25,10 @@ class Flips:
 
 @dataclass(frozen=True, kw_only=True)
 class FlipTests:
-    """Differences (second minus first), intervals and two-sided p-values, all of the shape of the counts."""
+    """Differences (share of right answers of the second model minus the first's), intervals and p-values.
+
+    Each array has the shape of the counts; p-values are two-sided.
+    """
 
     difference: Floats
     low: Floats
@@ -98,11 +101,12 @@ def widened_for_flips(
     alpha: ArrayLike,
     largest: ArrayLike = 1.0,
 ) -> tuple[Floats, Floats]:
-    """Widen intervals that ignore that the number of flipped items, or of differing clusters, is random.
+    """Widen intervals of a difference that take the number of flipped items as given, though it is random.
 
-    An end's distance from the estimate, and its change at the upper Wilson bound of the share of flips, are
-    added as squares. For an end between 0 and the estimate the same is done with logarithms and the lower
-    bound, so that the end never crosses 0.
+    Instead of flipped items, it may be clusters that differ. An end's distance from the estimate, and the
+    change of the end if the share of flips were at its upper Wilson bound, are added as squares. For an end
+    between 0 and the estimate the same is done with logarithms and the lower bound, so that the end never
+    crosses 0.
 
     Args:
         low: Lower ends of the intervals.
@@ -136,7 +140,10 @@ def widened_for_flips(
 def made_consistent(
     low: ArrayLike, high: ArrayLike, difference: ArrayLike, is_significant: ArrayLike
 ) -> tuple[Floats, Floats]:
-    """Correct rounding: move an interval's ends so that it excludes 0 exactly if its test is significant."""
+    """Move ends of intervals that rounding put on the wrong side of 0, and return them (low, high).
+
+    Afterwards an interval excludes 0 exactly if its test is significant.
+    """
     low, high, difference = (np.asarray(values, dtype=np.float64) for values in (low, high, difference))
     significant = np.asarray(is_significant, dtype=bool)
     low = np.where(significant & (difference > 0), np.maximum(low, _NEXT_TO_ZERO), low)

@@ -14,7 +14,7 @@ Labels = Sequence[object] | NDArray[np.generic]
 
 
 def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
-    """Return each item's weight in the mean of items, or in the mean of subset means."""
+    """Return each item's weight in the mean of all items or, given `subsets`, in the mean of subset means."""
     if subsets is None:
         return np.full(num_items, 1 / num_items)
     codes = cluster_codes(subsets, num_items)
@@ -44,9 +44,9 @@ def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
 
 
 def clustered_error(deviations: Floats) -> float:
-    """Return the standard error of a sum over independent clusters, given each cluster's deviation.
+    """Return the standard error of a sum of independent terms, one per cluster.
 
-    The deviation is the cluster's term minus its expected value. Of a single cluster the error is 0.
+    `deviations` are the terms minus their expected values. With a single cluster the error is 0.
     """
     count = len(deviations)
     return math.sqrt(float((deviations**2).sum()) * count / (count - 1)) if count > 1 else 0.0

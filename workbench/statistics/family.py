@@ -20,7 +20,7 @@ MOST_ROWS_FOR_PAIRS = 20
 
 @dataclass(frozen=True)
 class Family:
-    """The comparisons that are corrected together."""
+    """A family of comparisons: together they have one error rate, which is divided among them."""
 
     name: str
     """Key of ERROR_RATES."""
@@ -29,7 +29,7 @@ class Family:
 
     @property
     def error_rate(self) -> float:
-        """Return the largest chance that the family shows a difference where there is none."""
+        """Return the largest chance that the family shows any difference where there is none."""
         return ERROR_RATES[self.name]
 
     @property
@@ -44,12 +44,18 @@ def level(error_rate: float, num_comparisons: int) -> float:
 
 
 def adjusted(p_value: float, num_comparisons: int) -> float:
-    """Return a p-value times the size of its family, at most 1; significant below the error rate."""
+    """Return a Bonferroni-adjusted p-value: times the number of comparisons, at most 1.
+
+    The comparison is significant if it is below the error rate of the family.
+    """
     return min(1.0, max(1, num_comparisons) * p_value)
 
 
 def default_kind(num_rows: int) -> str:
-    """Return which rows a leaderboard compares by default: all `pairs`, or each row with the `reference`."""
+    """Return how a leaderboard of so many rows compares them by default.
+
+    `pairs`: every two rows; `reference`, with more than MOST_ROWS_FOR_PAIRS: each row with a reference row.
+    """
     return "pairs" if num_rows <= MOST_ROWS_FOR_PAIRS else "reference"
 
 
@@ -60,9 +66,10 @@ def pairs_of(
 
     Args:
         num_rows: Number of rows of the leaderboard.
-        kind: `pairs` (every two rows), `reference` (each row with one) or `names` (every two chosen).
-        reference: Index of the reference.
-        chosen: Indices of the named rows.
+        kind: `pairs` (every two rows), `reference` (each row with the reference row) or `names` (every two of
+            the rows that the user names).
+        reference: Index of the reference row.
+        chosen: Indices of the rows that the user names.
 
     Raises:
         ConfigError: The kind is unknown.

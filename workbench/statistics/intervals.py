@@ -172,7 +172,10 @@ def _cluster_sums(values: NDArray[np.float64], clusters: Labels) -> NDArray[np.f
 def _resampled_means(
     values: NDArray[np.float64], samples: int, stream: int = 0, count: int | None = None
 ) -> NDArray[np.float64]:
-    """Return the means of bootstrap samples, each of `count` values (None: all) drawn with replacement."""
+    """Return the means of `samples` bootstrap samples of `values`.
+
+    Each sample draws `count` values with replacement; None: as many as there are.
+    """
     rng = np.random.default_rng([_SEED, stream])
     count = count or len(values)
     distinct, counts = np.unique(values, return_counts=True)

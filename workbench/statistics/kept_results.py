@@ -28,7 +28,10 @@ Input = NDArray[Any] | float
 
 
 class KeptResults:
-    """Stored results by the digest of their inputs; a result that a block doesn't use leaves the file."""
+    """Results of computations in a file, by the digest of their inputs.
+
+    Only the results that were used or computed since the file was read are written back.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the stored results; a damaged file, or one of another version of the program, has none."""
@@ -46,7 +49,10 @@ class KeptResults:
         return self._used[key]
 
     def write(self) -> None:
-        """Write the used results, unless the file has exactly these, or they are fewer than WORTHWHILE."""
+        """Write the results that were used or computed since reading; nothing else stays in the file.
+
+        Nothing is written if the file has exactly these results, or if they are fewer than WORTHWHILE.
+        """
         if self._used.keys() == self._known.keys() or len(self._used) < WORTHWHILE:
             return
         write_checked_json(self._path, {"program": program_digest(), "results": self._used})
@@ -57,7 +63,10 @@ _kept: ContextVar[KeptResults | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keeping_results(path: Path) -> Iterator[None]:
-    """Let `kept` reuse results from a file in the block; write the file if the block ends without error."""
+    """In the `with` block, let `kept` reuse results from a file and store new ones.
+
+    The file is written if the block ends without an error.
+    """
     results = KeptResults(path)
     token = _kept.set(results)
     try:
@@ -68,7 +77,7 @@ def keeping_results(path: Path) -> Iterator[None]:
 
 
 def kept(purpose: str, inputs: Sequence[Input], compute: Callable[[], list[float]]) -> list[float]:
-    """Return the result of `compute`; inside of `keeping_results`, a stored one if the inputs are equal.
+    """Return the result of `compute`; in a `keeping_results` block, a stored result of equal inputs.
 
     Args:
         purpose: Name of the computation.
@@ -98,7 +107,7 @@ def program_digest() -> str:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """Return the results in a file; none if the file is missing, changed, or of another program."""
+    """Return a file's results; none if the file is missing, was changed, or has another program's digest."""
     values = read_checked_json(path)
     is_own = isinstance(values, dict) and values.get("program") == program_digest()
     return values["results"] if is_own else {}

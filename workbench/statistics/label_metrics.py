@@ -86,7 +86,10 @@ def compare_labels(
 
 
 def _one_hot(*labels: Sequence[object]) -> tuple[Floats, Floats, Floats, list[object]]:
-    """Return three lists of labels as one-hot matrices (items, classes), and the classes."""
+    """Return three lists of labels (targets, first and second model) as one-hot matrices (items, classes).
+
+    Also return the classes, in the order of the columns.
+    """
     classes = list(dict.fromkeys(label for column in labels for label in column))
     numbers = {label: number for number, label in enumerate(classes)}
     identity = np.eye(len(classes))
@@ -103,7 +106,10 @@ def _only(classes: Sequence[object], positive: object, labels: Floats) -> Floats
 
 
 def _is_reliable(targets: Floats, first: Floats, second: Floats) -> bool:
-    """Return whether a test by influences is reliable: enough items per class, no constant predictions."""
+    """Return whether the test by influences can be trusted, so that no permutation test is needed.
+
+    Each class needs FEWEST_POSITIVES items, and neither model may predict the same label for all items.
+    """
     has_positives = targets.sum(axis=0).min() >= FEWEST_POSITIVES
     varies = all(((labels > 0).any(axis=0) & (labels < 1).any(axis=0)).any() for labels in (first, second))
     return bool(has_positives and varies)
@@ -117,9 +123,10 @@ def _permuted(
     second: Floats,
     codes: NDArray[np.int64],
 ) -> PairedTest:
-    """Replace a test's p-value by that of a permutation test, which swaps the models' predictions at random.
+    """Replace a test's p-value by that of a permutation test, which swaps the two models at random.
 
-    If the new p-value and the old interval disagree on significance, the verdict is "not settled".
+    All predictions of a cluster are swapped together. If the new p-value and the old interval disagree on
+    significance, the test's reason is NOT_SETTLED.
     """
     from scipy.stats import permutation_test  # half a second, which most leaderboards don't need
 
@@ -156,11 +163,12 @@ def _features(targets: Floats, predictions: Floats, codes: NDArray[np.int64]) ->
 
 
 def _score_of_counts(metric: str, counts: Floats) -> Floats:
-    """Compute a metric from shares of items where a class is predicted and right, predicted, or right.
+    """Compute a metric from counts of items per class, divided by the number of items.
 
     Args:
         metric: Key of OF_COUNTS.
-        counts: The three kinds of shares, each for all classes; (..., 3 * classes).
+        counts: (..., 3 * classes): for each class the share of items for which it is predicted and right,
+            then for each class the share for which it is predicted, then for which it is right.
     """
     both, predicted, targeted = np.split(counts, 3, axis=-1)
     return OF_COUNTS[metric](both, predicted, targeted)

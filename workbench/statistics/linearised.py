@@ -22,7 +22,7 @@ def compare_linearised(
     scores: Floats,
     is_changed: NDArray[np.bool_],
 ) -> PairedTest:
-    """Test a difference by Student's t, with the variance of the clusters' influences.
+    """Test a difference of two scores by Student's t; its variance is that of the clusters' influences.
 
     If that variance is 0, as with F1 of 0 and of 1, the standard error is |difference| / number of clusters.
 
@@ -60,7 +60,7 @@ def compare_linearised(
 
 
 def with_student(draft: PairedTest, degrees: float) -> PairedTest:
-    """Add p-value and interval to a test, by Student's t of its difference and standard error."""
+    """Return the test with p-value and interval, by Student's t with `degrees` degrees of freedom."""
     margin = float(special.stdtrit(degrees, 1 - draft.alpha / 2)) * draft.stderr
     p_value = float(2 * special.stdtr(degrees, -abs(draft.difference) / draft.stderr))
     low, high = made_consistent(

@@ -11,12 +11,13 @@ from workbench.statistics.means import Column, compare_means
 
 
 def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
-    """Return the upper bound, with one-sided confidence 1 - alpha, of the loss in the mean of benchmarks.
+    """Return the upper bound, with one-sided confidence 1 - alpha, of the second model's loss.
 
-    For a single benchmark whose items are right or wrong, independent and of equal weight, this is Tango's
-    score bound; otherwise the bound of the paired test. If too few items differ for that test, only losses
-    count: Clopper and Pearson's bound of the share of clusters that lose, as if each of them lost all that it
-    can, and nothing were gained. For scores outside of 0 to 1 that bound is infinite.
+    The loss is that in the mean of the benchmarks. For a single benchmark whose items are right or wrong,
+    independent and of equal weight, the bound is Tango's score bound; otherwise that of the paired test. If
+    too few items differ for that test, only losses count: Clopper and Pearson's bound of the share of
+    clusters that lose, as if each of them lost all that it can, and nothing were gained. For scores outside
+    of 0 to 1 that bound is infinite.
 
     Args:
         columns: The two models' scores on each benchmark; higher is better.
@@ -51,7 +52,7 @@ def most_lost_of_pairs(lost: int, gained: int, num_items: int, alpha: float = 0.
 
 
 def _gained_share(lost: int, gained: int, num_items: int, difference: float) -> float:
-    """Return the maximum-likelihood share of gained items, given the share lost minus the share gained."""
+    """Return the maximum-likelihood share of gained items if `difference` is the true share lost - gained."""
     linear = -lost - gained + (2 * num_items - lost + gained) * difference
     constant = -gained * difference * (1 - difference)
     root = math.sqrt(max(linear**2 - 8 * num_items * constant, 0.0))
@@ -65,7 +66,11 @@ def _is_binary(column: Column) -> bool:
 
 
 def _bound_by_losses(column: Column, alpha: float) -> float:
-    """Return the upper bound of the loss on one benchmark, from the number of its clusters that lose."""
+    """Return the upper bound of the loss on one benchmark, from its number of clusters that lose.
+
+    Each of them counts as losing the largest weight of any cluster, and gains are ignored. The bound is
+    infinite for scores outside of 0 to 1.
+    """
     first, second = (np.asarray(side, dtype=np.float64) for side in (column.first, column.second))
     if min(first.min(), second.min()) < 0 or max(first.max(), second.max()) > 1:
         return math.inf

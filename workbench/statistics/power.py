@@ -23,9 +23,10 @@ _REACH = 5.5
 
 
 def detectable(test: PairedTest, power: float = 0.8) -> float | None:
-    """Return the smallest true difference that a test would find; None: no difference can be shown.
+    """Return the smallest true difference that a test like the given one finds with a chance of `power`.
 
-    The level is the test's own `alpha`; as many items (clusters) differ as in the test.
+    Items, level and the number of items (clusters) that differ are those of the given test. None: the test
+    can't find any difference.
     """
     if test.test == "mcnemar-exact":
         return detectable_difference(test.num_items, test.num_differing, test.alpha, power)
@@ -43,7 +44,7 @@ def detectable_difference(
         num_items: Items of the comparison.
         num_differing: Items that flip; the share num_differing / num_items is taken as the truth.
         alpha: Level of the test, that is the family's error rate divided by its size.
-        power: Chance of finding it.
+        power: Chance with which the test finds the difference.
 
     Returns:
         A difference between 0 and num_differing / num_items, or None: even if all flips went one way, the
@@ -67,7 +68,7 @@ def detectable_damage(num_items: int, num_differing: int, alpha: float, power: f
         num_items: Items of the subject.
         num_differing: Items that flip without damage.
         alpha: Level of the test, that is the family's error rate divided by its size.
-        power: Chance of finding it.
+        power: Chance with which the test finds the loss.
 
     Returns:
         A loss between 0 and 1, or None: even if all other items were lost, the test wouldn't find it.
@@ -146,7 +147,10 @@ def _binomial_chances(counts: NDArray[np.int64], total: int, share: float) -> Fl
 
 @lru_cache(maxsize=1024)
 def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
-    """Return the smallest number of gains that the test rejects for each number of flips; flips + 1: none."""
+    """Return, for each number of flips from `first` to `last`, the fewest gains at which the test rejects.
+
+    The test is the exact McNemar test at level `alpha`. Flips + 1 stands for never.
+    """
     flips = np.arange(first, last + 1)
     guess = special.bdtrik(1 - alpha / 2, np.maximum(flips, 1), 0.5)
     critical: NDArray[np.int64] = np.minimum(np.ceil(guess).astype(np.int64), flips + 1)
@@ -161,18 +165,21 @@ def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
 
 
 def _p_values(gains: NDArray[np.int64], flips: NDArray[np.int64]) -> Floats:
-    """Return two-sided p-values of numbers of gains among flips (at least half); 0 for more than all."""
+    """Return the exact McNemar test's two-sided p-values of `gains` gained items among `flips`.
+
+    Gains must be at least half of the flips; of more gains than flips the p-value is 0.
+    """
     return np.minimum(1.0, 2 * _tail(gains, flips, 0.5))
 
 
 def _tail(counts: NDArray[np.int64], totals: NDArray[np.int64], share: float) -> Floats:
-    """Return P(X >= count) for X ~ Binomial(total, share)."""
+    """Return P(X >= count) for X ~ Binomial(total, share), elementwise."""
     inside = special.betainc(np.maximum(counts, 1), np.maximum(totals - counts + 1, 1e-9), share)
     return np.where(counts <= 0, 1.0, np.where(counts > totals, 0.0, inside))
 
 
 def _root(excess: Callable[[float], float], largest: float) -> float | None:
-    """Return the difference from 0 to `largest` at which the power reaches its goal; None: it doesn't.
+    """Return the difference between 0 and `largest` at which the power reaches its goal; None: nowhere.
 
     Args:
         excess: Power minus its goal at a difference.

@@ -60,7 +60,10 @@ def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
 
 
 def _grown(pair: Sequence[int], tied: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
-    """Extend a pair to a group in which no two rows differ, and to which no further row can be added."""
+    """Extend a pair of rows to a group in which no two rows differ, adding rows in `order` while any fits.
+
+    `tied` (rows, rows) is True where no difference is shown between two rows.
+    """
     group = list(dict.fromkeys(pair))
     fits: NDArray[np.bool_] = np.all(tied[group], axis=0)
     fits[group] = False

@@ -72,10 +72,10 @@ def compare_seeds(
 
 
 def _seed_parts(scores: Floats, weight: Floats, codes: NDArray[np.int64]) -> list[tuple[float, float]]:
-    """Return terms of the variance of a recipe's mean, as (variance, degrees of freedom); none for one seed.
+    """Return two terms of the variance of a recipe's mean, each (variance, degrees of freedom).
 
-    The terms are the variance of seeds, and minus the variance of the interaction of seeds and items, which
-    the variances of seeds and of items both contain.
+    The terms are the variance between seeds, and minus that of the interaction of seeds and items, which the
+    variances of seeds and of items both contain. With one seed there are no terms.
     """
     num_seeds = len(scores)
     if num_seeds < 2:

@@ -30,12 +30,15 @@ _ROUNDING = 1e-9
 
 
 def permutation(num_clusters: int, seed: int) -> NDArray[np.int64]:
-    """Return the clusters' numbers in random order; only in such an order is the test valid."""
+    """Return the numbers 0 ... num_clusters - 1 in random order, in which the test must see the clusters."""
     return np.random.default_rng(seed).permutation(num_clusters)
 
 
 class SequentialTest:
-    """Sequential test of two models' difference: the wealth of the bets after the clusters seen so far.
+    """Sequential test of two models' difference by betting: its state after the clusters seen so far.
+
+    On each cluster, bets that one of the models is better win or lose wealth; they start with a wealth of 1,
+    and a wealth of 1 / alpha decides.
 
     Attributes:
         decision: `higher` or `lower` (the second model's score), `within the margin`, or `undecided`; final
@@ -63,13 +66,13 @@ class SequentialTest:
 
     @property
     def difference(self) -> float:
-        """Return the estimated difference: contributions so far / shares so far; 0 at the start."""
+        """Return the estimated difference: the sum of contributions / the sum of shares; 0 at the start."""
         return self._sum / self._share_seen if self._share_seen else 0.0
 
     def update(self, contributions: ArrayLike, shares: ArrayLike) -> str:
-        """Take the next clusters in their random order, one after the other, and return the decision.
+        """Let the test see further clusters, in their random order, and return the decision.
 
-        Clusters after the one that decides are not looked at.
+        The test ignores the clusters after that which decides.
 
         Args:
             contributions: Sum over each cluster's items of weight * (second - first).
@@ -93,7 +96,7 @@ class SequentialTest:
         return self.decision
 
     def _find_within(self, values: Floats, sums: Floats, seen: Floats) -> NDArray[np.bool_]:
-        """Return for each new cluster whether the difference is known, after it, to be within the margin."""
+        """Return, for each new cluster, whether the difference is shown to be within the margin after it."""
         if self._margin is None:
             return np.zeros(len(values), dtype=bool)
         largest = np.abs(sums) + np.maximum(0.0, 1 - seen)
@@ -101,9 +104,10 @@ class SequentialTest:
         return np.logical_or(is_certain, self._bet_against_margins(self._margin, values, sums))
 
     def _bet_against_margins(self, margin: float, values: Floats, sums: Floats) -> NDArray[np.bool_]:
-        """Bet that the difference is below `margin` and above `-margin`; return per cluster if both bets won.
+        """Bet that the difference is below `margin`, and that it is above `-margin`.
 
-        Without replacement, a difference of exactly `margin` fixes the mean of the clusters that are left.
+        Return, for each new cluster, whether both bets have won by then. As clusters are drawn without
+        replacement, a difference of exactly `margin` would fix the mean of the clusters that are left.
         """
         left = self._num_clusters - self.num_seen - np.arange(len(values))
         excluded = np.zeros((2, len(values)), dtype=bool)
@@ -125,14 +129,14 @@ class SequentialTest:
 def forecast_items(
     difference: float, discordance: float, num_items: int, *, alpha: float = 0.05, bound: float = 1.0
 ) -> int | None:
-    """Return about how many items it takes to decide a difference; None: more than there are.
+    """Estimate how many items the sequential test needs to decide; None: more than `num_items`.
 
     Args:
         difference: True difference, as a share.
         discordance: Share of items that only one of the two models answers right.
         num_items: All items.
         alpha: Largest chance of a false decision.
-        bound: Largest share of a cluster times the number of clusters: 1 for the mean of independent items.
+        bound: Largest weight of a cluster times the number of clusters: 1 for the mean of independent items.
     """
     stakes, log_weights = _prior()
     gained, lost = (discordance + difference) / 2, (discordance - difference) / 2
@@ -144,6 +148,9 @@ def forecast_items(
 
 
 def _prior() -> tuple[Floats, Floats]:
-    """Return stakes between -1 and 1 and their log weights: the beta prior of (1 + stake) / 2."""
+    """Return stakes between -1 and 1, and the log of the initial wealth that bets with each stake.
+
+    The wealth is a beta prior of (1 + stake) / 2.
+    """
     stakes, weights = roots_jacobi(_NUM_STAKES, _PRIOR - 1, _PRIOR - 1)
     return stakes, np.log(weights / weights.sum())

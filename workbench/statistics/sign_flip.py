@@ -29,10 +29,11 @@ _CELLS = 8192
 def sign_flip(
     contributions: Floats, shares: Floats, alpha: float, largest: float
 ) -> tuple[float, float, float]:
-    """Return the two-sided p-value and the interval (low, high) of the sum of the contributions.
+    """Return the two-sided p-value and the interval (p, low, high) of the sum of the contributions.
 
-    The interval holds the differences that the same test doesn't reject: those where contributions minus
-    difference * shares could as well have the opposite signs. It excludes 0 exactly where p < alpha.
+    The null hypothesis is that each contribution could as well have the opposite sign. The interval contains
+    the differences d for which the same test, of contributions - d * shares, doesn't reject. It excludes 0
+    exactly where p < alpha.
     Contributions that are multiples of a common step are tested exactly; others are rounded to 1/400 of the
     standard deviation of their sum, which leaves the test exact and changes its weights slightly.
 
@@ -63,7 +64,10 @@ def sign_flip(
 
 
 def _interval_of_equals(difference: float, num_clusters: int, alpha: float) -> tuple[float, float]:
-    """Return the interval if all clusters differ by the same amount: the exact one by the number of signs."""
+    """Return the interval (low, high) for clusters that all have the same contribution per share.
+
+    It is exact: the probability of equal signs of all clusters decides.
+    """
     inner = (2 * (alpha / 2) ** (1 / num_clusters) - 1) * difference
     return min(inner, difference), max(inner, difference)
 
@@ -75,7 +79,8 @@ def _end(excess: Callable[[float], float], centre: float, spread: float, stop: f
         excess: log(p / alpha) at a difference; positive at the centre.
         centre: Observed difference.
         spread: Its standard error, with the sign of the direction.
-        stop: Difference that is known to be rejected; None: searched for, infinite if there is none.
+        stop: A difference that the test rejects; None: one is searched for; if there is none, the end is
+            infinite.
     """
     if stop is None:
         inside, outside = centre, centre + 2 * spread
@@ -95,14 +100,17 @@ def _end(excess: Callable[[float], float], centre: float, spread: float, stop: f
 
 
 def _p_value(values: Floats, counts: Counts) -> float:
-    """Return the p-value of a sum of values; each of `values` occurs `counts` times, once per cluster."""
+    """Return the p-value of the sum of all clusters' values; `counts[i]` clusters have value `values[i]`."""
     steps = _grid_steps(values, counts)
     observed = abs(int(counts @ steps))
     return _tail(np.abs(steps), counts, observed)
 
 
 def _shifted_p_value(values: Floats, counts: Counts) -> float:
-    """Return the p-value of values that are rounded to a grid which preserves their sum of squares."""
+    """Return the p-value of the sum of all clusters' values, for an end of the interval.
+
+    Magnitudes are rounded to a coarse grid, which is then scaled to preserve their sum of squares.
+    """
     step = math.sqrt(float(counts @ values**2)) / _COARSE
     if not step:
         return 1.0
@@ -112,7 +120,11 @@ def _shifted_p_value(values: Floats, counts: Counts) -> float:
 
 
 def _grid_steps(values: Floats, counts: Counts) -> Counts:
-    """Return the values in steps of a grid: their common step if it is coarse enough, else a fine one."""
+    """Return the values as integer multiples of a step.
+
+    The step is the values' greatest common divisor; if that is too small, the values are rounded to a fine
+    grid.
+    """
     spread = math.sqrt(float(counts @ values**2))
     if not spread:
         return np.zeros(len(values), dtype=np.int64)
@@ -134,7 +146,10 @@ def _common_step(magnitudes: Floats, smallest: float) -> float | None:
 
 
 def _tail(steps: Counts, counts: Counts, observed: int) -> float:
-    """Return P(|sum| >= observed) of integers with random signs; each of `steps` occurs `counts` times."""
+    """Return P(|sum| >= observed) for a sum of integers with random signs.
+
+    The sum has `counts[i]` terms of magnitude `steps[i]`.
+    """
     if observed <= 0 or not steps.any():
         return 1.0
     totals = np.bincount(steps, weights=counts).astype(np.int64)

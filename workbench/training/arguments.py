@@ -42,16 +42,17 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def total_steps(num_batches: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps of a training; `num_batches` is the number in an epoch."""
+    """Return the number of optimizer steps of a training, given one rank's number of batches in an epoch."""
     if train.max_steps > 0:
         return train.max_steps
     return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
 def warmup_steps(train: TrainConfig, steps: int) -> float:
-    """Return `train.warmup_steps`, but 0 if it is a fraction that makes every step a warmup step.
+    """Return `train.warmup_steps` (a number, or a fraction of all steps), to pass to the Trainer.
 
-    The first warmup step has rate 0, so a training of one step would change nothing.
+    Return 0 for a fraction that makes every step a warmup step: the first warmup step has rate 0, so that a
+    training of one step would change nothing.
     """
     warmup = train.warmup_steps
     if 0 < warmup < 1 and math.ceil(warmup * steps) >= steps:

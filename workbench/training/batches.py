@@ -21,9 +21,10 @@ They are enough to save padding, and few enough to leave the order random.
 
 
 class PaddedDataset(Dataset[Any]):
-    """A data set with one more row: a dummy without labels, for a rank that has no batch left.
+    """A data set plus one dummy row, all of whose labels are masked.
 
-    All ranks must run the same number of batches.
+    A rank without a batch of its own at the end of an epoch takes the dummy row: all ranks must run the same
+    number of batches.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -45,10 +46,10 @@ class PaddedDataset(Dataset[Any]):
 
 
 class Batches(Sampler[list[int]]):
-    """Batch sampler that yields lists of row indices; every epoch has the same number of batches.
+    """Batch sampler that yields one rank's batches as lists of row indices, equally many in every epoch.
 
-    Ranks take turns at one sequence of batches, so that an optimizer step covers the same rows whether one
-    process takes four batches a step or two processes take two each.
+    The ranks take batches from one sequence in turn, so that an optimizer step covers the same rows whether
+    one process takes four batches a step or two processes take two each.
     """
 
     drop_last = False
@@ -120,7 +121,7 @@ class Batches(Sampler[list[int]]):
         return self.lengths[row]
 
     def _token_limited_batches(self, limit: int, joined: bool) -> list[list[int]]:
-        """Group all rows into batches of at most `limit` tokens each, padding included."""
+        """Group all rows into batches of at most `limit` tokens each; unless `joined`, padding counts."""
         longest = max(self.lengths)
         if longest > limit:
             raise ConfigError(
@@ -147,10 +148,9 @@ def permutation(count: int, generator: torch.Generator) -> list[int]:
 def batches_of_rank(
     batches: Sequence[list[int]], dummy_row: int, rank: int, world_size: int
 ) -> list[list[int]]:
-    """Return every `world_size`-th batch, beginning with index `rank`.
+    """Return the batches of one rank: every `world_size`-th batch, beginning with index `rank`.
 
-    If the batches don't suffice for all ranks, the last ranks get a batch of the dummy row alone, so that all
-    ranks get the same number of batches.
+    If the ranks can't get equally many batches, the last ranks get one more batch, of the dummy row alone.
     """
     num_missing = -len(batches) % world_size
     return [*batches, *[[dummy_row]] * num_missing][rank::world_size]

@@ -99,7 +99,10 @@ def build_trainer(
 
 
 def recording_callbacks(training: Training, identity: str, counters: TrainCounters) -> list[TrainerCallback]:
-    """Return the callbacks that write files; callbacks that read train.jsonl come after its writer."""
+    """Return the callbacks that write train.jsonl, TensorBoard files and manifests, or stop a training early.
+
+    Early stopping reads train.jsonl, so it comes after the callback that writes the file.
+    """
     train, folder = training.train, training.folder
     journal = [Journal(folder), *tensorboard_callbacks(training)] if is_rank0() else []
     early_stopping = [EarlyStopping(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
@@ -119,7 +122,9 @@ def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
 
 
 def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
-    """Return whether the rows of a batch can be concatenated without padding instead of padded.
+    """Return whether a batch can be its rows concatenated to one sequence, without padding.
+
+    That is possible if the model lets each row attend only to itself; never for a classifier.
 
     Raises:
         ConfigError: Several texts are packed into each row, and the model lets them attend to each other.
@@ -137,7 +142,7 @@ def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
 
 
 def num_classes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
-    """Return how many outcomes a prediction has: the classes of a classifier, or the vocabulary."""
+    """Return the number of outcomes of a prediction: a classifier's classes, or the vocabulary's tokens."""
     config = model.config.get_text_config()
     return cast(int, config.num_labels if is_classification(dataset) else config.vocab_size)
 

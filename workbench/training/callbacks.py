@@ -32,7 +32,7 @@ MAX_NAMED_ROWS = 16
 
 
 class StepCallback(TrainerCallback):
-    """Adds up the counters of each step, stops if the loss explodes, and has the last step logged."""
+    """Adds each step to the counters, raises an error if the loss explodes, and has the last step logged."""
 
     def __init__(self, counters: TrainCounters, num_classes: int, rows: Dataset) -> None:
         """Set the loss above which a training has exploded, from the number of tokens or classes to guess.
@@ -80,7 +80,10 @@ class StepCallback(TrainerCallback):
         control.should_log = control.should_log or is_last
 
     def row_sources(self, rank_rows: list[int]) -> str:
-        """Return file and line of all ranks' rows for an error message, at most `MAX_NAMED_ROWS`."""
+        """Return file and line of rows, for an error message; at most `MAX_NAMED_ROWS` are named.
+
+        `rank_rows` are the row indices of this rank; the rows of all ranks are named.
+        """
         indices = {row for rows in all_gather(rank_rows) for row in rows}
         columns = zip(self.rows["row"], self.rows["where"], strict=True)
         sources = [where for row, where in columns if row in indices]

@@ -78,7 +78,7 @@ class TrainCounters:
         return mean
 
     def log_values(self) -> dict[str, float]:
-        """Return the counters for a line of train.jsonl, without the loss."""
+        """Return the fields that a line of train.jsonl has besides the loss: tokens, seconds, peak memory."""
         return {
             "tokens": self.tokens,
             "trained_tokens": self.unmasked_tokens,

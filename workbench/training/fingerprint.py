@@ -15,7 +15,9 @@ from workbench.run_dir import fingerprint
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
 ) -> str:
-    """Return a fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
+    """Return a fingerprint of all that decides a training's outcome: only with the same one it may resume.
+
+    It covers names, shapes and dtypes of the trained weights, the rows, the settings, the seed and `inputs`.
 
     The number of processes counts too, because it changes how many rows a step has.
     """

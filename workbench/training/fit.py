@@ -42,7 +42,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training has done, over all its sessions."""
+    """Steps, losses, scores, tokens and time of a finished training, over all its sessions."""
 
     steps: int
     epochs: float
@@ -157,7 +157,7 @@ def check(training: Training) -> None:
 
 
 def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:
-    """Load the weights of the last step from its checkpoint, and write train.jsonl from its history."""
+    """Load a finished training's weights from its last checkpoint; rewrite train.jsonl from its history."""
     log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
     load_weights(model, checkpoint.path)
     if is_rank0():

@@ -17,18 +17,19 @@ The default is 1,024 shapes each.
 def keep_few_kernels() -> None:
     """Limit the CPU kernel caches to 256 shapes, unless the user has set a limit.
 
-    It must be called before the first matrix product. If each batch has a different length, older kernels are
-    half a gigabyte that no later batch uses; a step of SmolLM2-135M uses 50 to 110. Source: oneDNN's guide,
-    "Primitive Cache".
+    It must be called before the first matrix product. If each batch has a different length, the kernels of
+    earlier batches take half a gigabyte, and no later batch uses them. A step of SmolLM2-135M uses 50 to 110
+    kernels. Source: oneDNN's guide, "Primitive Cache".
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, "256")
 
 
 class ReleaseMemory(TrainerCallback):
-    """Returns freed memory between live tensors to the system after each step.
+    """Returns freed memory to the operating system after each step.
 
-    The gaps don't always fit the tensors of the next step, and the process would grow from step to step.
+    Otherwise the process grows from step to step, because the gaps between live tensors don't always fit the
+    tensors of the next step.
     """
 
     def on_step_end(self, *_: Any, **__: Any) -> None:

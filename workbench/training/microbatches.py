@@ -18,7 +18,7 @@ ForwardBackward = Callable[[Batch], Tensor]
 
 
 class MicrobatchSplitter:
-    """Runs forward and backward passes on a step's batches; if memory runs out, again with half the rows.
+    """Runs forward and backward passes on batches; if memory runs out, splits them and repeats the step.
 
     A batch of 8 rows then becomes two microbatches of 4: the same rows, divisor and random numbers as if
     `train.per_device_batch_size` had been half and `train.gradient_accumulation_steps` double from the start.
@@ -70,7 +70,10 @@ class MicrobatchSplitter:
     def _try_batches(
         self, batches: Sequence[tuple[Batch, Sequence[int]]], forward_backward: ForwardBackward
     ) -> Tensor | None:
-        """Run both passes on all batches, and return the loss of the last batch; None if memory ran out."""
+        """Run forward and backward passes on all batches, each in microbatches.
+
+        Return the loss of the last batch; None if memory ran out.
+        """
         loss = None
         try:
             for batch, lengths in batches:
@@ -112,7 +115,7 @@ class MicrobatchSplitter:
 
 
 def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
-    """Split a batch of tensors into microbatches of `size` rows, without padding that they don't need.
+    """Split a batch of tensors into microbatches of `size` rows, each padded only to its own longest row.
 
     Args:
         batch: Tensors of shape (rows, width) if padded, (1, all tokens) if joined, or (rows,).

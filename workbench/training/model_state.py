@@ -12,7 +12,7 @@ from workbench.contexts import restored_modes
 
 
 def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
-    """Replace each trained weight that FSDP has sharded by the whole weight, on the CPU.
+    """Replace each trained weight that FSDP has sharded by the full, unsharded weight on the CPU.
 
     Every rank must call this.
     """

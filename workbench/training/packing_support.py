@@ -10,7 +10,7 @@ NUM_TOKENS = 8
 
 
 def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
-    """Return whether a text attends only to itself where position ids restart at 0.
+    """Return whether texts in one row attend only to themselves if their position ids restart at 0.
 
     Runs the model: the second of two packed texts must get the logits that it gets alone, not those that it
     gets as the continuation of the first. Models whose attention ignores positions fail. The tolerance

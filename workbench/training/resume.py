@@ -151,9 +151,9 @@ def checkpoint_problem(folder: Path, identity: str) -> str | None:
 
 
 def is_manifest(value: Any, folder: Path) -> bool:
-    """Return whether a JSON value is the manifest of the checkpoint in `folder`, unchanged.
+    """Return whether a JSON value is a valid manifest of the checkpoint in `folder`.
 
-    Manifests of earlier versions have no checksum of themselves.
+    Its checksum must fit; manifests of earlier versions without a checksum are accepted.
     """
     types = {"step": int, "meter": dict, "is_final": bool, "files": dict, "identity": str}
     return (
@@ -194,7 +194,7 @@ def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
 
 
 def newest_complete_name(folder: Path) -> str:
-    """Return the name of the newest checkpoint that has a manifest, for a message."""
+    """Return the name of the newest checkpoint that has a manifest, or `nothing yet`, for a message."""
     names = [path.name for path in checkpoint_folders(folder) if (path / MANIFEST).is_file()]
     return names[-1] if names else "nothing yet"
 

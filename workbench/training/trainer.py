@@ -170,7 +170,7 @@ class CountingTrainer(Trainer):
             return self.validation_loss()
 
     def validation_loss(self) -> float:
-        """Return the mean loss over all tokens with loss, or all rows of a classifier, of all ranks."""
+        """Return the mean validation loss of all ranks, per token with loss; of a classifier, per row."""
         rows, (rank, world_size) = cast(Rows, self.eval_dataset), rank_and_world_size()
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
@@ -187,10 +187,10 @@ class CountingTrainer(Trainer):
         return all_total / all_count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the Trainer's values; with a loss, also our counters.
+        """Log the Trainer's values; to a line with a loss, add tokens, seconds and peak memory.
 
-        The loss becomes the mean of all steps since the last line, also of an earlier session; the counters
-        are tokens, seconds and memory.
+        The loss is replaced by the mean over all steps since the last line, steps of an earlier session
+        included.
         """
         if "loss" in logs:
             logs["loss"] = self.counters.pop_mean_loss()
@@ -203,9 +203,9 @@ class CountingTrainer(Trainer):
 
 
 def num_items(labels: Tensor) -> int:
-    """Return the number of labels with loss: tokens of (batch, seq_len) labels, rows of (batch,) labels.
+    """Count the labels that aren't masked: tokens of (batch, seq_len) labels, rows of (batch,) labels.
 
-    The first token of a row never counts, because nothing predicts it.
+    The first token of a row never counts, because no token before it predicts it.
     """
     return int(((labels[:, 1:] if labels.dim() > 1 else labels) != IGNORED).sum())
 

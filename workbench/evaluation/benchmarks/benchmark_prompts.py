@@ -111,7 +111,8 @@ class Renderer:
     def cluster(self, row: Row, subset: str, parent: str) -> str:
         """Return the id of a row's cluster, 16 hex digits; "" if the row's item is independent.
 
-        Rows with the same rendered `cluster` form a cluster; without `cluster`, rows unfolded from one row.
+        Rows of a subset with the same rendered `cluster` form a cluster; without the setting `cluster`, the
+        rows that were unfolded from one row.
 
         Args:
             row: row of the question.

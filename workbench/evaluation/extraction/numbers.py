@@ -76,7 +76,7 @@ def stated(text: str) -> Quantity | None:
 def only(text: str) -> Quantity | None:
     """Return the number that a benchmark's target announces as the answer, or else its only number.
 
-    None: the target has no number, or several and none is announced.
+    None: the target has no number, or several that could be the answer.
     """
     text = cleaning.plain(text)
     for rule in (_final, _announced, _alone):
@@ -88,7 +88,7 @@ def only(text: str) -> Quantity | None:
 
 
 class _Several:
-    """Returned instead of a number for an announced answer that is a range or a choice between numbers."""
+    """Returned instead of a number for an announced range, alternatives, or an unfinished expression."""
 
 
 def _complete_length(text: str) -> int:

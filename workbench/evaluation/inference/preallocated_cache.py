@@ -38,7 +38,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
 
     def shared_by(self, rows: int) -> "GrowingLayer":
-        """Return a layer of `rows` views of this layer's single row, which are copied when the layer grows."""
+        """Return a layer of `rows` views of this layer's single row; the views are copied when they grow."""
         layer = GrowingLayer()  # type: ignore[no-untyped-call]
         layer.lazy_initialization(self.keys, self.values)
         layer.keys = self.keys.expand(rows, -1, -1, -1)

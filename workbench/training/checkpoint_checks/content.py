@@ -57,9 +57,9 @@ def weight_problem(folder: Path, model: PreTrainedModel | PeftModel) -> str | No
 
 
 def _first(problems: Iterator[str], folder: Path) -> str | None:
-    """Return the first problem, also if it is raised as an error; None: there is no problem.
+    """Return the first of the problems; None: there is none. A CheckpointError raised instead counts as one.
 
-    The folder is removed from an error's message, because the caller adds it.
+    The folder is removed from the error's message, because the caller adds it.
     """
     try:
         return next(problems, None)
@@ -68,7 +68,7 @@ def _first(problems: Iterator[str], folder: Path) -> str | None:
 
 
 def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -> Iterator[str]:
-    """Yield a checkpoint's problems; the checks after a problem may fail, because only the first is used."""
+    """Yield a checkpoint's problems. Only the first is used: a check may rely on those before it."""
     folder, world_size = checkpoint.path, rank_and_world_size()[1]
     yield from trainer_state_problems(folder, is_final=checkpoint.is_final, chooses=chooses)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # their shards have other formats
@@ -92,7 +92,7 @@ def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -
 
 
 def untrained_states(trainer: CountingTrainer) -> Untrained:
-    """Return the state of optimizer and scheduler that a training starts with."""
+    """Create optimizer and scheduler, and return their state before the first step."""
     trainer.create_optimizer_and_scheduler(trainer.args.max_steps)
     optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
     trainer.optimizer = trainer.lr_scheduler = None
@@ -102,7 +102,7 @@ def untrained_states(trainer: CountingTrainer) -> Untrained:
 
 
 def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield the weights in a checkpoint whose names, shapes or dtypes aren't those of the trained weights."""
+    """Yield how a checkpoint's weights differ from the trained weights in names, shapes or dtypes."""
     is_adapter = isinstance(model, PeftModel)
     if not isinstance(model, PeftModel) and get_model_conversion_mapping(model, add_legacy=False):
         return  # such a model, for example one with experts, has other names and shapes in its file
@@ -124,7 +124,7 @@ def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterat
 
 
 def _other_weights(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield files and folders that the Trainer would load instead of the checkpoint's weights, or besides."""
+    """Yield a problem for each file or folder whose weights the Trainer would load, but didn't write."""
     folders = {path.name for path in folder.iterdir() if _is_taken_for_weights(path)}
     for name in sorted(
         {*folders, *FOREIGN_FILES, *((MODEL, INDEX) if isinstance(model, PeftModel) else (ADAPTER,))}
@@ -165,18 +165,19 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _adapter_weights(model: PeftModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return the names that an adapter's file must contain, and all tensors that it may contain.
+    """Return the weights that an adapter's file must contain, and name -> tensor of all that it may contain.
 
-    Each name is a set of one, because a weight of a model can have several, see `_model_weights`.
+    Each weight that it must contain is a set of one name, to have the form that `_model_weights` returns.
     """
     tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
     return [{name} for name in tensors], {**model.state_dict(), **tensors}  # such as a resized embedding
 
 
 def _model_weights(model: PreTrainedModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return the names that a model's file must contain, and all tensors that it may contain.
+    """Return the weights that a model's file must contain, and name -> tensor of all that it may contain.
 
-    A weight that two layers share has several names, as a set: the file needs only one of them.
+    Each weight that it must contain is the set of its names, one of which suffices: a weight that two layers
+    share has two.
     """
     names: dict[int, set[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):

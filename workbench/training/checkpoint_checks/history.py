@@ -25,7 +25,7 @@ LARGEST = 1e300
 
 
 def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator[str]:
-    """Yield what is wrong with the Trainer's state in a checkpoint, in the order of the file.
+    """Yield the problems of a checkpoint's trainer_state.json, in the order of the file.
 
     Args:
         folder: The checkpoint; its name ends with the step.
@@ -75,7 +75,7 @@ def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line_problems(history: list[Any], step: int) -> Iterator[str]:
-    """Yield what is wrong with the logged lines of a checkpoint that was saved after `step` steps."""
+    """Yield the problems of `log_history` in a checkpoint that was saved after `step` steps."""
     previous = 0
     for index, line in enumerate(history):
         where = f"{FILE}: log_history[{index}]"

@@ -87,7 +87,10 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
 
 
 def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
-    """Yield what is wrong with AdamW's moments of one weight; `where` names the weight."""
+    """Yield the problems of AdamW's moments and step count of one weight of this shape.
+
+    `where` names the weight in messages.
+    """
     if not isinstance(moments, dict):
         yield f"{where} is {moments!r:.40} (expected a dictionary)"
         return

@@ -25,7 +25,7 @@ Transformers' layers keep float32 copies for norms and adapters.
 
 
 def peak_parts(setting: Setting) -> dict[str, int]:
-    """Return the bytes at the moment of peak memory, by purpose; their sum is the peak memory."""
+    """Return purpose -> bytes at the moment when memory peaks; their sum is the peak memory."""
     trained = trained_weights(setting)
     weight_bytes = setting.residual_bytes if setting.adapter is None else 4
     logits = logits_bytes(setting)
@@ -42,7 +42,10 @@ def peak_parts(setting: Setting) -> dict[str, int]:
 
 
 def weights_bytes(setting: Setting) -> int:
-    """Return the bytes of the base model's weights, in mixed precision with their 16-bit copies."""
+    """Return the bytes of the base model's weights.
+
+    In mixed precision they include 16-bit copies of the linear layers.
+    """
     quantization, size = setting.quantization, float(setting.residual_bytes)
     if setting.masters:
         size += setting.dtype_bytes
@@ -55,7 +58,7 @@ def weights_bytes(setting: Setting) -> int:
 
 
 def adapted(setting: Setting) -> list[tuple[Linear, int]]:
-    """Return the linear layers that the adapter targets, each with the adapter's rank there."""
+    """Return (linear layers of one name, the adapter's rank) for each name that the adapter targets."""
     adapter = setting.adapter
     if adapter is None:
         return []
@@ -79,7 +82,7 @@ def trained_weights(setting: Setting) -> int:
 
 
 def layer_bytes(setting: Setting) -> int:
-    """Return the bytes that one decoder layer saves for its backward pass of the largest batch."""
+    """Return the bytes of activations that one decoder layer saves for the largest batch's backward pass."""
     shape, batch = setting.shape, setting.batch
     # Input and output of both norms; gate, up and their product; input of the output projection.
     widths = 2 * shape.hidden + 3 * shape.inner + shape.queries
@@ -104,7 +107,10 @@ def layer_bytes(setting: Setting) -> int:
 
 
 def copies_bytes(setting: Setting) -> int:
-    """Return the bytes of float32 inputs that peft saves in a layer; 0 with LoRA without dropout."""
+    """Return the bytes that peft's adapters save in one decoder layer for float32 copies of their inputs.
+
+    LoRA without dropout saves none.
+    """
     adapter = setting.adapter
     if adapter is None or (adapter.method is AdapterMethod.lora and adapter.dropout == 0):
         return 0
@@ -126,9 +132,10 @@ def activations_bytes(setting: Setting) -> int:
 
 
 def logits_bytes(setting: Setting) -> int:
-    """Return the bytes of one chunk of logits, and of the hidden states from which all logits come.
+    """Return the bytes for the logits: one chunk of them, and the hidden states that all logits come from.
 
-    A GPU also has the chunk in float32; a CPU converts a few logits at a time.
+    transformers' own code computes all logits at once. A GPU also has float32 copies of 16-bit logits; on a
+    CPU this project's code converts a few logits at a time.
     """
     shape, batch = setting.shape, setting.batch
     if shape.outputs:
@@ -142,7 +149,10 @@ def logits_bytes(setting: Setting) -> int:
 
 
 def passing_bytes(setting: Setting) -> int:
-    """Return the temporary bytes of a layer's backward pass: MLP gradients, float32 copies of the norm."""
+    """Return the temporary bytes of one layer's backward pass.
+
+    They are gradients in the MLP, float32 copies in the norm, and a copy of the largest weight.
+    """
     shape, batch = setting.shape, setting.batch
     largest = max((layer.weights for layer in shape.linear), default=0) * setting.dtype_bytes
     return batch.tokens * (4 * shape.inner * setting.dtype_bytes + 12 * shape.hidden) + largest
@@ -168,10 +178,10 @@ def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -
 
 
 def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[str, int]]:
-    """Return changes of settings that save memory, until the training fits into `room` bytes.
+    """Return changes of settings that save memory, in order, until the training fits into `room` bytes.
 
-    Each change is text for the command line, such as `adapter=lora`, with the peak memory in bytes after this
-    change and all before it.
+    Each is (text for the command line, such as `adapter=lora`, peak memory in bytes after this change and all
+    before it). If the training doesn't fit at the end, no change is left to try.
 
     Args:
         setting: The training.
@@ -207,6 +217,6 @@ def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[s
 
 
 def smaller(batch: Batch, rows: int) -> Batch:
-    """Return a batch with fewer rows of the same mean length."""
+    """Return the batch that has only `rows` rows, of the same mean length as those of `batch`."""
     share = rows / batch.rows
     return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled)))

@@ -25,7 +25,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 @dataclass(frozen=True)
 class Linear:
-    """The linear layers of a model that have the same name and the same size; output heads don't count."""
+    """A group of a model's linear layers with the same name and size; output heads belong to no group."""
 
     name: str
     """Last part of the layers' names, such as `q_proj`."""
@@ -141,7 +141,7 @@ def shape_of(layer: nn.Module) -> tuple[int, int]:
 
 
 def expert_weights(model: nn.Module) -> int:
-    """Return the number of weights of all experts; transformers stores them as 3-D parameters."""
+    """Return the number of weights of all experts of a model, which transformers stores as 3-D parameters."""
     return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
 
 
@@ -184,9 +184,12 @@ class Setting:
 
     @property
     def residual_bytes(self) -> int:
-        """Bytes of each trained weight of the model, and of each value in the residual stream."""
+        """Bytes per value in the residual stream, and per unquantized weight of the base model."""
         return 4 if self.masters else self.dtype_bytes
 
     def on_this_cpu(self, resident: int) -> "Setting":
-        """Return this setting for this CPU process, which takes `resident` bytes already."""
+        """Return this setting for training in this CPU process.
+
+        `resident` are the bytes of memory that the process takes before the model is loaded.
+        """
         return replace(self, process_bytes=resident + LIBRARY_BYTES)

@@ -90,9 +90,10 @@ def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
 
 
 def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
-    """Return all ranks' batches of the first epochs, and how many times as many batches all steps have.
+    """Return all ranks' batches of the first epochs (MAX_EPOCHS at most), to count their tokens.
 
-    The last step of an epoch has fewer batches if `accumulation` doesn't divide their number.
+    Also return how many times as many batches all `steps` have. The last step of an epoch has fewer batches
+    if `accumulation` doesn't divide their number.
     """
     num_epochs, num_left_steps = divmod(steps, math.ceil(len(batches) / accumulation))
     counted: list[list[int]] = []
@@ -124,9 +125,10 @@ def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
-    """Return the FLOP per second of matrix products: the best of six, or of those done in half a second.
+    """Measure matrix products on the CPU; return the FLOP per second of the fastest.
 
-    The products are of (tokens, width) and (width, inner) matrices, of 64 tokens at first, 1,024 in the end.
+    The products are of (tokens, width) and (width, inner) matrices: six, with 64 tokens at first, 1,024 in
+    the end, or fewer if they take more than half a second together.
     """
     weight = torch.zeros(inner, width, dtype=dtype)
     rates: list[float] = []
@@ -143,7 +145,7 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as text, such as `12 minutes`."""
+    """Return a number of seconds as text in seconds, minutes or hours, such as `12 minutes`."""
     if seconds < 90:
         return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

@@ -27,7 +27,7 @@ class Journal(TrainerCallback):
         self.path = RunDir(folder).train_jsonl
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Drop the lines of steps that come after the checkpoint and will be repeated."""
+        """Rewrite train.jsonl from the checkpoint's history: later lines go, as their steps are repeated."""
         rewrite_journal(self.folder, state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
@@ -44,15 +44,15 @@ class Journal(TrainerCallback):
 
 
 def journal_key(name: str) -> str:
-    """Return the train.jsonl key for a key of the Trainer: `eval_score` -> `score`.
+    """Convert a key that the Trainer logs to its key in train.jsonl: `eval_score` -> `score`.
 
-    Only `eval_loss` has another name, `validation_loss`.
+    `eval_loss` becomes `validation_loss`.
     """
     return "validation_loss" if name == "eval_loss" else name.removeprefix("eval_")
 
 
 def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a train.jsonl line, sorted by the Trainer's keys as in a checkpoint.
+    """Return the values of a line of train.jsonl: first the step, the others sorted by the Trainer's keys.
 
     Args:
         step: Number of optimizer steps done.
@@ -62,7 +62,7 @@ def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_line(values: Mapping[str, Any]) -> str:
-    """Return values as a line of JSON; Chinese names of benchmarks are written as they are."""
+    """Return values as a line of JSON with its newline; Chinese characters are not escaped."""
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
@@ -83,7 +83,7 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def logged_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """Return the logged values of all steps up to a checkpoint, which must have been checked."""
+    """Return the Trainer's `log_history` of a checkpoint that passed the checks, one mapping per log call."""
     history = read_json(checkpoint / "trainer_state.json")["log_history"]
     assert isinstance(history, list)
     return history
@@ -111,9 +111,9 @@ def journal_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Return (step, value) of each evaluation: its score, or minus its validation loss.
+    """Return (step, value) of each evaluation; a higher value is better.
 
-    So a higher value is better.
+    The value is the score, or without a score minus the validation loss.
     """
     values = []
     for line in lines:
