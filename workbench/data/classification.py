@@ -261,9 +261,10 @@ def truncated_ids(
 def pair_ids(
     texts: Sequence[str], at_start: bool, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
-    """Encode the two texts of a pair separately; the line break between them is where truncation doesn't cut.
+    """Encode a pair's texts as they follow each other, and return the ids of the first and of the second.
 
-    If starts are cut, it ends the first text; if ends are cut, it begins the second.
+    The line break between them ends the first text if starts are cut, else it begins the second: so
+    truncation never cuts it.
     """
     first, second = (texts[0] + "\n", texts[1]) if at_start else (texts[0], "\n" + texts[1])
     segments = [Segment(first, trained=False), Segment(second, trained=True)]

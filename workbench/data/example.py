@@ -49,7 +49,7 @@ def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
 
 
 def check_packed(examples: Sequence[Example], packed_examples: Sequence[Example]) -> None:
-    """Check that packed rows have the same unmasked labels, in number and kind, as their examples.
+    """Check that packed rows and their examples have the same unmasked labels, each equally often.
 
     Raises:
         DataError: The unmasked tokens of the packed rows differ from those of the examples.

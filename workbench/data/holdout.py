@@ -155,7 +155,7 @@ def drawn(key: str) -> bytes:
 
 
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
-    """Return for each row its normalized prompts: the text before each trained answer, or the whole text."""
+    """Return for each row the normalized forms of its prompts, from `prompt_texts`."""
     keys: list[list[str]] = []
     for source, some in by_source(rows):
         shape = row_format(some[0], data.of_source(source), task)
@@ -164,7 +164,10 @@ def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[
 
 
 def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
-    """Return the text before each trained answer of a row, in order; of a document, the whole text."""
+    """Return, for each trained answer of a row, all turns before it as one text.
+
+    A document, or a text to be classified, gives its whole text.
+    """
     if shape is DataFormat["labelled"]:
         return ["\n".join(labelled_text(row, answered=False).texts)]
     if shape is DataFormat["text"]:

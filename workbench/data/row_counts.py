@@ -37,7 +37,7 @@ class Account:
     """Chat template and end tokens -> number of rows rendered with them."""
 
     def add(self, other: "Account") -> None:
-        """Add the counts of another account, of further rows."""
+        """Add the counts of another account, which counted other rows."""
         self.num_rows += other.num_rows
         self.num_examples += other.num_examples
         self.num_tokens += other.num_tokens
@@ -53,7 +53,7 @@ class Account:
             self.forms[form] = self.forms.get(form, 0) + count
 
     def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
-        """Count the control tokens in the texts of a row, and those of other tokenizers."""
+        """Count the row for each control token in its texts; note control tokens of other tokenizers."""
         control.count(self.control, texts, where)
         self.noted.update(map(read_as_characters, control.foreign(texts)))
 
@@ -72,7 +72,7 @@ class Account:
         ]
 
     def add_classes(self, counts: Mapping[str, int]) -> None:
-        """Add the number of rows of each class."""
+        """Add numbers of rows, by class, to the counts of the classes."""
         for name, count in counts.items():
             self.classes[name] = self.classes.get(name, 0) + count
 
@@ -82,7 +82,7 @@ class Account:
         return ", ".join([*shown[:30], *[f"and {len(shown) - 30} more"][: len(shown) > 30]])
 
     def as_json(self) -> dict[str, Any]:
-        """Convert the account to JSON values, with the end tokens of `forms` as `ends`."""
+        """Convert the account to JSON values; `ends`, the end tokens of all chat forms, replaces `forms`."""
         control = {token: asdict(places) for token, places in sorted(self.control.items())}
         counts = {
             name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")

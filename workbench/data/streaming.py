@@ -52,7 +52,7 @@ class Side:
 
 
 def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
-    """Yield the rows of all sources in turn, each as often as the source's weight says.
+    """Yield the rows of one source after the other, each row as often as the source's weight says.
 
     The fraction of a weight is the probability that a row is yielded once more.
     """

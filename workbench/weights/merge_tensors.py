@@ -104,8 +104,6 @@ class _Rows:
         """Refuse rows that differ from the float32 sums by over half a unit in the last place.
 
         The check is exact: eps is a power of two, and the differences are exact or have the right sign.
-
-        Both products and the difference are exact, or have the right sign: eps is a power of two.
         """
         limits = torch.finfo(self.plan.dtype)
         excess = (written - total).abs_().sub_(total.abs(), alpha=limits.eps / 2).amax()

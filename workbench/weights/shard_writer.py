@@ -25,8 +25,6 @@ class ShardWriter:
     """Writes tensors in the order of `names`; a context manager that writes the files' index at its end.
 
     Only the tensor that is being written is in memory. Each tensor is read back and compared.
-
-    No more than the tensor that is written is in memory. Each tensor is read back and compared.
     """
 
     def __init__(self, folder: Path, layout: Layout, max_shard_bytes: int) -> None:
@@ -168,8 +166,6 @@ def _shards(layout: Layout, limit: int) -> list[list[str]]:
 
     In a file, the widest elements come first. Tensors follow each other without gaps, and each begins at a
     multiple of its elements' size. A tensor larger than `limit` has a file of its own.
-
-    Tensors follow each other without gaps, and each begins at a multiple of its elements' size.
     """
     shards: list[list[str]] = [[]]
     size = 0

@@ -97,8 +97,6 @@ def _dot(first: Values, second: Values) -> float:
 
     A BLAS may add all products one after the other, which can lose 4e-6 of a sum of squares: it gets 1,024 at
     a time.
-
-    A BLAS may add all products one after the other, which can lose 4e-6 of a sum of squares: it is given few.
     """
     end = len(first) // SUMMED * SUMMED
     sums = np.vecdot(first[:end].reshape(-1, SUMMED), second[:end].reshape(-1, SUMMED))

@@ -47,7 +47,7 @@ class Renderer:
         return ControlTokens((*self.control.tokens, *re.findall(r"<\|[^|<>\s]{1,40}\|>", self.template)))
 
     def prefix(self) -> list[int]:
-        """Return the token ids that the tokenizer puts before a text, unless the template writes them."""
+        """Return the ids of the tokenizer's begin tokens; [] if the template writes begin tokens."""
         return [] if self.is_own else special_frame(self.tokenizer)[0]
 
     def prefix_text(self) -> str:
@@ -100,9 +100,9 @@ class Renderer:
         return merged(segments)
 
     def prefix_of(self, full_text: str, rendered: str) -> str:
-        """Remove the end-of-sequence token after the rendered first turns if the full text has none there.
+        """Cut the end-of-sequence token off the rendered first turns if the full text has none there.
 
-        So the text of the first turns is a prefix of the full text.
+        Then the text of the first turns is a prefix of the full text.
         """
         bare = rendered.rstrip().removesuffix(str(self.tokenizer.eos_token))
         return (

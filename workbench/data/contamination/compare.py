@@ -77,10 +77,10 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
 
 
 def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
-    """Return a mask of an item's tokens that a row has, extended by the tokens of 2-grams.
+    """Add the tokens of 2-grams that a row has to the mask `has`, which marks those of 3-grams.
 
-    `has` marks tokens by 3-grams. In lines of which the row has at least half, 2-grams find the tokens
-    between a typo and the end of the line, where no 3-gram fits.
+    The masks are over an item's tokens. 2-grams only count in lines of which the row has at least half: they
+    find the tokens between a typo and the end of the line, where no 3-gram fits.
     """
     pairs = np.isin(grams(entry.tokens, 2), grams(row, 2)) & (grams(entry.tokens, 2) != 0)
     pairs[1:] |= pairs[:-1]
@@ -92,7 +92,7 @@ def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much a row has of an item, or of the item's question."""
+    """How much of an item, or of the item's question, a row has."""
 
     words: float
     """Words of the text; a Chinese character counts as half a word."""
@@ -148,7 +148,10 @@ def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
 
 
 def are_texts(entry: Entry, row: Tokens) -> bool:
-    """Return whether each line of an item's question is an entire text of a row: a test for short items."""
+    """Return whether each line of an item's question is an entire text of a row: a test for short items.
+
+    False for an item with too few distinctive words.
+    """
     if entry.evidence() < DISTINCT_WORDS:
         return False
     texts = {row.hashes[row.texts == text].tobytes() for text in np.unique(row.texts)}
@@ -157,7 +160,7 @@ def are_texts(entry: Entry, row: Tokens) -> bool:
 
 
 def has_each_line(entry: Entry, has: Mask) -> bool:
-    """Return whether a row has most words of each line of an item's question.
+    """Return whether a row has most words of each line of an item's question, apart from short lines.
 
     `has` marks the item's tokens that the row has.
     """

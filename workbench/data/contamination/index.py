@@ -93,7 +93,10 @@ class Index:
         return enough
 
     def lookup(self, tokens: Tokens) -> Hits:
-        """Return every n-gram that the rows' tokens share with an entry."""
+        """Return the n-grams that the rows' tokens share with entries.
+
+        If there are more than MOST_HITS, only each nth occurrence of every n-gram is returned.
+        """
         positions, found_grams = [], []
         for size in SIZES:
             hashes = _salted(grams(tokens, size), size)

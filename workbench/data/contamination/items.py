@@ -112,14 +112,14 @@ def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]
 
 
 def is_template(tokens: Tokens, num_items: int) -> Mask:
-    """Return a mask of the tokens that many lines begin or end with: they belong to the prompt."""
+    """Return a mask, true for the tokens that many lines begin or end with: they belong to the prompt."""
     fewest = max(FEWEST_ALIKE, TEMPLATE_SHARE * num_items)
     in_prefixes = _in_shared_prefixes(tokens.hashes, tokens.texts, fewest)
     return in_prefixes | _in_shared_prefixes(tokens.hashes[::-1], -tokens.texts[::-1], fewest)[::-1]
 
 
 def _in_shared_prefixes(tokens: Hashes, lines: Numbers, fewest: float) -> Mask:
-    """Return a mask of the tokens in beginnings that at least `fewest` lines have in common."""
+    """Return a mask, true for tokens in beginnings that at least `fewest` lines have in common."""
     shared = np.zeros(len(tokens), dtype=bool)
     starts = np.flatnonzero(np.diff(lines, prepend=np.iinfo(np.int64).min))
     lengths = np.diff(starts, append=len(tokens))
@@ -174,7 +174,10 @@ def distinct_pairs(hashes: Hashes, owners: Numbers) -> Numbers:
 
 
 def covering(of_grams: Values, sizes: Numbers) -> Values:
-    """Return for each token the largest value of all n-grams that contain the token."""
+    """Return for each token the largest of the values `of_grams` of the n-grams that contain the token.
+
+    `of_grams` and `sizes` give the value and the size of the n-gram that begins at each token.
+    """
     best = of_grams.copy()
     for offset in range(1, SIZE):
         reaches = sizes[:-offset] > offset

@@ -174,7 +174,7 @@ class Findings:
             self.pairs[key] = Pair(entry.id, row.where, shared)
 
     def of(self, name: str, items: Sequence[Item]) -> Contamination:
-        """Return the findings for one benchmark."""
+        """Return which items of one benchmark the training rows have."""
         long_enough = {
             entry.id
             for benchmark, entry in zip(self.names, self.entries, strict=True)

@@ -205,7 +205,7 @@ class RowText:
         self.check_end(prompt + answer, answer[start + len(turn.text) :])
 
     def check_end(self, text: str, tail: str) -> None:
-        """Record an end of turn that is another token than the end of sequence, or several tokens.
+        """Record an end of turn that isn't the end-of-sequence token, or that is encoded as plain text.
 
         Args:
             text: The rendered text up to the end of the answer.
@@ -246,7 +246,7 @@ class RowText:
     def record(self, kind: Kind, text: str, other: str | None = None) -> None:
         """Record a fault where the tokens of `text` and `other` first differ.
 
-        Without `other`, at the last.
+        Without `other`, the fault is at the last token of `text`.
         """
         ids = self.tokens.ids(text)
         index = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))

@@ -21,7 +21,9 @@ FILE_MARK = b"ARROW1\0\0"
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
-    """Check the total uncompressed size that the file's buffers announce; then return to the first message.
+    """Check the total uncompressed size that the file's buffers announce; then seek back to the start.
+
+    That is the position of the first message.
 
     Raises:
         DataError: The uncompressed size is too large.

@@ -131,7 +131,7 @@ def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
 
 
 def unfolded_bytes(column: "pyarrow.Array") -> int:
-    """Return the least bytes that a column takes as Python objects.
+    """Return a lower bound of the bytes that a column takes as Python objects.
 
     Raises:
         ArrowNotImplementedError: List views, whose lists may share elements without bound.

@@ -143,7 +143,7 @@ def depth_change(line: str) -> int:
 
 
 def closed(text: str, path: Path, line: int) -> Value:
-    """Parse the joined lines of a value that is complete: its brackets are balanced, or the file ends."""
+    """Parse the joined lines of one value, which ends where its brackets are balanced or the file ends."""
     value = parsed(text, path, line)
     assert value is not None
     return value

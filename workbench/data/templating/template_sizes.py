@@ -19,7 +19,7 @@ def number(value: Any) -> int:
 
 
 def repeated(left: Any, right: Any) -> int:
-    """Return how many characters `left * right` will have: a repeated string or list, or a number."""
+    """Return the characters that `left * right` counts for: a repeated string or list, or a number."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         return bits // 3 if bits <= MAX_BITS else MAX_CHARACTERS + 1

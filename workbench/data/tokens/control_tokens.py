@@ -110,9 +110,8 @@ class ControlTokens:
     def surroundings(self, skeleton: str, num_turns: int) -> list[tuple[list[str], list[str]]]:
         """Return for each turn the control tokens directly before and after its text.
 
-        The list is empty if the turns can't be located.
-
-        A token that occurs only once, at the start of the row, counts as directly before every turn.
+        The list is empty if the turns can't be located. A token that occurs only once, at the start of the
+        row, counts as directly before every turn.
 
         Args:
             skeleton: The rendered conversation with `SENTINEL` in place of each turn's text.

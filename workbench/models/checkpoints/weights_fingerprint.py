@@ -34,8 +34,6 @@ def model_fingerprint(model: ModelConfig) -> str:
 
     Hidden files and the model card don't count. Weights are read once for this and for `weights_fingerprint`.
 
-    Weights are read once for this and for `weights_fingerprint`.
-
     Raises:
         CheckpointError: There is no model, or a file is damaged.
     """

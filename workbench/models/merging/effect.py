@@ -79,8 +79,6 @@ def centred(logits: Tensor) -> Tensor:
 
     A single output (V = 1) stays as it is. The normalizer of the softmax is the same for all tokens, so that
     it drops out with the mean.
-
-    The normalizer of the softmax is the same for all tokens, so that it goes with the mean.
     """
     values = logits.double()
     return values if values.shape[-1] == 1 else values - values.mean(-1, keepdim=True)

@@ -79,8 +79,6 @@ class _Memory:
     """Memory of the last block's weights, which the next block reuses for the same shapes and dtypes.
 
     New memory comes from the system in pages that it clears, which takes longer than to fill them.
-
-    Memory of the system comes in pages that it has to clear, which takes longer than to fill them.
     """
 
     def __init__(self) -> None:

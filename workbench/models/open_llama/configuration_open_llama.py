@@ -228,8 +228,6 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         """Read a config.json; that of LLaMA or a relative (such as Qwen) is converted to Open-Llama's fields.
 
         Without the conversion, transformers would warn that `model_type` is not open-llama.
-
-        Otherwise transformers would warn about the other `model_type`, which is supported.
         """
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return cls._from_relative(config_dict), unused

@@ -63,7 +63,7 @@ class OpenLlamaAttention(nn.Module):
     """Causal self-attention with rotary positions, grouped key/value heads and optional norms on heads."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
-        """Create the attention of decoder layer `layer_idx`, its index in the key/value cache, too."""
+        """Create the attention of decoder layer `layer_idx`, which is also its index in the cache."""
         super().__init__()
         width, groups = config.head_width, config.num_key_value_heads or config.num_attention_heads
         self.config = config
@@ -94,8 +94,6 @@ class OpenLlamaAttention(nn.Module):
 
         `tables` are cosine and signed sine for `rotate`. `masks` maps each window, or None, to its mask.
         `beginning` is the cache of a prefix that all rows share.
-
-        `masks` has a mask for each window.
         """
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
@@ -165,7 +163,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
         self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream (B, S, H) after the layer; from eager attention, probabilities."""
+        """Return the residual stream (B, S, H) after the layer, and eager attention's probabilities."""
         output, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
         hidden = torch.add(hidden, output, alpha=self.residual_multiplier)
         output = self.mlp(self.post_attention_layernorm(hidden))

@@ -207,8 +207,6 @@ def _bias(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
     """Return the bias of `size` queries over `keys` keys, of which the last `size` are the queries' own.
 
     If no query's window excludes a key, the bias covers only the last `size` keys.
-
-    Without the window's effect, the bias covers only these last keys.
     """
     return _triangle(size, dtype) if keys <= window else _band(size, keys, window, dtype)
 

@@ -53,8 +53,6 @@ def scales(layer: nn.Module) -> Tensor:
     """Look up the largest absolute weight of each output (O,), which is stored as 127.
 
     bitsandbytes calls these scales SCB.
-
-    bitsandbytes calls these scales SCB.
     """
     weight: Any = layer.weight  # the first product of bitsandbytes moves the scales to `state`
     return weight.SCB if weight.SCB is not None else cast(Any, layer).state.SCB  # type: ignore[no-any-return]

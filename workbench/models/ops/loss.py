@@ -153,8 +153,6 @@ def _loss_and_gradients(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the summed loss of logits (T, V) in float32; overwrite the logits with its gradient.
 
     On a CPU, rows are processed in groups that fit into its cache.
-
-    On a CPU, rows are processed in groups that fit into its cache.
     """
     size = max(1, CACHE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
     total = logits.new_zeros((), dtype=torch.float32)

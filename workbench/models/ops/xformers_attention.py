@@ -35,9 +35,6 @@ def xformers(
 
     The arguments are those of `sdpa`. Without a mask, causal order differs: the last query attends to all
     keys, and each query before to one key less.
-
-    The arguments are those of `sdpa`, except that without a mask causal order is counted from the last key,
-    which is the last query's own.
     """
     reason = why_not_xformers(query)
     if reason is None:
@@ -77,9 +74,6 @@ def xformers_bias(
 
     Causal order, packed texts and windows need no matrix. A `mask` (B or 1, 1, S, K) becomes a matrix, with
     rows padded to a multiple of eight columns, as the kernel requires.
-
-    Causal and packed masks need no matrix, nor does a window. A `mask` (B or 1, 1, S, K) becomes a matrix,
-    with rows padded to a multiple of eight columns, as the kernel requires.
     """
     biases = import_module("xformers.ops.fmha.attn_bias")
     batch, heads, length, _ = query.shape
@@ -104,10 +98,8 @@ def xformers_bias(
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
     """Return the tensor mask for `xformers`, or None where it can derive causal order and window itself.
 
-    None needs three conditions: there is no padding; the last key is the last query's own; a window covers
-    all keys, or no key is cached.
-
-    With a window, None only where the window covers all keys, or is counted from the first one.
+    That is, if there is no padding, the last key is the last query's own, and a window covers all keys or no
+    key is cached.
     """
     padding, window = kwargs["attention_mask"], kwargs.get("local_size")
     if (
