@@ -83,7 +83,7 @@ class _Rows:
         """Return merged rows in the saved dtype, and add to the signal what rounding left of the change.
 
         Args:
-            base: Rows as the training held them.
+            base: Rows of the base weight as in training (rounded, quantized).
             first: Number of the first of these rows in the weight.
             is_checked: Whether to compare the first of these rows with its sum in float64.
         """

@@ -17,7 +17,7 @@ SPAN = 2**17
 
 
 def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Tensor]]:
-    """Yield (number of the first row, rows) for blocks of a base weight as in training, in float32.
+    """Yield (number of the first row, float32 rows) for blocks of a base weight, quantized as in training.
 
     Args:
         tensor: The weight; a scalar has one row.

@@ -65,7 +65,7 @@ class ShardWriter:
         """Write the next tensor, and return it as a FileTensor, which can read it back.
 
         Raises:
-            ValueError: It isn't the next one, or has another dtype or shape.
+            ValueError: The tensor isn't the next one, or has another dtype or shape.
             CheckpointError: The file returns other bytes.
         """
         return self.write_rows(name, [tensor] if tensor.dim() else [tensor.view(1)])
@@ -74,7 +74,7 @@ class ShardWriter:
         """Write the next tensor from blocks of its rows, which may be computed one by one.
 
         Raises:
-            ValueError: It isn't the next one, or the blocks have another dtype or size.
+            ValueError: The tensor isn't the next one, or the blocks have another dtype or size.
         """
         return self._write(name, (_bytes(block, name, self.layout[name][0]) for block in blocks))
 
@@ -82,7 +82,7 @@ class ShardWriter:
         """Write the next tensor with the bytes of a stored one, in blocks.
 
         Raises:
-            ValueError: It isn't the next one, or has another dtype or shape.
+            ValueError: The tensor isn't the next one, or has another dtype or shape.
         """
         if (source.dtype, source.shape) != self.layout.get(name):
             raise ValueError(f"{name}: {source.dtype}, {source.shape} is not as in the layout")
@@ -108,7 +108,7 @@ class ShardWriter:
         return self.folder / name
 
     def _open(self, index: int) -> None:
-        """Close the file before, and write the header of the next one."""
+        """Close the open file, if any, and write the header of file number `index`."""
         if self._file is not None:
             self._file.close()
         header, position = _header({name: self.layout[name] for name in self.shards[index]})

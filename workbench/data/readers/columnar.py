@@ -151,9 +151,9 @@ def unfolded_bytes(column: "pyarrow.Array") -> int:
 def given(value: Any, kind: "pyarrow.DataType") -> Any:
     """Return a cell without the null fields of its structs.
 
-    All rows of a column share a type, so a field that one row has is null in all other rows. A null that the
-    row itself gave in a struct can't be distinguished from those. Nulls of the column, of lists and of maps
-    remain.
+    All rows of a column share a type, so a field that one row has is null in every row without the field. A
+    null that the row itself gave in a struct can't be distinguished from those. Nulls of the column, of lists
+    and of maps remain.
     """
     import pyarrow
 

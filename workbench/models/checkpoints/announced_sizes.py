@@ -66,7 +66,7 @@ def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Check that tensors are dense, and not larger than the bytes that the file has for them.
 
     Raises:
-        CheckpointError: A tensor isn't; the message names it.
+        CheckpointError: A tensor fails the check; the message names it.
     """
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided:

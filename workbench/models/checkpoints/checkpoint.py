@@ -158,9 +158,9 @@ def description_file(path: Path) -> Path:
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the fields of config.json, converted from other formats, and the format as in `, GGUF`.
+    """Return config.json's fields, converted if the model has another format, and that format's suffix.
 
-    The format of a folder with config.json is empty.
+    The suffix is `, GGUF`, for example, and empty for a folder with config.json.
     """
     if path.is_file():
         return reader.read_config(path), ", GGUF"

@@ -58,7 +58,7 @@ def check_kernels(config: Mapping[str, Any], file: Path) -> None:
     """Refuse a configuration that names a kernel on the Hub, which transformers would download and run.
 
     Raises:
-        CheckpointError: Names the field and the kernel.
+        CheckpointError: The message names the field and the kernel.
     """
     for key, value in _fields(config):
         if key.endswith(IMPLEMENTATION) and isinstance(value, str) and "/" in value:

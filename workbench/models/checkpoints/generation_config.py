@@ -13,7 +13,8 @@ FILE = "generation_config.json"
 def settle_generation(generation: GenerationConfig) -> str:
     """Resolve contradictory settings, which transformers doesn't save; return a note on the change.
 
-    The note is empty if the settings were consistent. Old files have a temperature without `do_sample`.
+    The note is empty if the settings were consistent. For example, old files
+    have a temperature without `do_sample`.
 
     Raises:
         ValueError: `eos_token_id` is not a token id or a list of them.
@@ -42,7 +43,7 @@ def _is_consistent(generation: GenerationConfig) -> bool:
 
 
 def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
-    """Let generation end at `ids`, too; they come before the model's end tokens, as the trained ones."""
+    """Let generation end at `ids`, too; they come first, because answers were trained to end with them."""
     generation = getattr(model, "generation_config", None)
     if generation is None or not ids or not model.can_generate():
         return

@@ -45,7 +45,7 @@ _commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None
 
 @contextmanager
 def held_commits(known: Mapping[str, str]) -> Iterator[None]:
-    """Download these commits of the Hub within the context, and record the commits of other models.
+    """Let downloads within the context use these commits of the Hub, and record those of other models.
 
     `known` maps `OWNER/NAME@REVISION` to a commit.
     """
@@ -118,7 +118,7 @@ def _check_folder(folder: Path) -> None:
     """Check that the folder is a model folder.
 
     Raises:
-        CheckpointError: It isn't; says what the folder contains instead.
+        CheckpointError: The folder isn't; the message says what it contains instead.
     """
     if (folder / "config.json").is_file() or (folder / "params.json").is_file():
         return

@@ -107,7 +107,7 @@ def write_llama_config(
 def _changed(
     stored: dict[str, Any], model: ModelConfig, config: OpenLlamaConfig, dtype: torch.dtype, has_head: bool
 ) -> dict[str, Any]:
-    """Return the base's config.json with the merged model's dtype, class, tying and classifier fields."""
+    """Return the base's config.json with the merged model's dtype, class, tied head and class names."""
     values = {name: value for name, value in stored.items() if name not in NOT_KEPT}
     for name in DTYPE_FIELDS:
         if name in values or name == DTYPE_FIELDS[0]:

@@ -73,7 +73,7 @@ def is_meta(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read the folder's description as fields of LlamaConfig.
+    """Return params.json, and sizes of the tensors, as fields of LlamaConfig.
 
     Raises:
         CheckpointError: params.json or a consolidated file can't be read, or the model has experts.

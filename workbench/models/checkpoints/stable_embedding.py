@@ -32,7 +32,7 @@ SWITCHES = (*LLAMA_SWITCHES, "tie_word_embeddings", "use_memory_efficient_attent
 
 
 class Unfolded(NamedTuple):
-    """Open-Llama restored from a LLaMA folder with a record."""
+    """Result of `unfold`: an Open-Llama that is restored from a LLaMA folder."""
 
     config: OpenLlamaConfig
     tensors: dict[str, Stored]

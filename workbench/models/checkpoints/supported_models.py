@@ -43,7 +43,7 @@ def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
         file: Path of config.json.
 
     Raises:
-        CheckpointError: Names the quantization method, and what to do.
+        CheckpointError: The message names the quantization method, and what to do.
     """
     way_out = "take the unquantized model; quantization=nf4 or int8 quantizes it here"
     for key, method in quantizations(config).items():
@@ -93,7 +93,7 @@ def check_known(config: Mapping[str, Any], file: Path) -> None:
     """Refuse a `model_type` that transformers has no configuration class for.
 
     Raises:
-        CheckpointError: Names the model type.
+        CheckpointError: The message names the model type.
     """
     model_type = config.get("model_type")
     if model_type is not None and model_type not in CONFIG_MAPPING:
@@ -106,10 +106,10 @@ def check_known(config: Mapping[str, Any], file: Path) -> None:
 def check_kind(config: PreTrainedConfig, path: Path, task: Task) -> None:
     """Refuse a model type that can't do the task, and encoder-decoders.
 
-    Of causal models, bidirectional encoders and models of images or audio alone are refused.
+    For a causal model, bidirectional encoders and models of images or audio alone are refused, too.
 
     Raises:
-        CheckpointError: Names the model type, and what to do.
+        CheckpointError: The message names the model type, and what to do.
     """
     where = f"{path}: model_type {config.model_type!r}"
     if getattr(config, "is_encoder_decoder", False):

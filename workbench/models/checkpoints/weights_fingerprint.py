@@ -14,8 +14,8 @@ from workbench.weights.file_tensors import file_tensors, tensors_fingerprint
 def weights_fingerprint(model: ModelConfig) -> str:
     """Return the SHA-256 of the weights at `model.path`.
 
-    Of safetensors it is that of the tensors, however they are split over files; of other formats, of the
-    files. A tokenizer, a model card or generation settings don't change it.
+    Safetensors are hashed tensor by tensor, so that their division into files doesn't matter; other formats
+    file by file. A tokenizer, a model card or generation settings don't change the result.
 
     Raises:
         CheckpointError: There is no model, or a file is damaged.

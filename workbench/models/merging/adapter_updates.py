@@ -61,7 +61,7 @@ def _check_values(adapter_path: str | Path, stored: dict[str, FileTensor]) -> No
     """Check that the adapter's values are finite and change something; one tensor at a time is in memory.
 
     Raises:
-        CheckpointError: A tensor isn't of floating point numbers or not finite, or all B are zero.
+        CheckpointError: A tensor isn't of finite floating point numbers, or all LoRA matrices B are zero.
     """
     moves = not any(_is_b(name) for name in stored)  # a merge of norms or biases that were trained whole
     for name, tensor in sorted(stored.items()):

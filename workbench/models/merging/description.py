@@ -23,7 +23,7 @@ from workbench.models.stored import Stored
 def came_as_llama(model: ModelConfig) -> bool:
     """Return whether to save the merged model as LLaMA or a relative, because the base came as one.
 
-    Only for a base that is read as an Open-Llama.
+    False for a base that isn't read as an Open-Llama.
     """
     if model.architecture is Architecture.native:
         return False

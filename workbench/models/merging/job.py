@@ -22,7 +22,7 @@ ADAPTER_MODEL, DEQUANTIZED = "adapter model", "dequantized base + adapter"
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """Base, adapter, and the texts that the merge is proven on."""
+    """Base, adapter, and the texts on which the merged model is compared with them."""
 
     model: ModelConfig
     """The base, as for training."""

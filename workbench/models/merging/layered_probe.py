@@ -135,7 +135,7 @@ def _adapter_model(job: MergeJob, read: Read, dtype: torch.dtype) -> Iterator[Pe
 
 
 def _empty(job: MergeJob, dtype: torch.dtype, section: ModelConfig | None = None) -> PreTrainedModel:
-    """Return a model without weights, with what loading sets: buffers, dtype, attention, padding token.
+    """Return a model without weights, but with buffers, dtype, attention and padding token as if loaded.
 
     Args:
         job: The merge.

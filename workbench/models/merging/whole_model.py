@@ -32,7 +32,7 @@ from workbench.weights.signal import measured
 
 @dataclass(kw_only=True)
 class _Base:
-    """Dequantized weights of the base, and what describes it."""
+    """Base model: its dequantized weights, class, configuration and generation settings."""
 
     model_class: type[PreTrainedModel]
     config: PreTrainedConfig
@@ -161,7 +161,7 @@ def _float32_sum(job: MergeJob, base: _Base, made: Made) -> PreTrainedModel:
 
 
 def merge_layers(adapter_model: PeftModel) -> PreTrainedModel:
-    """Merge all layers through peft, and put trained modules where peft leaves a wrapper (LN tuning)."""
+    """Merge all layers through peft, and replace wrappers that peft leaves (LN tuning) by trained modules."""
     merged = cast(PreTrainedModel, adapter_model.merge_and_unload(safe_merge=True))
     for name, module in list(merged.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):

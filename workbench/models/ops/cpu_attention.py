@@ -219,7 +219,10 @@ def _triangle(size: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(64)
 def _band(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
-    """Return (size, keys), zero in each query's window, else minus infinity; its own keys are the last."""
+    """Return a bias (size, keys): zero in the window of each query, minus infinity elsewhere.
+
+    The last `size` keys are the queries' own.
+    """
     outside = torch.full((size, keys), -torch.inf, dtype=dtype)
     return outside.triu(keys - size + 1) + outside.tril(keys - size - window)
 

@@ -90,9 +90,9 @@ def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | N
 
 
 def _weight(head: Any) -> Tensor | None:
-    """Return the head's weight (V, H), with rows that peft trained; None if the head isn't plainly linear.
+    """Return the head's weight (V, H), including rows that peft trained.
 
-    Such a head has a bias, hooks, an adapter or quantization.
+    None for a head that does more than multiply by a weight: with a bias, hooks, an adapter or quantization.
     """
     wrappers = getattr(sys.modules.get("peft.utils.other"), "TrainableTokensWrapper", ())
     if isinstance(head, wrappers):

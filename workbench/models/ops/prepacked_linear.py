@@ -56,7 +56,7 @@ _copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
 
 @contextmanager
 def prepacked(patience: int = 0) -> Iterator[None]:
-    """Multiply with prepacked weights within the context, in which no weight may change.
+    """Let `multiply` use prepacked copies of weights within the context; no weight may change in it.
 
     Args:
         patience: Number of a layer's products with few tokens before its weight is copied. A copy takes as

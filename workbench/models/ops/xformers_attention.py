@@ -98,8 +98,8 @@ def xformers_bias(
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
     """Return the tensor mask for `xformers`, or None where it can derive causal order and window itself.
 
-    That is, if there is no padding, the last key is the last query's own, and a window covers all keys or no
-    key is cached.
+    That is so without padding, if the last key is the last query's own. A window must, in addition, cover all
+    keys, or no key may be cached.
     """
     padding, window = kwargs["attention_mask"], kwargs.get("local_size")
     if (
