@@ -22,9 +22,9 @@ def lower_is_better(metric: str) -> bool:
 
 
 def told_direction(metric: str, higher_is_better: object) -> bool | None:
-    """Return the direction that a task declares for its metric, if the metric's name implies the opposite.
+    """Return whether higher values are better, as a task declares, if the metric's name implies the opposite.
 
-    Otherwise return None. This is the value of `Score.higher_is_better`.
+    Otherwise return None. The result is the value of `Score.higher_is_better`.
     """
     is_told = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
     return bool(higher_is_better) if is_told else None

@@ -124,7 +124,7 @@ def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
 
 
 def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
-    """Return the benchmark with the choices that `choices_file` lists."""
+    """Return the benchmark with its `choices` read from `choices_file`, if the benchmark names a file."""
     if not config.choices_file:
         return config
     path = local_path(config.path or "")

@@ -209,7 +209,7 @@ def _macro_f1(targets: Floats, predictions: Floats) -> tuple[float, Floats]:
 
 
 def _mcc(targets: Floats, predictions: Floats) -> tuple[float, Floats]:
-    """Return MCC and each item's influence on it: the derivative by the shares of items."""
+    """Return MCC and each item's influence on it: the derivative of MCC by the item's share of all items."""
     both, predicted, targeted = _means(targets, predictions)
     score = float(_mcc_of(both, predicted, targeted))
     spread_of_predictions, spread_of_targets = 1 - (predicted**2).sum(), 1 - (targeted**2).sum()

@@ -86,13 +86,13 @@ def detectable_weighted(
 ) -> float | None:
     """Return the smallest true difference that the sign-flip test of weighted items or clusters finds.
 
-    The test's distribution is taken as normal with the observed sum of squares.
+    The sum of the contributions with random signs is taken to be normally distributed.
 
     Args:
-        sum_squares: Sum of the squared contributions of the clusters to the difference.
-        share_squares: Sum of the squared shares of the clusters in a difference that all items have.
+        sum_squares: Sum of the squared contributions of the clusters to the observed difference.
+        share_squares: Sum of the clusters' squared shares of the total weight.
         alpha: Level of the test.
-        power: Chance of finding it.
+        power: Chance with which the test finds the difference.
 
     Returns:
         The difference, or None: no difference can be shown.

@@ -89,7 +89,11 @@ def _seed_parts(scores: Floats, weight: Floats, codes: NDArray[np.int64]) -> lis
 
 
 def _recipe(checkpoints: PairedTest, parts: list[tuple[float, float]], fewest: int) -> PairedTest:
-    """Return the test of the recipes, from the terms of the variance and their degrees of freedom."""
+    """Return the test of two recipes: the test of their checkpoints, with another variance.
+
+    `parts` are the terms of the variance, each (variance, degrees of freedom); `fewest` is the number of
+    seeds of the recipe with fewer seeds.
+    """
     variance = max(math.fsum(part for part, _ in parts), 0.0)
     draft = replace(checkpoints, stderr=math.sqrt(variance), test="recipe-t", reason="")
     if not variance or fewest < 2 or checkpoints.num_clusters < 2:

@@ -35,7 +35,7 @@ class StepCallback(TrainerCallback):
     """Adds each step to the counters, raises an error if the loss explodes, and has the last step logged."""
 
     def __init__(self, counters: TrainCounters, num_classes: int, rows: Dataset) -> None:
-        """Set the loss above which a training has exploded, from the number of tokens or classes to guess.
+        """Set the loss above which a training has exploded: a multiple of 1 + the loss of random guessing.
 
         Args:
             counters: Counters with the loss of each step.
@@ -49,11 +49,11 @@ class StepCallback(TrainerCallback):
         self.steps_above_limit = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Log and save at the intervals of this run's settings, not those stored in a checkpoint."""
+        """Set the intervals of logging and saving from this run's settings: a checkpoint may store others."""
         state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Forget the rows of the previous step."""
+        """Clear the counters' list of rows, which then collects those of the new step."""
         self.counters.step_rows = []
 
     def on_step_end(

@@ -21,8 +21,8 @@ FLASH = "FLASH_ATTENTION_DETERMINISTIC"
 def deterministic(device: torch.device) -> Iterator[None]:
     """Allow only deterministic kernels inside the `with` block, on a GPU.
 
-    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; memory-efficient attention is
-    deterministic only where other kernels raise an error, not where they warn.
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html. Kernels without a deterministic form
+    must raise an error: if PyTorch only warns, memory-efficient attention isn't deterministic.
 
     Raises:
         TrainingError: An operation has no deterministic kernel.

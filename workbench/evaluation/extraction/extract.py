@@ -68,7 +68,7 @@ def references(
 
 
 def _letters_alone(target: str, letters: str) -> str | None:
-    """Return the letters of a target without other words: `BD`, `B D`, `B、D`; else None."""
+    """Return the sorted letters of a target that consists of choice letters, as `BD` or `B、D`; else None."""
     listed = re.sub(r"[\s,;、/|和与及]+", "", unicodedata.normalize("NFKC", target))
     return "".join(sorted(set(listed))) if listed and set(listed) <= set(letters) else None
 

@@ -31,7 +31,7 @@ class BoundedRe:
     """The module `re` with a time limit on `sub`, which filters and metrics use for `regexes_to_ignore`."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return all other attributes of `re`."""
+        """Return the attribute of the module `re`: only `sub` is replaced."""
         return getattr(re, name)
 
     def sub(self, pattern: Any, repl: Any, string: Any, count: int = 0, flags: int = 0) -> Any:

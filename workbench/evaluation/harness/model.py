@@ -210,7 +210,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             ) from error
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the tokenizer's chat template; None if not requested, or if it has none or several."""
+        """Return the tokenizer's chat template, if the argument is true and the tokenizer has exactly one."""
         template = self.lm.tokenizer.chat_template if chat_template else None
         return template if isinstance(template, str) else None
 

@@ -73,7 +73,7 @@ class TransformersLM:
         self._prefix_cache = DynamicCache()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of whole prompts."""
+        """Return the token ids of each text as a prompt, with the special tokens that precede a text."""
         return encoding.encode(self.tokenizer, texts)
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]], whole_text: bool = False) -> list[TokenRequest]:
@@ -250,7 +250,7 @@ class TransformersLM:
         return logits
 
     def _can_share_prefixes(self) -> bool:
-        """Return whether a small tree of sequences with a common prefix gives the logits of each alone."""
+        """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree."""
         context_length = encoding.context_length(self.model, self.tokenizer)
         if context_length < _PROBE_LENGTH or not self.fits_window(_PROBE_LENGTH):
             return False

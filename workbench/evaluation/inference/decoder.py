@@ -159,7 +159,10 @@ class Decoder:
         return len(row.generated) >= self.limits.max_new_tokens or self.endings.reached(row.generated)
 
     def _generate(self, rows: list[_Row]) -> None:
-        """Fill `generated` with the model's own `generate`, row by row, if the model can't share a prefix."""
+        """Generate each row's `generated` alone, by transformers' `generate`.
+
+        The decoder uses it for models that can't share a prefix.
+        """
         model: Any = self.lm.model
         original_config = model.generation_config
         model.generation_config = self._generation_config()
@@ -181,7 +184,10 @@ class Decoder:
             model.generation_config = original_config
 
     def _generation_config(self) -> transformers.GenerationConfig:
-        """Return a configuration without the checkpoint's own settings, such as a repetition penalty."""
+        """Return the decoder's limits as a configuration for transformers' `generate`.
+
+        Settings of the checkpoint's generation_config, such as a repetition penalty, are not in it.
+        """
         do_sample = self.limits.temperature > 0
         sampling = {name: getattr(self.limits, name) for name in ("temperature", "top_k", "top_p")}
         return transformers.GenerationConfig(  # type: ignore[no-untyped-call]

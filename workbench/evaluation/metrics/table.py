@@ -58,7 +58,7 @@ def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
 
 
 def of_labels(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:
-    """Return a corpus score that compares all predicted labels with all targets."""
+    """Return a function that scores all items together: `compare` of all predicted labels and all targets."""
 
     def score(judged: Sequence[Judged]) -> float:
         predictions = ["" if item.prediction is None else str(item.prediction) for item in judged]

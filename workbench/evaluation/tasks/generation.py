@@ -53,7 +53,7 @@ class Generation:
         return [len(prompt) for prompt in self._prompts(items)]
 
     def _prompts(self, items: Sequence[Item]) -> list[list[int]]:
-        """Return the token ids of each item's prompt; an EncodedExample has them already."""
+        """Return the token ids of each item's prompt; those of an EncodedExample are its `input_ids`."""
         encoded = [list(item.example.input_ids) for item in items if isinstance(item.example, EncodedExample)]
         return encoded or self.lm.encode([item.contexts[0] for item in items])
 
@@ -66,7 +66,10 @@ class Generation:
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:
-    """Extract the stated answer from the generated text; return the answer with it."""
+    """Return an Answer with `extracted` set to the answer that its generated text states, or None.
+
+    An answer without a generated text is returned unchanged.
+    """
     if config.output_type != OutputType.generation or answer.generation is None:
         return answer
     several = any(len(reference) > 1 for reference in example.reference_texts)

@@ -52,7 +52,10 @@ class MultipleChoice:
         return [max(len(request.tokens) for request in item_requests) for item_requests in requests]
 
     def requests(self, items: Sequence[Item]) -> list[list[TokenRequest]]:
-        """Return one request per choice of each item; for acc_pmi, also after the unconditional prompt."""
+        """Return the requests of each item: one per choice, after the item's prompt.
+
+        For acc_pmi one more per choice follows, after the unconditional prompt.
+        """
         pairs = [self._pairs(item) for item in items]
         if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
             return self._next_tokens(items, pairs)
@@ -187,7 +190,7 @@ class MultipleChoice:
 
 
 def vocabulary_entry(text: str, tokenizer: PreTrainedTokenizerBase, config: BenchmarkConfig) -> int:
-    """Return the index of `text` in the vocabulary.
+    """Return the id of the vocabulary entry that is written exactly as `text`.
 
     Raises:
         ConfigError: The vocabulary doesn't have the text.

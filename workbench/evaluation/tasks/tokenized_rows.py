@@ -15,7 +15,7 @@ from workbench.evaluation.tasks.requests import Item, item
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedExample(Example):
-    """Example whose tokens are known; its texts are for display only."""
+    """Example that comes with its token ids; its texts are only displayed, never encoded."""
 
     input_ids: tuple[int, ...]
     """Tokens of the whole row for a loss; of the prompt for a generated answer."""

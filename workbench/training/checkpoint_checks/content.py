@@ -165,19 +165,19 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _adapter_weights(model: PeftModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return the weights that an adapter's file must contain, and name -> tensor of all that it may contain.
+    """Return the names that an adapter's file must contain, and name -> tensor of all that it may contain.
 
-    Each weight that it must contain is a set of one name, to have the form that `_model_weights` returns.
+    Each name is wrapped in a set, because `_model_weights` returns sets of names.
     """
     tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
     return [{name} for name in tensors], {**model.state_dict(), **tensors}  # such as a resized embedding
 
 
 def _model_weights(model: PreTrainedModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return the weights that a model's file must contain, and name -> tensor of all that it may contain.
+    """Return the names that a model's file must contain, and name -> tensor of all that it may contain.
 
-    Each weight that it must contain is the set of its names, one of which suffices: a weight that two layers
-    share has two.
+    The names of one weight are a set, and the file must contain one of them: a weight that two layers share
+    has two names.
     """
     names: dict[int, set[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):

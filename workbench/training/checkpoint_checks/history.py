@@ -52,7 +52,7 @@ def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> It
 
 
 def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields whose values have another type than the Trainer writes, and unknown fields."""
+    """Yield a problem for each field of another type than the Trainer writes, and for each unknown field."""
     for name in (*INTEGERS, *NUMBERS, *OPTIONAL_NUMBERS):
         value = state.get(name)
         is_right_type = isinstance(value, int) or name not in INTEGERS
