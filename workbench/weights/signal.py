@@ -16,7 +16,7 @@ SUMMED = 2**10
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Sums over the numbers in weights: D is the intended change, A the change after rounding.
+    """Sums over the elements of weights: D is the intended change, A the change after rounding.
 
     Signals of several weights can be added.
     """

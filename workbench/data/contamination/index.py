@@ -95,7 +95,7 @@ class Index:
     def lookup(self, tokens: Tokens) -> Hits:
         """Return the n-grams that the rows' tokens share with entries.
 
-        If there are more than MOST_HITS, only each nth occurrence of every n-gram is returned.
+        If there are more than MOST_HITS, only some occurrences of each n-gram are returned, evenly spaced.
         """
         positions, found_grams = [], []
         for size in SIZES:

@@ -33,7 +33,7 @@ def members_or_text(value: Any) -> bool:
 
 
 def power(left: Any, right: Any) -> int:
-    """Return how many digits `left ** right` will have; above the limit for numbers that are too large."""
+    """Return about how many digits `left ** right` will have; a refused MAX_CHARACTERS + 1 for too many."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * abs(right)
         return bits // 3 if bits <= MAX_BITS else MAX_CHARACTERS + 1
@@ -78,7 +78,7 @@ def field_width(specification: str) -> int:
 
 
 def as_width(digits: str) -> int:
-    """Convert digits to a width; more than 11 digits give a width over every limit."""
+    """Convert digits to a width; more than 11 digits give MAX_CHARACTERS + 1, which is refused."""
     return int(digits) if len(digits) < 12 else MAX_CHARACTERS + 1
 
 
@@ -118,7 +118,7 @@ def indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
 
 
 def as_json(value: Any, indent: Any = None, separators: Any = None, **options: Any) -> int:
-    """Return how many characters a value has as JSON, about."""
+    """Return about how many characters a value has as JSON."""
     length = size(value)
     if separators:
         length += length // NODE * size(separators)
@@ -135,7 +135,7 @@ def wrapped(text: Any, *arguments: Any, wrapstring: Any = "", **_: Any) -> int:
 
 
 def rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:
-    """Return 0, as a rounded number is short; above the limit if the precision is too large."""
+    """Return 0, as a rounded number is short; a refused MAX_CHARACTERS + 1 for too large a precision."""
     return 0 if abs(number(precision)) <= 1000 else MAX_CHARACTERS + 1
 
 
@@ -151,7 +151,7 @@ def translated(text: Any, table: Any, *_: Any) -> int:
 
 
 def searched(text: Any, pattern: Any = "", *_: Any) -> int:
-    """Return the length of a string; above the limit if a search from its end would be slow.
+    """Return the length of a string; MAX_CHARACTERS + 1, to be refused, if a search from its end is slow.
 
     Python searches fast from the start of a string only.
     """
@@ -169,7 +169,7 @@ def split_up(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
 def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
     """Return the characters that the result of `rsplit` counts for: its text, and 32 per item.
 
-    The result is above the limit if the search from the end would be slow.
+    MAX_CHARACTERS + 1 or more, to be refused, if the search from the end is slow.
     """
     return max(split_up(text, separator, most), searched(text, separator))
 
@@ -177,7 +177,7 @@ def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: An
 def encoded(text: Any, encoding: Any = "utf-8", *_: Any, **__: Any) -> int:
     """Return how many bytes an encoded string can have at most.
 
-    For a long string in a slow encoding the result is above the limit.
+    MAX_CHARACTERS + 1, to be refused, for a long string in a slow encoding.
     """
     fast = str(encoding).lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "latin-1", "utf-16")
     return len(text) * 4 if fast or len(text) <= MAX_SLOW else MAX_CHARACTERS + 1

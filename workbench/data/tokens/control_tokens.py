@@ -147,7 +147,7 @@ def bare(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_text(turn: Turn, text: str, tokens: Sequence[str]) -> Turn:
-    """Return a turn with another text, and with the same tokens removed from its instruction and input."""
+    """Return a turn with another text; also remove `tokens` at the ends of its instruction and input."""
     extra = dict(turn.extra)
     if "instruction" in extra:
         last = "input" if extra.get("input") else "instruction"

@@ -98,7 +98,7 @@ def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
     """Return the local tokenizer folder or file for `path`; a hub id is downloaded without weights.
 
     Raises:
-        CheckpointError: There is nothing at `path`; names `key`, the config key of the path.
+        CheckpointError: There is nothing at `path`; the message names `key`, the path's config key.
     """
     local = local_path(path)
     return local if local.exists() else _download(path, None, key)

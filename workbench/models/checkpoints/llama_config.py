@@ -46,7 +46,7 @@ def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
 
     Args:
         config: Configuration of the Open-Llama.
-        record: Record from `fold`, which is left out if it has only default values.
+        record: Record from `fold`; the result contains it unless all of its values are defaults.
         has_head: Whether the folded tensors have a head of their own.
 
     Raises:

@@ -107,7 +107,7 @@ def _converted(
 ) -> Iterator[tuple[str, Stored]]:
     """Yield LLaMA's names and tensors for one tensor of the files.
 
-    A fused tensor yields three, a table that is not a weight none.
+    A fused tensor yields three; a table that isn't a weight yields none.
     """
     module, _, kind = name.rpartition(".")
     layer = LAYER.fullmatch(module)

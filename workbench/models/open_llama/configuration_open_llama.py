@@ -234,7 +234,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Create a configuration from the fields of config.json, LLaMA's or a relative's, too."""
+        """Create a configuration from config.json's fields; LLaMA's or a relative's are converted."""
         return super().from_dict(cls._from_relative(config_dict), **kwargs)
 
     @classmethod
