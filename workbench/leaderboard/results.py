@@ -12,7 +12,7 @@ from workbench.leaderboard.shown_table import Shown, Table
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Results(Shown):
-    """Result of `evaluate` for one model."""
+    """Scores and predictions of one model, as `evaluate` returns them."""
 
     model: str
     scores: list[Score]
@@ -22,7 +22,7 @@ class Results(Shown):
     """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ... of its evaluation."""
 
     def __getitem__(self, benchmark: str) -> Score:
-        """Return the score of a benchmark by its main metric.
+        """Return a benchmark's score in its main metric.
 
         Raises:
             ConfigError: The benchmark was not scored.

@@ -29,10 +29,9 @@ LONGEST_CONFIG = 2**20
 
 
 def files_below(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the path of each file called `name` below a folder, in path order.
+    """Yield the path of each file or folder called `name` in the folders that `folders_below` yields.
 
-    Folders of models and predictions are not searched. A folder called `name` is yielded too, so that the
-    caller reports it.
+    A folder of this name is a mistake that the caller reports; it is not searched.
     """
     for parent, folders, files in folders_below(folder):
         if name in files or name in folders:  # a folder of that name is reported too
@@ -41,11 +40,11 @@ def files_below(folder: Path, name: str) -> Iterator[Path]:
 
 
 def folders_below(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield each folder below a folder, and the folder itself, with the names of its folders and files.
+    """Yield `folder` and each folder below, in path order: path, names of its folders, names of its files.
 
-    The order is that of paths. Hidden folders, and those inside of a run, are left out. A symbolic link to a
-    folder is yielded, since a run folder may be one, but not searched. A caller that removes a name from the
-    list of folders keeps that folder from being searched.
+    Hidden folders, and a run's folders of models, predictions and the like, are left out. A symbolic link to
+    a folder is yielded, because a run folder may be one, but not searched. If the caller removes a name from
+    the yielded list of folders, that folder is not searched.
     """
     waiting = [folder]
     while waiting:
@@ -70,7 +69,10 @@ def label_of(path: Path, folder: Path) -> str:
 
 
 def config_of(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of config.yaml before its benchmarks; empty if the file was changed after the run."""
+    """Return the sections of config.yaml that stand before its benchmarks.
+
+    Empty if the file is missing, unreadable or not the one that run.json has the checksum of.
+    """
     path = files.config_yaml
     try:
         if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:

@@ -19,7 +19,10 @@ UNVERIFIED = "not verified"
 
 
 def record_of(files: RunDir) -> tuple[dict[str, Any], list[str]]:
-    """Return the contents of run.json, and a remark if it is damaged; both empty if there is no file."""
+    """Return the contents of run.json and an empty list; if it is damaged, {} and a list with one remark.
+
+    Both are empty if there is no file.
+    """
     if not files.run_json.exists():
         return {}, []
     try:
@@ -30,7 +33,7 @@ def record_of(files: RunDir) -> tuple[dict[str, Any], list[str]]:
 
 
 def unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
-    """Return a remark that lists the scores without checksums; an empty list if all have them."""
+    """Return a list with one remark, which names the scores without checksums; empty if all have them."""
     keys = {(score.model, score.benchmark) for score in scores}
     unverified = sorted(keys & checked.unverified)
     if not unverified:
@@ -60,7 +63,10 @@ def unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
 
 
 def merge_report_of(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the merge report and an empty text, or an empty report and why it can't be trusted."""
+    """Return the merge report and an empty text, or {} and the reason why the merge is not proven.
+
+    Both are empty for a run without a merge.
+    """
     path = files.merge_report
     entry = record.get("steps", {}).get("merge")
     digest = entry.get("files", {}).get(path.name) if isinstance(entry, dict) else None

@@ -22,7 +22,7 @@ NO_QUANTIZATION = "none"
 
 
 def own_board(run: Run, config: LeaderboardConfig) -> Board:
-    """Build the board of a single run; its numbers are those of a leaderboard of this run alone."""
+    """Build the board of a single run, titled by its label, which compares the models of this run only."""
     own = replace(config, family=FamilyKind.auto, reference=None, names=[])
     board = build(Collection(runs=[run], skipped=[]), own)
     return replace(board, title=run.label)
@@ -65,7 +65,10 @@ def _base(models: Sequence[Model]) -> str:
 
 
 def trained_model(models: Sequence[Model]) -> Model | None:
-    """Return the model that is compared with a run's base: the adapter, else the trained or merged model."""
+    """Return the model to compare with its parent: the adapter, else the trained, else the merged model.
+
+    None if none of them has a parent among the rows.
+    """
     by_role = {model.role: model for model in models if model.parent}
     return next((by_role[role] for role in (ADAPTER, TRAINED, MERGED) if role in by_role), None)
 
@@ -161,7 +164,7 @@ def agreement_of(model: Model) -> str:
 
 
 def verdict_counts(board: Board) -> dict[str, int]:
-    """Return the number of benchmarks per verdict, as {"better": 2, "worse": 1}; zeros are left out."""
+    """Count the columns by verdict on the trained model, as {"better": 2, "worse": 1}, without zeros."""
     trained = trained_model(board.models)
     found = [difference_of(board, trained, column) for column in board.columns] if trained else []
     counts = {

@@ -59,7 +59,7 @@ def render(board: Board, width: int) -> RenderableType:
 
 
 def _blocks(columns: Sequence[Column | Mean], room: int) -> list[list[Column | Mean]]:
-    """Split the columns into groups that fit into `room` characters to the right of the names."""
+    """Split the columns into one group per table, each at most `room` characters wide without the names."""
     blocks: list[list[Column | Mean]] = [[]]
     used = 0
     for column in columns:
@@ -84,7 +84,7 @@ def _title(column: Column | Mean) -> str:
 
 
 def _matrix(board: Board, columns: Sequence[Column | Mean], for_names: int, is_first: bool) -> Table:
-    """Return a table of all models by some columns: scores, and the ranks that the differences allow."""
+    """Return a table with a row per model and these columns: scores, rank ranges and tie letters."""
     benchmarks = len({column.benchmark for column in board.columns})
     counts = f"{_counted(len(board.models), 'model')} on {_counted(benchmarks, 'benchmark')}"
     title = f"{clean(board.title)}: {counts}" if is_first else None
@@ -201,7 +201,7 @@ def _skipped(board: Board) -> Iterable[Text]:
 
 
 def lines(first: str, *further: str) -> Text:
-    """Join texts as lines of one terminal text; all but the first are dim, empty ones are left out."""
+    """Join texts as lines of one terminal text; all lines but the first are dim, empty texts are left out."""
     text = Text(first)
     for line in further:
         if line:

@@ -32,7 +32,7 @@ UNITS = {
 
 
 def kind_of(score: Score) -> MetricKind:
-    """Return how a score's metric is computed from its items."""
+    """Return the kind of a score's metric: how it is computed from item scores."""
     name = metric_name(score.metric)
     if not score.item_score:
         return MetricKind.mean
@@ -46,7 +46,7 @@ def kind_of(score: Score) -> MetricKind:
 
 
 def columns_of(score: Score) -> tuple[str, ...]:
-    """Return the fields of a prediction, besides its score, that the score's metric is computed from."""
+    """Return the fields of a prediction, besides its scores, that are needed to recompute the metric."""
     kind = kind_of(score)
     if kind is MetricKind.labels:
         return LABELS
@@ -54,7 +54,7 @@ def columns_of(score: Score) -> tuple[str, ...]:
 
 
 def sizes(items: Items, metric: str) -> NDArray[np.float64]:
-    """Return the divisor of each item's log-likelihood: its number of bytes or words, or 1."""
+    """Return what divides the log-likelihoods: each item's number of bytes or words, or 1 per item."""
     if items.weights is not None:
         return items.weights
     unit = UNITS[metric_name(metric)]
@@ -85,7 +85,7 @@ def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]
 
 
 def recomputed(items: Items, score: Score) -> float | None:
-    """Recompute a score from the items of a predictions file; None if the items don't suffice."""
+    """Recompute a score from its items; None for a metric that can't be computed from items."""
     kind = kind_of(score)
     if kind is MetricKind.mean:
         return average(items, score.average == "macro")

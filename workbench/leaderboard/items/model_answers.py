@@ -29,7 +29,7 @@ class ModelAnswers:
 
 
 def answer_fields(first: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Return the fields and types that `answers_of` needs, given a predictions file's first line."""
+    """Return the fields that `answers_of` needs, with types that fit a predictions file's first line."""
     is_index = isinstance(first.get("prediction"), int)
     return {
         "prediction": pa.int64() if is_index else pa.string(),
@@ -67,7 +67,7 @@ def bulk_answers(data: bytes) -> tuple[pa.Array, ModelAnswers] | None:
 
 
 def checked_answers(predictions: Sequence[Prediction]) -> ModelAnswers:
-    """Build the answers from predictions that the checking reader returned."""
+    """Build the answers from a list of predictions."""
     choices = [
         each.prediction
         if isinstance(each.prediction, int) and abs(each.prediction) <= LARGEST_CHOICE

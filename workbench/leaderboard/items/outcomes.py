@@ -92,7 +92,7 @@ def cluster_codes(items: Items) -> NDArray[np.int32]:
 
 
 def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -> Answered:
-    """Read the items of all models in a column, check them against the scores, and group the models.
+    """Read the items of all models in a column, check that they give the scores, and find comparable models.
 
     Args:
         column: The column and its scores.
@@ -169,7 +169,7 @@ def _is_of_harness(scored: Scored) -> bool:
 
 
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
-    """Choose one of a model's scores: preferably on the column's main prompts, most items, with checksums."""
+    """Choose the score of a model to show: one on the column's prompts, then most items, then verified."""
     return min(
         scored,
         key=lambda each: (
@@ -181,7 +181,7 @@ def _best(scored: Sequence[Scored], column: Column) -> Scored:
 
 
 def _majority(items: Items) -> Items:
-    """Replace the answers of all items with the most frequent right answer, and score them."""
+    """Replace all answers with the most frequent target, and the scores with 1 where it is right, else 0."""
     targets = label_texts(items.targets)
     counts = Counter(targets)
     most = min(counts, key=lambda target: (-counts[target], target))
@@ -190,19 +190,22 @@ def _majority(items: Items) -> Items:
 
 
 def _with_clusters(same: Sequence[Items]) -> Items | None:
-    """Return the first of several models' equal items, with clusters from any model that has them."""
+    """Return the first entry of models' equal items, with the clusters of the first entry that has some.
+
+    None for an empty list.
+    """
     known = next((each for each in same if each.is_clustered), None)
     return replace(same[0], clusters=known.clusters) if known else next(iter(same), None)
 
 
 def _described(column: Column, items: dict[str, Items]) -> Column:
-    """Return the column with `is_share` off if any item scores below 0 or above 1."""
+    """Return the column; with `is_share` false if a model scores an item below 0 or above 1."""
     is_within = all(each.values.min() >= 0 and each.values.max() <= 1 for each in items.values())
     return column if is_within else replace(column, is_share=False)
 
 
 def _apart(scored: Scored, column: Column, items: Items | None) -> str:
-    """Return why a model's score isn't compared, by its note, items and prompts; empty if it is compared."""
+    """Return why a model's score isn't compared (untrained head, missing items, other prompts), or empty."""
     if scored.score.note == UNTRAINED:
         return message("untrained head")
     if items is not None and len(items) != scored.score.num_items:
@@ -211,7 +214,7 @@ def _apart(scored: Scored, column: Column, items: Items | None) -> str:
 
 
 def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
-    """Return the largest group of models with equal items and prompts; models set apart don't count."""
+    """Return the largest group of models with equal items and prompts; models set apart are in no group."""
     groups: list[list[str]] = []
     for model in (model for model in items if not apart_of[model]):
         group = next((group for group in groups if items[group[0]].answers_same(items[model])), None)
@@ -224,7 +227,7 @@ def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
 
 
 def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
-    """Say how many items a model outside of the main group has in common with it; empty for others."""
+    """Say how many items a model outside of the main group shares with it; empty in it or without items."""
     if is_main or items is None:
         return ""
     common = len(set(items.keys()) & set(first.keys()))
@@ -236,7 +239,11 @@ def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
 def _agreements(
     column: ScoredColumn, chosen: dict[str, Scored], items: dict[str, Items]
 ) -> dict[str, tuple[int, int]]:
-    """Return merged model -> number of items answered otherwise than its adapter, and of items compared."""
+    """Compare each merged model's answers with its adapter's, if one run has both.
+
+    Returns:
+        Key of the merged model -> number of items answered otherwise, number of items compared.
+    """
     by_run = {(each.run.label, each.name): each.model for each in chosen.values()}
     found: dict[str, tuple[int, int]] = {}
     for (label, name), merged in by_run.items():

@@ -20,7 +20,7 @@ MISSING = message("the predictions are missing")
 
 @dataclass(frozen=True)
 class Reading:
-    """Result of reading a score's items: the items, or a problem that keeps them from being used."""
+    """Result of reading a score's items: the items, or the problem that keeps them from being compared."""
 
     items: Items | None = None
     problem: str = ""
@@ -28,7 +28,7 @@ class Reading:
 
 
 def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
-    """Read the items of a score and recompute the score; return the items, or the problem with them."""
+    """Read the items of a score and check that they give the score; return the items, or the problem."""
     score = scored.score
     columns = columns_of(score)
     if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):

@@ -65,7 +65,7 @@ class RunTexts:
         return _texts(asked, answers, outcomes)
 
     def _source(self, model: str, key: str) -> AnswerFile | None:
-        """Return the predictions file of a model in a column; None if it is missing or was changed."""
+        """Return the predictions file of a model in a column; None if it is missing, changed or damaged."""
         run, name = self._found[model, key]
         column = self._columns[key]
         try:
@@ -79,7 +79,7 @@ class RunTexts:
 
 
 def _texts(asked: Asked, answers: dict[int, ModelAnswers], outcomes: Outcomes) -> ColumnTexts:
-    """Combine the questions with the answers of all models of a column.
+    """Combine a column's questions with all models' answers, as arrays over models and items.
 
     Args:
         asked: Prompts, options and right answers.

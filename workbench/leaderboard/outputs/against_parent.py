@@ -8,7 +8,7 @@ SWAPPED = {BETTER: WORSE, WORSE: BETTER}
 
 
 def against_parent(board: Board, model: Model, column: str) -> Difference | None:
-    """Return the model's score minus its parent's in a column; None if the board doesn't test it."""
+    """Return the difference of a model to its parent in a column; None if the board has none."""
     for difference in board.differences:
         if difference.column == column and model.parent is not None:
             if (difference.first, difference.second) == (model.parent, model.key):

@@ -13,7 +13,7 @@ SCHEMA_VERSION = 2
 
 
 def text(board: Board) -> str:
-    """Return the contents of leaderboard.json, with one line per model, column, cell, difference, ..."""
+    """Return the contents of leaderboard.json: one line per model, column, cell, difference and so on."""
     values = {"schema_version": SCHEMA_VERSION}
     values |= plain(board)
     return "{\n" + ",\n".join(f"{_dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
@@ -44,7 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def _without_items(outcomes: Outcomes) -> dict[str, Any]:
-    """Return the models of a column's item scores, and the numbers of items and clusters."""
+    """Return a column's outcomes without item scores: keys of models, number of items and of clusters."""
     return {
         "models": list(outcomes.models),
         "num_items": len(outcomes.ids),
@@ -53,7 +53,7 @@ def _without_items(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _lines(value: Any) -> str:
-    """Format a JSON value with one line per entry of the outermost list or object."""
+    """Format a value as JSON text with one line per entry of the outermost list or object."""
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(map(_dumps, value)) + "\n]"
     if isinstance(value, dict) and value:

@@ -37,7 +37,7 @@ MARK = "<!-- Written by the leaderboard step; without this line it is left as it
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """Facts for a model card that the board doesn't have."""
+    """Facts that a model card needs and the board doesn't have."""
 
     folder: Path
     """Folder of the model."""
@@ -53,7 +53,7 @@ class CardFacts:
 
 
 def write(board: Board, model: Model, facts: CardFacts) -> bool:
-    """Write the card into the model's folder unless the user edited README.md; return whether it changed."""
+    """Write README.md into the model's folder, unless it lacks our mark; return whether the file changed."""
     path, card = facts.folder / MODEL_CARD, text(board, model, facts)
     settle_file(path)
     current = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK
@@ -98,7 +98,7 @@ def _description(model: Model, facts: CardFacts) -> str:
 
 
 def _scored(board: Board, model: Model) -> Iterator[tuple[Column, Cell]]:
-    """Yield the model's columns and scores, except scores of an untrained classification head."""
+    """Yield (column, cell) for each score of the model, except those of an untrained classification head."""
     cells = {cell.column: cell for cell in board.cells if cell.model == model.key}
     for column in board.columns:
         if (cell := cells.get(column.key)) and cell.score.note != UNTRAINED:
@@ -106,7 +106,7 @@ def _scored(board: Board, model: Model) -> Iterator[tuple[Column, Cell]]:
 
 
 def _table(board: Board, model: Model) -> list[str]:
-    """Return a table of the model's scores, its parent's scores and the differences, with a legend."""
+    """Return Markdown lines: a table of scores, the parent's scores and the differences, and a legend."""
     parents = {cell.column: cell for cell in board.cells if model.parent and cell.model == model.parent}
     header = ["benchmark", "asked", "items", "metric", "score", "parent", "difference", "verdict"]
     body = []
@@ -154,7 +154,7 @@ def _is_on_hub(base: str) -> bool:
 
 
 def _in_package(base: str) -> bool:
-    """Return whether a path is that of a model that ships with this package."""
+    """Return whether a path is in this package, as `workbench/toy/base` of a shipped model."""
     return Path(base).parts[:1] == (PACKAGE,)
 
 
@@ -217,7 +217,7 @@ def _is_open_llama(folder: Path) -> bool:
 
 
 def _base(facts: CardFacts) -> str:
-    """Return a Python expression for the path of the base, relative to the model's folder."""
+    """Return a Python expression for the base: its path relative to the model's folder, or its Hub id."""
     if _in_package(facts.base):
         return f"Path(wb.__file__).parent / {_quoted('/'.join(Path(facts.base).parts[1:]))}"
     is_here = facts.base and Path(facts.base).exists()

@@ -13,17 +13,17 @@ Entry = TypeVar("Entry")
 
 
 def scores(board: Board) -> str:
-    """Return the contents of leaderboard.csv: one line per model and column."""
+    """Return the contents of leaderboard.csv: one line per score, that is per model and column."""
     return _csv(rows.SCORE_COLUMNS, rows.scores(board))
 
 
 def differences(board: Board) -> str:
-    """Return the contents of differences.csv: one line per difference that the board tests."""
+    """Return the contents of differences.csv: one line per difference of two models in a column or mean."""
     return _csv(rows.DIFFERENCE_COLUMNS, rows.differences(board))
 
 
 def _csv(columns: Mapping[str, Callable[[Entry], Any]], entries: Iterable[Entry]) -> str:
-    """Return a header line and one line per entry; None becomes an empty field."""
+    """Return CSV text: a header line and one line per entry; None becomes an empty field."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

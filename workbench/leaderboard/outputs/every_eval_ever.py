@@ -109,7 +109,7 @@ def model_id(model: Model) -> str:
 
 
 def _time(board: Board, model: Model) -> str:
-    """Return the time of the model's newest run, in seconds since 1970, as text; `unknown` without a date."""
+    """Return the date of the model's newest run as text, in seconds since 1970; `unknown` without a date."""
     dates = [str(board.provenance.get(label, {}).get("date", "")) for label in model.sources]
     try:
         return str(datetime.fromisoformat(max(dates, default="")).timestamp())
@@ -155,7 +155,7 @@ def _results(cell: Cell, column: Column) -> Iterator[dict[str, Any]]:
 
 
 def _bounds(score: Score, column: Column) -> dict[str, Any]:
-    """Return unit, lowest and highest possible value of a score's metric; infinite if unknown."""
+    """Return unit (of shares only), lowest and highest possible value of a metric; infinite if unknown."""
     if score.metric == column.metric and column.is_share:
         return {"metric_unit": "proportion", "min_score": 0, "max_score": 1}
     return {"min_score": "-Infinity", "max_score": "Infinity"}
@@ -172,7 +172,7 @@ def _uncertainty(score: Score) -> dict[str, Any]:
 
 
 def _setting(score: Score, cell: Cell, column: Column) -> dict[str, str]:
-    """Return protocol, shots, rule and other settings by which the benchmark was asked, as texts."""
+    """Return the settings of a score as texts: protocol, number of shots, rule, number of items, ..."""
     setting = {
         "protocol": score.protocol,
         "num_fewshot": score.num_fewshot,

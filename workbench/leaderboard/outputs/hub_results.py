@@ -59,7 +59,9 @@ def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
 
 
 def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:
-    """Write the model's scores on complete benchmarks into its folder; files that a user edited stay.
+    """Write the model's scores on benchmarks without a limit into its folder; delete our files of others.
+
+    A file without our mark is the user's, and stays.
 
     Args:
         board: The board.
@@ -87,7 +89,7 @@ def file_stem(benchmark: str) -> str:
 
 
 def _write(folder: Path, benchmark: str, entries: list[EvalResultEntry]) -> Path:
-    """Write the results of one benchmark unless a user edited the file; return its path."""
+    """Write the results of one benchmark, unless there is a file without our mark; return the file's path."""
     path = folder / f"{file_stem(benchmark)}.yaml"
     settle_file(path)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)

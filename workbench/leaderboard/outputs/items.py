@@ -90,7 +90,7 @@ def _batches(board: Board, column: Column, texts: ItemTexts) -> Iterator[pa.Reco
 def _batch(
     column: Column, outcomes: Outcomes, texts: ColumnTexts | None, names: dict[str, str], rows: slice
 ) -> pa.RecordBatch:
-    """Return the rows (one per model and item) of the models with these indices in a column."""
+    """Return the Parquet rows of one column, one per model and item, for a slice of its models."""
     models, num_items = outcomes.models[rows], len(outcomes.ids)
     num_rows = len(models) * num_items
     of_model = np.repeat(np.arange(len(models)), num_items)
@@ -120,7 +120,7 @@ def _batch(
 
 
 def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the Parquet columns with answers, one entry per model and item; missing ones are left out."""
+    """Return those of the Parquet columns target, answer, choice, margin and loglikelihoods that exist."""
     targets = [
         " | ".join(_target_text(target, choices) for target in targets)
         for targets, choices in zip(texts.targets, texts.choices, strict=True)
@@ -140,7 +140,7 @@ def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dic
 
 
 def _chosen(texts: ColumnTexts, chosen: NDArray[np.int16], of_item: NDArray[np.int64]) -> dict[str, Any]:
-    """Return index and text of the option that each model chose for each item; null where none."""
+    """Return the Parquet columns choice (index) and answer (text) of the chosen options; null where none."""
     num_choices = np.array([len(choices) for choices in texts.choices], dtype=np.int64)
     first = np.cumsum(num_choices) - num_choices
     is_missing = (chosen < 0) | (chosen >= num_choices[of_item])

@@ -19,7 +19,7 @@ Entry = TypeVar("Entry")
 
 
 def text(board: Board) -> str:
-    """Return the contents of leaderboard.tex: tables of a few columns and rows of scores, then the means."""
+    """Return the contents of leaderboard.tex: scores in tables that fit on a page, then tables of means."""
     tables = [
         _score_table(board, columns, models)
         for columns in _groups(board.columns, COLUMNS)

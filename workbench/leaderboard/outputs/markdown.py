@@ -48,7 +48,13 @@ def _scores(board: Board) -> list[str]:
 
 
 def score(cell: Cell | None, column: Column, signs: bool = True) -> str:
-    """Return a score with its interval, and, if `signs`, bold for rank 1 and tie letters; empty if None."""
+    """Return a score with its interval; empty for None.
+
+    Args:
+        cell: The score.
+        column: Its column.
+        signs: Whether rank 1 is bold, and tie letters and the reason for being set apart follow.
+    """
     if cell is None:
         return ""
     value = formatting.number(cell.score.value, column.is_share)
@@ -83,7 +89,7 @@ def _mean(mean: Mean, board: Board) -> list[str]:
 
 
 def _differences(board: Board) -> list[str]:
-    """Return the lines of the table of tested differences; if too many, of a reference to the CSV file."""
+    """Return the lines of the table of differences, or a reference to differences.csv if there are many."""
     if not board.differences:
         return []
     lines = ["## Differences", "", markdown(words.family(board)), ""]

@@ -53,7 +53,7 @@ def base_hub_id(folder: Path) -> str:
 
 
 def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
-    """Yield the models that the run trained or merged, with their folders."""
+    """Yield the run's adapter, merged and trained model that have rows and folders, with their folders."""
     adapter = run.files.adapter if run.files.adapter.is_dir() else run.files.combined
     folders = {ADAPTER: adapter, MERGED: run.files.merged, TRAINED: run.files.model}
     for model in board.models:

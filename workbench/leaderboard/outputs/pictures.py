@@ -83,7 +83,7 @@ def _bytes(figure: Figure, suffix: str) -> bytes:
 
 
 def shown(board: Board) -> list[Model]:
-    """Return the models to draw: the best by mean first, at most `MODELS`."""
+    """Return the models to draw, at most `MODELS`, sorted by the mean over most columns, best first."""
     widest = max(board.means, key=lambda mean: len(mean.columns), default=None)
     scores = widest.scores if widest else {}
     order = sorted(board.models, key=lambda model: -scores[model.key].raw if model.key in scores else 1.0)

@@ -19,7 +19,7 @@ class ScoreEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceEntry:
-    """A tested difference of the board with its two models and its column (None for a mean)."""
+    """A difference of the board with its two models and its column (None for a mean)."""
 
     first: Model
     second: Model
@@ -108,7 +108,7 @@ def scores(board: Board) -> Iterator[ScoreEntry]:
 
 
 def differences(board: Board) -> Iterator[DifferenceEntry]:
-    """Yield every tested difference in columns and means, in the board's order."""
+    """Yield every difference in columns and means, tested or not, in the board's order."""
     models = {model.key: model for model in board.models}
     columns = {column.key: column for column in board.columns}
     for difference in board.differences:

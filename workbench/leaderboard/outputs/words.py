@@ -7,7 +7,7 @@ from workbench.leaderboard.board import Board, Column
 
 
 def num_items(column: Column) -> str:
-    """Return a column's number of items, as `120 of 11,582`."""
+    """Return a column's number of items, as `120 of 11,582`, or `11,582` without a limit."""
     total = f" of {column.num_total:,}" if column.num_total != column.num_items else ""
     return f"{column.num_items:,}{total}"
 
@@ -50,7 +50,7 @@ def family(board: Board) -> str:
 
 
 def remarks(board: Board) -> Iterator[str]:
-    """Yield a line per remark on a model, and per model that could not be scored."""
+    """Yield one line for each remark on a model, and one for each model that could not be scored."""
     for model in board.models:
         if model.failure:
             yield f"{model.name}: could not be scored ({model.failure})"

@@ -24,7 +24,7 @@ PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
 def write(board: Board, texts: ItemTexts, folder: Path) -> None:
-    """Write the files into `folder`; equal boards give equal bytes, and a failure leaves the earlier file.
+    """Write CSV, JSON, Markdown, LaTeX, Parquet and pictures into `folder`; a failure leaves earlier files.
 
     Args:
         board: Board to write.
@@ -51,7 +51,7 @@ def write_texts(board: Board, texts: ItemTexts, folder: Path) -> None:
 
 
 def write_pictures(board: Board, folder: Path) -> None:
-    """Draw the pictures if matplotlib is installed; delete those that it drew for an earlier board."""
+    """Draw the pictures if matplotlib is installed; delete those of an earlier board that aren't redrawn."""
     drawn: dict[str, bytes] = {}
     if not missing_pictures():
         from workbench.leaderboard.outputs import pictures  # matplotlib is optional, and slow to import

@@ -24,7 +24,7 @@ def script() -> str:
 
 
 def _visit(name: str, ordered: list[str]) -> None:
-    """Append a module's name to `ordered` after the names of the modules that it imports, each once."""
+    """Append to `ordered` the modules that a module imports, then its own name, each only once."""
     for needed in IMPORT.findall(_module(name)):
         if needed not in ordered:
             _visit(needed, ordered)

@@ -18,7 +18,7 @@ MOST_FOUND = 200
 
 
 def core(board: Board) -> dict[str, Any]:
-    """Return the first view's data: models, columns, scores, means, family, alarms and skipped files."""
+    """Return the data of the page's first view: models, columns, scores, means, alarms, skipped files, ..."""
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
     sources = list(dict.fromkeys([*board.provenance, *(cell.source for cell in board.cells)]))
@@ -42,7 +42,7 @@ def core(board: Board) -> dict[str, Any]:
 
 
 def later(board: Board) -> dict[str, Any]:
-    """Return the data that is unpacked after the first view: tests, score details, long facts, provenance."""
+    """Return the data that the page unpacks after its first view: tests, details, long facts, provenance."""
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
     names = columns | {mean.name: len(columns) + number for number, mean in enumerate(board.means)}
@@ -72,7 +72,7 @@ def later(board: Board) -> dict[str, Any]:
 
 
 def reference_key(board: Board) -> str:
-    """Return the key of the family's reference, else of the first base, else of the first model."""
+    """Return the key of the family's reference, else of the first scored base, else of the first model."""
     bases = [model.key for model in board.models if model.role == "base" and not model.failure]
     return board.family.reference or next(iter([*bases, *(model.key for model in board.models)]), "")
 
@@ -134,7 +134,7 @@ def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:
 
 
 def _details(cell: Cell) -> dict[str, Any]:
-    """Return the fields of a score that the first view doesn't have, without empty ones."""
+    """Return a cell's further facts for the page (stderr, groups, other metrics, ...), without empty ones."""
     score = cell.score
     found = {
         "stderr": score.stderr,
@@ -156,7 +156,7 @@ def _details(cell: Cell) -> dict[str, Any]:
 
 
 def _item_score(meaning: str) -> str:
-    """Return the meaning of an item's score; as a translatable message if it names the metric."""
+    """Return what an item's score means; translatable if it is the metric of the item alone, as for BLEU."""
     if not meaning.endswith(ITEM_ALONE):
         return meaning
     metric = meaning.removesuffix(ITEM_ALONE).strip()

@@ -36,7 +36,7 @@ def write(board: Board, items: ItemTexts, folder: Path) -> Path:
 
 
 def html(board: Board, items: ItemTexts, most_bytes: int = MOST_BYTES) -> str:
-    """Return the page as text; equal boards and texts give equal pages."""
+    """Return the page as HTML text of at most `most_bytes`; equal boards and texts give equal pages."""
     values = core(board)
     frame = _rendered(board, values, packed(later(board)))
     shelf = Shelf(most_bytes - len(frame.encode("utf-8")) - _room_for_names(board))
@@ -93,7 +93,7 @@ def _rendered(board: Board, values: dict[str, Any], packed_later: str) -> str:
 
 
 def _plain_scores(values: dict[str, Any]) -> list[list[str]]:
-    """Return (model, column) -> score as lists of texts, for readers without JavaScript."""
+    """Return one list per model of its scores as texts, one per column, for readers without JavaScript."""
     rows = [[""] * len(values["columns"]) for _ in values["models"]]
     for cell in values["cells"]:
         model, column, value = cell[:3]

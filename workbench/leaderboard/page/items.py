@@ -62,9 +62,9 @@ def add_items(
 
 
 def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool_]:
-    """Mark the items on which a model scores otherwise than the reference.
+    """Mark, in each model's row, the items on which it scores otherwise than the reference.
 
-    In the reference's own row, the items on which any model does.
+    The reference's row marks the items on which any model scores otherwise.
 
     Returns:
         (num_models, num_items) booleans.
@@ -75,7 +75,7 @@ def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool
 
 
 def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[np.bool_]) -> None:
-    """Add chunks of generated texts and log-likelihoods: first those marked in `differs`, then the others."""
+    """Add chunks of generated texts and log-likelihoods; those marked in `differs` get a higher priority."""
     if texts.generations is not None:
         for priority, name, mask in ((TEXTS, "texts", differs), (MORE_TEXTS, "more_texts", ~differs)):
             if shelf.left(priority) > 0:
@@ -126,7 +126,7 @@ def packed_chosen(chosen: NDArray[np.int16]) -> str:
 
 
 def packed_questions(texts: ColumnTexts, mask: NDArray[np.bool_]) -> str:
-    """Pack question, options and right answers of the items in `mask`."""
+    """Pack question, options and right answers of the items that `mask` (num_items,) marks."""
     places = np.flatnonzero(mask).tolist()
     values = {
         "questions": [shortened(texts.questions[place], LONGEST_QUESTION) for place in places],
@@ -141,7 +141,7 @@ def _target(target: int | str) -> int | str:
 
 
 def packed_margins(loglikelihoods: NDArray[np.float32], targets: Any) -> str:
-    """Pack log-likelihood of the right option minus that of the best wrong one, in steps of 0.1 nats."""
+    """Pack the margins of `margins_of` as int8, in steps of 0.1 nats; -128 stands for NaN."""
     margins = margins_of(loglikelihoods, targets)
     steps = np.clip(np.round(margins / MARGIN_STEP), -127, 127)
     codes = np.where(np.isnan(steps), -128, steps).astype(np.int8)
@@ -172,9 +172,9 @@ def margins_of(loglikelihoods: NDArray[np.float32], targets: Any) -> NDArray[np.
 
 
 def packed_generations(generations: Any, mask: NDArray[np.bool_]) -> str:
-    """Pack the generated texts of the models and items in `mask`, each distinct text once.
+    """Pack the generated texts that `mask` (num_models, num_items) marks, each distinct text once.
 
-    A code is the number of a text, counted from 1; 0 means no text.
+    A code is the number of a text, counted from 1; 0: no text, or left out because of `MOST_TEXT`.
     """
     codes = np.zeros(mask.T.shape, np.uint32)
     known: dict[str, int] = {}
@@ -194,7 +194,7 @@ def packed_generations(generations: Any, mask: NDArray[np.bool_]) -> str:
 
 
 def packed_likelihoods(loglikelihoods: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
-    """Pack the log-likelihoods of all options for the models and items in `mask`, ordered by item."""
+    """Pack all options' log-likelihoods where `mask` (num_models, num_items) is true, ordered by item."""
     chosen = loglikelihoods.transpose(1, 0, 2)[mask.T]
     largest = float(np.max(np.abs(chosen), initial=0.0, where=np.isfinite(chosen)))
     step = LIKELIHOOD_STEP

@@ -18,7 +18,7 @@ COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
 def packed_differences(
     differences: Sequence[Difference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return tested differences as one list per field, without those of models that aren't on the board."""
+    """Return differences as one list per field, at most `MOST`; of models and columns on the page only."""
     known = [
         difference
         for difference in differences
@@ -46,7 +46,7 @@ def packed_differences(
 def packed_subjects(
     differences: Sequence[SubjectDifference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return the tested differences in subjects as one list per field."""
+    """Return the tested differences in subjects as one list per field, at most `MOST`."""
     kept = _first_with_verdict(differences)
     names = list(dict.fromkeys(difference.subject for difference in kept))
     code = {name: number for number, name in enumerate(names)}
@@ -66,7 +66,7 @@ def packed_subjects(
 
 
 def _first_with_verdict(differences: Sequence[Any]) -> list[Any]:
-    """Return the differences; of more than `MOST`, preferably those judged better or worse."""
+    """Return at most `MOST` differences; if there are more, those judged better or worse come first."""
     if len(differences) <= MOST:
         return list(differences)
     return sorted(differences, key=lambda difference: difference.verdict not in (BETTER, WORSE))[:MOST]

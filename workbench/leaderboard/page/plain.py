@@ -48,7 +48,7 @@ def column_of(values: Any) -> list[float | int | None]:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Cut the beginning of a long text, which ends with the question, and say how many characters are cut."""
+    """Cut the start of a text longer than `longest` characters, and write how many are cut in its place."""
     if len(text) > longest:
         text = f"… ({len(text) - longest:,})\n{text[-longest:]}"
     return clean(text)

@@ -16,7 +16,7 @@ class Chunk:
 
 
 class Shelf:
-    """The chunks of a page: if not all fit, those with the lowest priority numbers stay."""
+    """The chunks of a page of limited size: if not all fit, those with the lowest priority numbers stay."""
 
     def __init__(self, room: int) -> None:
         """Start without chunks; `room` is the number of characters that all chunks may have together."""
@@ -26,7 +26,7 @@ class Shelf:
         """Names of the chunks that don't fit, in the order in which they were dropped."""
 
     def add(self, name: str, priority: int, text: str) -> None:
-        """Add a chunk, then drop what doesn't fit: highest priority number first, within it the largest."""
+        """Add a chunk, then place all by rising priority number and size; drop those that don't fit."""
         kept, left = [], self.room
         for chunk in sorted([*self.chunks, Chunk(priority, len(text), name, text)]):
             if chunk.size <= left:
@@ -37,5 +37,5 @@ class Shelf:
         self.chunks = kept
 
     def left(self, priority: int) -> int:
-        """Return the number of characters that a new chunk of this priority may have."""
+        """Return the number of characters that the chunks of this and of lower priority numbers leave free."""
         return self.room - sum(chunk.size for chunk in self.chunks if chunk.priority <= priority)

@@ -30,7 +30,7 @@ class ColumnTexts:
 
 
 class ItemTexts(Protocol):
-    """Source of a board's questions and answers; keeps only one column in memory."""
+    """Interface to a board's questions and answers, which are read one column at a time to save memory."""
 
     def column(self, key: str) -> ColumnTexts | None:
         """Return questions and answers of the column with this key; None if there are none."""

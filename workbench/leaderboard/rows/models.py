@@ -40,7 +40,7 @@ class Models:
 
 
 def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models:
-    """Return a row per distinct scored model of the runs, then a row per model that could not be scored."""
+    """Return one row per distinct scored model, whichever runs have it, then one per failed model."""
     found: dict[str, list[Model]] = {}
     keys: dict[tuple[str, str], str] = {}
     for run in runs:
@@ -59,7 +59,7 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
 
 
 def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:
-    """Add a row for a model that could not be scored, or a remark if its run has scores nevertheless."""
+    """Add a row for a model that could not be scored; if its run has rows already, add a remark to these."""
     remark = message("not scored on everything: {reason}", reason=failure.reason)
     if any(failure.label in row.sources for row in rows):
         return [
@@ -111,7 +111,10 @@ def _program(run: Run) -> str:
 
 
 def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
-    """Return the key of a model's row: a hash of its digests, or of run and name if it has no digest."""
+    """Return the key of a model's row: a hash of weights, adapter, quantization, dtype and other details.
+
+    A model without a checksum of its weights gets a hash of its run and name.
+    """
     if not facts.get("weights"):
         return fingerprint([run.label, name])[:KEY_DIGITS]
     identity = [facts.get(fact) for fact in ("weights", "adapter", "quantization", "dtype")]
@@ -152,10 +155,7 @@ def _parent(run: Run, role: str, facts: dict[str, Any]) -> str | None:
 
 
 def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
-    """Return a key that is equal for trainings that differ only in their seed.
-
-    Empty for a model that this project didn't train.
-    """
+    """Return a key that is equal for models whose trainings differ only in the seed; empty if unknown."""
     if role not in (ADAPTER, MERGED, TRAINED):
         return ""
     if not _is_trained_by(run):
@@ -172,13 +172,13 @@ def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
 
 
 def _is_trained_by(run: Run) -> bool:
-    """Return whether a run trained its model, and didn't score, merge or combine existing ones."""
+    """Return whether a run trained its model, rather than take an existing adapter or combine models."""
     is_of_others = _section(run.config, "adapter").get("path") or _section(run.measured, COMBINED)
     return "train" in run.steps or not is_of_others
 
 
 def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
-    """Return method, rank, learning rate, seed and training data of a model, as far as its run has them."""
+    """Return method, rank, learning rate, seed and training data of a model, as far as its run tells."""
     if not _is_trained_by(run):
         told = _section(run.measured, COMBINED) or _section(facts, "training")
         return {key: value for key, value in told.items() if key in TOLD_OF_TRAINING}
@@ -193,7 +193,7 @@ def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
 
 
 def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, Any]:
-    """Return the facts of a model for its name and the page, without those that are None or empty."""
+    """Return the facts of a model that its name and the page show, without None and empty ones."""
     told: dict[str, Any] = {
         "path": run.base_model,
         "task": run.task,
@@ -228,15 +228,15 @@ def _tokens_per_second(run: Run, name: str) -> float | None:
 
 
 def _section(values: Any, name: str) -> dict[str, Any]:
-    """Return a mapping inside of a mapping; empty if it is missing or not a mapping."""
+    """Return the mapping at key `name` of a mapping; empty if there is none."""
     section = values.get(name) if isinstance(values, dict) else None
     return section if isinstance(section, dict) else {}
 
 
 def _joined(models: Sequence[Model]) -> Model:
-    """Merge the rows of the same model in several runs.
+    """Merge the rows that one model has from several runs into one.
 
-    Facts of the row whose role comes last in `ROLES` win.
+    Where facts differ, the row whose role comes last in `ROLES` wins.
     """
     first, *others = sorted(models, key=lambda model: -_order(model.role)[0])
     facts: dict[str, Any] = {}

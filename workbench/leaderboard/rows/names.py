@@ -26,9 +26,9 @@ SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trai
 
 
 def named(models: Sequence[Model]) -> list[Model]:
-    """Give every model a unique name.
+    """Give every model a unique name: the user's, or its folder and the facts that tell it from others.
 
-    A name that the user gave stays; if several models share it, their runs follow.
+    If several models have one name, their runs follow it.
     """
     texts = [_texts(model) for model in models]
     scored = [index for index, model in enumerate(models) if not model.failure]
@@ -39,7 +39,7 @@ def named(models: Sequence[Model]) -> list[Model]:
 
 
 def _texts(model: Model) -> Mapping[str, str]:
-    """Return each known fact of a model as it appears in a name, such as `rank 8`."""
+    """Return fact -> text in a name, such as `rank 8`; for a model that isn't trained, only a few facts."""
     role = {BASE: "", IMPORTED: model.tool}.get(model.role, model.role)
     facts: dict[str, Any] = {**model.facts, "role": role}
     if facts.get("quantization") == "none":
@@ -73,8 +73,7 @@ def folder(path: str) -> str:
 def _tells(fact: str, models: Sequence[Model], texts: Sequence[Mapping[str, str]]) -> bool:
     """Return whether a fact differs between rows, so that it belongs in their names.
 
-    Facts of training are compared among trained models only. A row of another tool without the fact doesn't
-    count.
+    Facts of training are compared without the bases, and without rows of other tools that lack the fact.
     """
     if fact in (*UNTRAINED_FACTS, "role"):
         return len({text.get(fact, "") for text in texts}) > 1

@@ -18,7 +18,10 @@ def proof_of(report: Mapping[str, Any]) -> str:
 
 
 def _kept(report: Mapping[str, Any]) -> list[str]:
-    """Return the report's summary of the share of the adapter's effect that the merge preserves."""
+    """Return a list with the report's summary as a sentence; empty without a summary.
+
+    It says how much of the adapter's effect the merge preserves.
+    """
     summary = report.get("summary")
     return [f"{summary[:1].upper()}{summary[1:]}."] if isinstance(summary, str) and summary else []
 

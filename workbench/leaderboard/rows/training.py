@@ -15,7 +15,10 @@ LONGEST = 64 * 2**20
 
 
 def curves(run: Run) -> dict[str, list[list[float]]]:
-    """Return the losses in train.jsonl by name, each as a list of [step, value]; empty if unreadable."""
+    """Return loss, eval_loss and validation_loss in train.jsonl as lists of [step, value], thinned if long.
+
+    Empty if the file is missing or can't be read.
+    """
     path = run.files.train_jsonl
     try:
         if not path.is_file() or path.stat().st_size > LONGEST:
@@ -33,7 +36,7 @@ def curves(run: Run) -> dict[str, list[list[float]]]:
 
 
 def contamination(run: Run, name: str) -> dict[str, Any]:
-    """Return the contamination found per benchmark, with one model's scores on the clean items."""
+    """Return benchmark -> its items found in the training rows, and one model's scores on the other items."""
     if run.contamination is None:
         return {}
     return {
