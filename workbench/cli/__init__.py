@@ -61,7 +61,7 @@ Processes of a sweep inherit it.
 
 
 def main() -> None:
-    """Run `python -m workbench` or the `workbench` command."""
+    """Run the command line, `python -m workbench` or `workbench`; exit with status 1 on a user's error."""
     os.environ.setdefault(TRACEBACK, "0")
     full_error = os.environ.get("HYDRA_FULL_ERROR", os.environ[TRACEBACK])
     os.environ.update({TRACEBACK: full_error, "HYDRA_FULL_ERROR": "1"})  # Hydra then raises its errors
@@ -108,7 +108,7 @@ def current_folder() -> Path:
 
 
 def show(answer: str) -> None:
-    """Print a text; a reader such as head or less may close the pipe early."""
+    """Print a text without an error if its reader, such as head or less, closes the pipe early."""
     try:
         print(answer, flush=True)
     except BrokenPipeError:
@@ -116,7 +116,7 @@ def show(answer: str) -> None:
 
 
 def answered_at_once(words: Sequence[str]) -> str | None:
-    """Return the output for no arguments, --version or --keys; None for any other command line."""
+    """Return the text to print for no arguments, --version or --keys; None for any other command line."""
     flag, _, value = words[0].partition("=") if words else ("", "", "")
     if flag == "--keys":
         return keys_text([*([value] if value else []), *words[1:]])
@@ -156,7 +156,7 @@ def without_folders(
     Args:
         flags: Flags of Hydra, each as one word.
         overrides: The other words of the command line.
-        sources: YAML files that Hydra reads.
+        sources: Where Hydra finds YAML files.
         spare: The temporary folder.
     """
     if "--shell-completion" in flags:
@@ -212,7 +212,7 @@ def job(composed: DictConfig) -> float | None:
 
 
 def keep_output_clear() -> None:
-    """Send log lines to standard error, so that a chat's standard output has only the conversation."""
+    """Redirect log lines to standard error, so that a chat's standard output is only the conversation."""
     for handler in logging.getLogger("workbench").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)
@@ -228,7 +228,7 @@ def end(error: Exception) -> NoReturn:
 
 
 def set_up_process() -> None:
-    """Set up logging; turn off telemetry, messages and downloaded kernels of other packages."""
+    """Log to standard output on rank 0; turn off other packages' telemetry, messages and kernel downloads."""
     leave_no_compiler_cache()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -50,7 +50,9 @@ def in_full(words: Sequence[str]) -> list[str]:
 
 
 def rewritten(word: str, multirun: bool) -> str:
-    """Return an override, such as `data.path=a,b.csv`, with its value quoted if Hydra would misread it.
+    """Return an override with its value quoted for Hydra: `data.path=a,b.csv` -> `data.path='a,b.csv'`.
+
+    An override of a `hydra` key, and one that removes a key, are returned unchanged.
 
     Raises:
         ConfigError: The word is not KEY=VALUE, or its key or option is written differently here.
@@ -88,12 +90,12 @@ def check_foreign_keys(overrides: Sequence[str]) -> None:
 
 
 def foreign_key_answer(key: str, value: str) -> str | None:
-    """Return how to write another tool's key here, as in `here it is adapter.rank=8`; None: unknown key."""
+    """Return the hint for another tool's key, as `here it is adapter.rank=8`; None: no such key is known."""
     return way(key, value) if key_here(key) or obstacle(key, value) else None
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
-    """Return a message for each key to which the overrides give different values; Hydra uses the last."""
+    """Return a message for each key that the overrides set to different values; Hydra uses the last one."""
     values: dict[str, list[str]] = {}
     for word in overrides:
         key, equals, value = word.partition("=")
@@ -127,12 +129,12 @@ def not_an_override(word: str, typed: str, equals: str) -> str:
 
 
 def prepared(key: str, value: str, multirun: bool) -> str:
-    """Return a key's value, quoted for Hydra's grammar as the key's declared type needs.
+    """Return a key's value, quoted where Hydra's grammar would read another value of the key's type.
 
     Args:
         key: Dotted key.
         value: Value as the shell passes it.
-        multirun: Whether the command is a sweep, in which `a,b` are two values.
+        multirun: Whether the command is a sweep (-m), in which `a,b` are two values.
 
     Raises:
         ConfigError: The value is missing, is not a list where the key takes one, or is a sweep without -m.
@@ -159,20 +161,22 @@ def prepared(key: str, value: str, multirun: bool) -> str:
 
 
 def home_text(value: str) -> str:
-    """Return a text quoted for Hydra, with a leading `~/` expanded."""
+    """Expand a leading `~/` of a text and quote the text for Hydra; empty, null and quoted texts stay."""
     return text_value(home_path(value))
 
 
 def home_path(value: str) -> str:
-    """Return the text with a leading `~/` expanded to the home folder."""
+    """Expand a leading `~/` of a text to the home folder."""
     return os.path.expanduser(value) if value.startswith("~/") else value
 
 
 def texts(key: str, value: str, multirun: bool) -> str:
     """Return the value of a key that takes a list or mapping of texts, with each text quoted for Hydra.
 
+    An empty value, null, a quoted text and an interpolation are returned unchanged.
+
     Raises:
-        ConfigError: The value is neither a list nor a mapping.
+        ConfigError: The value has another form than the key's declared type, a list or a mapping.
     """
     if value in ("", "null") or is_quoted(value) or value.startswith("${"):
         return value
@@ -183,7 +187,7 @@ def texts(key: str, value: str, multirun: bool) -> str:
 
 
 def inner_texts(key: str, value: str, declared: Any) -> str:
-    """Quote a text for Hydra; if the declared type is a list or mapping, quote each text inside.
+    """Quote a value of the declared type for Hydra: a text, or each text in a list or mapping.
 
     Raises:
         ConfigError: The type is a list or mapping, and the value is not.
@@ -229,9 +233,9 @@ def check_key(key: str, value: str) -> None:
 
 
 def check_option(key: str, value: str, known: list[str]) -> None:
-    """Check that a value is not another tool's spelling of an option, nor null, a list or a number.
+    """Check that a value is not another tool's name of an option, nor null, a list or a number.
 
-    Hydra reports most other unknown options.
+    Most other unknown options pass, because Hydra reports them.
 
     Args:
         key: A group, an enum key or a template.

@@ -33,7 +33,7 @@ MOST_MODELS = 1000
 
 @dataclass(frozen=True)
 class Scoring:
-    """Functions of the pipeline for scoring models, passed in so that this module doesn't import torch."""
+    """Functions of the pipeline that score models; they are passed in to avoid an import of torch here."""
 
     run: Callable[[Config, RunDir, str], None]
     """Runs a configuration in a run folder; the last argument is the text of its config.yaml."""
@@ -44,7 +44,9 @@ class Scoring:
 
 
 def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
-    """Score each model of `leaderboard.models` in a run folder of its own, also if other models fail.
+    """Score the models in the file `leaderboard.models`, each in its own run folder, even if some fail.
+
+    With `leaderboard.entries`, only the models with these names are scored.
 
     A model whose folder another command is using is scored after the others, once the folder is free.
 
@@ -91,7 +93,9 @@ def wait_for(folder: Path) -> None:
 
 
 def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scoring) -> str:
-    """Score one model; return the reason of a failure as one line, or an empty text after success.
+    """Score one model; return why it could not be scored, in one line, or an empty text after success.
+
+    The reason is also written into the model's folder.
 
     Raises:
         FolderInUseError: Another process is using the model's folder.
@@ -116,7 +120,7 @@ def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scori
 
 
 def read_entries(path: Path) -> list[ModelEntry]:
-    """Read a YAML list of models, name those without a name, and sort models of one base next to each other.
+    """Read a YAML list of models; give names to those without, and put models of the same base in a row.
 
     Raises:
         ConfigError: The file is not such a list, or two names are equal; the message names file and entry.
@@ -160,7 +164,7 @@ def read_entry(item: object, where: str) -> ModelEntry:
 
 
 def give_names(entries: Sequence[ModelEntry]) -> None:
-    """Name each entry without a name as `own_name` says, with `-2`, `-3`, ... if the name is taken."""
+    """Set the name of each entry without one to `own_name`, with `-2`, `-3`, ... if the name is taken."""
     taken = {entry.name for entry in entries}
     for entry in entries:
         if entry.name is None:
@@ -192,7 +196,7 @@ def named_path(text: str) -> Path:
 
 
 def base_of(entry: ModelEntry) -> tuple[str, ...]:
-    """Return the settings that decide how a base model is loaded; entries with equal ones share one load."""
+    """Return the settings that decide which base is loaded and how; models with equal ones share the base."""
     return (
         entry.path,
         entry.quantization.value,
@@ -215,7 +219,7 @@ def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEnt
 
 
 def of_entry(composed: DictConfig, entry: ModelEntry, folder: Path) -> DictConfig:
-    """Turn the leaderboard's configuration into that of a run which scores one model in `folder`."""
+    """Copy the leaderboard's configuration and change it to that of a run that scores one model."""
     run = composed.copy()
     run.steps = [RECIPE]
     run.run_dir = str(folder)

@@ -47,7 +47,7 @@ def register() -> None:
 
 
 def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunDir, str]:
-    """Return the dataclass Config, the run's folder, and the text of its config.yaml.
+    """Check a composed configuration; return it as Config, with the run's folder and its config.yaml's text.
 
     Args:
         composed: The configuration as Hydra composed it.
@@ -110,7 +110,7 @@ def stored_text(composed: DictConfig) -> str:
 
 
 def named_keys(recipe: str) -> set[str]:
-    """Return the keys that the command line sets, and the keys of benchmarks that the recipe sets."""
+    """Return the dotted keys that the user sets: all of the command line, and the recipe's `benchmarks.*`."""
     file = recipe_files().get(recipe)  # None: a file `recipe/NAME.yaml` below --config-dir
     benchmarks = load_recipe(file).get("benchmarks") or {} if file else {}
     in_recipe = {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
@@ -140,7 +140,7 @@ def check_protocols(config: Config, named: set[str]) -> None:
 
 
 def check_adapter_keys(composed: DictConfig) -> None:
-    """Check that `adapter.path` is not given together with settings of a new adapter, such as adapter.rank.
+    """Check that the command line doesn't set a key of a new adapter, as adapter.rank, beside `adapter.path`.
 
     Raises:
         ConfigError: Such a setting is given; it would have no effect on the adapter at that path.
@@ -157,10 +157,10 @@ def check_adapter_keys(composed: DictConfig) -> None:
 
 
 def check_predict_keys(composed: DictConfig) -> None:
-    """Check that a run that only predicts has no keys about training rows.
+    """Check that the command line of a run that only predicts sets no key about training rows, as data.path.
 
     Raises:
-        ConfigError: The command line sets one; the message names the key to use instead.
+        ConfigError: It sets one; the message names the key to use instead.
     """
     if {step.name for step in composed.steps} != {"predict"}:
         return

@@ -28,12 +28,12 @@ LOCATING = ("path", "dataset", "revision", "include_path", "choices_file", "file
 
 
 def register_environment() -> None:
-    """Replace OmegaConf's resolver `oc.env` by one that marks the values it reads as secrets to mask."""
+    """Replace OmegaConf's resolver `oc.env` by `from_environment`, which masks values that may be secret."""
     OmegaConf.register_new_resolver("oc.env", from_environment, replace=True)
 
 
 def from_environment(key: str, *default: Any) -> str | None:
-    """Return an environment variable's value, as OmegaConf does; mask it in outputs if it may be secret."""
+    """Return an environment variable's value or a default, as `oc.env` does; mask a secret from now on."""
     value = oc.env(key, *default)
     if key in os.environ and value is not None and is_secret(value) and not is_open(key):
         remember_secret(value)
@@ -41,7 +41,7 @@ def from_environment(key: str, *default: Any) -> str | None:
 
 
 def is_open(variable: str) -> bool:
-    """Return whether a variable's name says that its value is not secret."""
+    """Return whether an environment variable is known to be public, by its name: USER, SLURM_..., ..."""
     return variable in OPEN or (variable.startswith(OPEN_PREFIXES) and variable not in SECRET)
 
 
@@ -53,10 +53,10 @@ def is_secret(value: str) -> bool:
 
 
 def check_environment(composed: DictConfig) -> None:
-    """Check that no environment value is in a template or a file name, where it can't be masked.
+    """Check that no secret from the environment is in a template or file name, where it can't be masked.
 
     Raises:
-        ConfigError: A template or file name has one; the message names the key.
+        ConfigError: There is one; the message names the key.
     """
     for key, value in interpolated(composed, ""):
         words = key.split(".")
@@ -70,7 +70,7 @@ def check_environment(composed: DictConfig) -> None:
 
 
 def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the resolved text of each value that is written as `${...}`."""
+    """Yield dotted key and resolved value of each text that is written with `${...}`, at any depth."""
     names = range(len(node)) if isinstance(node, ListConfig) else list(node)
     for name in names:
         key = f"{prefix}{name}"
@@ -85,11 +85,15 @@ def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[s
 
 
 def is_naming(words: list[str]) -> bool:
-    """Return whether a key, given as its words, has a file or folder to write as its value."""
+    """Return whether a key's value is the path of a file or folder that is written.
+
+    Args:
+        words: The dotted key, split at its dots.
+    """
     return ".".join(words) in NAMING
 
 
 def is_template(words: list[str], value: str) -> bool:
-    """Return whether a key's value is a jinja template, or goes into a benchmark's prompts or results."""
+    """Return whether a value is a jinja template, or the key affects a benchmark's prompts or results."""
     is_in_benchmark = words[0] == "benchmarks" and not set(words[2:]) & set(LOCATING)
     return is_in_benchmark or "{{" in value or "{%" in value

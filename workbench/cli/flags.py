@@ -57,10 +57,10 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def check_foreign_flags(words: Sequence[str]) -> None:
     """Check that a command line doesn't have two or more flags of other tools, such as `--lora_rank 8`.
 
-    `flag_word` reports a single one.
+    One such flag passes, because `flag_word` reports it.
 
     Raises:
-        ConfigError: It has; the message says how to write each of them here.
+        ConfigError: It has, or a `--stage` doesn't exist here; the message says what to write instead.
     """
     answers: dict[str, str] = {}
     content: dict[str, str] = {}
@@ -82,7 +82,7 @@ def check_foreign_flags(words: Sequence[str]) -> None:
 
 
 def flag_word(word: str, remaining: list[str]) -> str:
-    """Return a flag as one word, such as `--cfg=job` for `-c job`; its value is removed from `remaining`.
+    """Return a flag as one word, `--cfg=job` for `-c job`; its value is removed from the `remaining` words.
 
     Raises:
         ConfigError: The flag is unknown, or its value is missing or wrong.
@@ -140,7 +140,10 @@ def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
 
 
 def named(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
-    """Return a flag as a key (`--lora-rank` as `lora_rank`), and its value, which may be the next word."""
+    """Split a flag into a key and its value: `--lora-rank 8` into (`lora_rank`, `8`).
+
+    Without a value after `=`, the next word is the value, unless it is a flag or an override.
+    """
     if not value and following and not following[0].startswith("-") and not is_override(following[0]):
         value = following[0]
     name = flag.lstrip("-")

@@ -153,12 +153,12 @@ FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in nam
 
 
 def plain(word: str) -> str:
-    """Return a word in lower case with only its letters and digits."""
+    """Normalize a word for comparison: lower case, only letters and digits."""
     return "".join(letter for letter in word.casefold() if letter.isalnum())
 
 
 def key_here(key: str) -> str | None:
-    """Return our key for a key or flag of another tool; None: unknown.
+    """Return our key, or our KEY=VALUE, for a key of another tool; None: unknown.
 
     Args:
         key: The key as typed, such as `lora_rank`, `per-device-train-batch-size` or `train.lr`.
@@ -172,7 +172,7 @@ def key_here(key: str) -> str | None:
 
 
 def option_here(key: str, value: str, known: list[str]) -> str | None:
-    """Return our spelling of an option, such as nf4 for `4bit`; None: unknown.
+    """Return our name of an option, such as nf4 for another tool's `4bit`; None: unknown.
 
     Args:
         key: A group or an enum key.
@@ -190,7 +190,7 @@ def option_here(key: str, value: str, known: list[str]) -> str | None:
 
 
 def is_on(value: Any) -> bool:
-    """Return whether a value means true: true, yes, 1, or empty, as of a flag without a value."""
+    """Return whether a value means true: true, yes, 1, or empty (a flag without a value)."""
     return value is True or str(value).casefold() in ("", "true", "yes", "1")
 
 
@@ -203,7 +203,7 @@ def number_of(value: Any) -> float | None:
 
 
 def no_such_stage(stage: Any) -> str | None:
-    """Return a message if a training stage of LLaMA-Factory, such as dpo, doesn't exist here; else None."""
+    """Return a message for a training stage of LLaMA-Factory that doesn't exist here, as dpo; else None."""
     if stage not in OTHER_STAGES:
         return None
     return (
@@ -212,7 +212,7 @@ def no_such_stage(stage: Any) -> str | None:
 
 
 def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
-    """Return why another tool's KEY=VALUE can't be translated; None: nothing speaks against it.
+    """Return why another tool's KEY=VALUE has no counterpart here; None: no reason is known.
 
     Args:
         key: The other tool's key.
@@ -255,13 +255,16 @@ def remark(key: str, value: Any, ours: str | None) -> str | None:
 
 
 def is_family(template: str) -> bool:
-    """Return whether a chat template has the name of a model family: it is neither our option nor a file."""
+    """Return whether a chat template is named after a model family: neither an option of ours nor a file."""
     known = ("", *Template.__members__, *" ".join(OPTIONS["data.template"].values()).split())
     return template not in known and not template.endswith((*TEMPLATE_ENDINGS, "..."))
 
 
 def converted(key: str, value: str) -> str:
-    """Return another tool's value in our unit: `4` as 4GB, `5` percent as 0.05, and 2 for `1` checkpoint."""
+    """Convert another tool's value to our unit, by its key; most values stay as they are.
+
+    export_size: `4` -> `4GB`. validation_split_percentage: `5` -> `0.05`. save_total_limit: `1` -> `2`.
+    """
     number = number_of(value)
     if number is None:
         return value

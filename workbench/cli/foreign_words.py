@@ -25,7 +25,9 @@ HERE = "here it is "
 
 
 def way(name: str, value: str) -> str:
-    """Return the hint how to write a setting here, as in `here it is adapter.rank=8`, for an error message.
+    """Return a hint for an error message: how to write a setting here, as `here it is adapter.rank=8`.
+
+    Without a counterpart, the hint says why, or names similar keys.
 
     Args:
         name: Key of this program or of another tool, perhaps misspelled.
@@ -62,7 +64,7 @@ def model_arguments(value: str) -> list[str]:
 
 
 def assignment(ours: str, value: str) -> str:
-    """Return our KEY=VALUE for another tool's value, in our spelling and with quotes if the shell needs them.
+    """Return KEY=VALUE with another tool's value in our spelling, in quotes if the shell needs them.
 
     Args:
         ours: Our key, or our KEY=VALUE, which is returned unchanged.
@@ -82,20 +84,20 @@ def assignment(ours: str, value: str) -> str:
 
 
 def peft_method(value: str) -> str | None:
-    """Return the method of peft that `adapter=VALUE` means; None: VALUE is a group option, or unknown."""
+    """Return the `adapter.method` that a value of `adapter` names; None: it is a group option or unknown."""
     is_known = option_here("adapter", value, options("adapter")) is not None
     return None if is_known else option_here("adapter.method", value, choices("adapter.method"))
 
 
 def listed(ours: str, value: str) -> str:
-    """Return a value in brackets, as in `[all-linear]`, with another tool's word replaced by ours."""
+    """Put a value in brackets for a key that takes a list, and translate it: `all` -> `[all-linear]`."""
     if value.startswith("["):
         return value
     return f"[{LIST_WORDS.get((ours, value), value)}]"
 
 
 def benchmark_names(value: str) -> str:
-    """Remove the split that LLaMA-Factory adds to names of benchmarks: `mmlu_test,cmmlu` -> `mmlu,cmmlu`."""
+    """Remove LLaMA-Factory's split from names of benchmarks: `mmlu_test,cmmlu` -> `mmlu,cmmlu`."""
     known = options("benchmark")
     names = [name.strip() for name in value.strip("[]").split(",")]
     stems = [re.sub(r"_(test|validation|val|dev)$", "", name) for name in names]
@@ -106,7 +108,7 @@ def benchmark_names(value: str) -> str:
 
 
 def own_template(ours: str, value: str, known: list[str]) -> str:
-    """Return `auto` if the value is a chat template named after a model family; else the value itself."""
+    """Return `auto` for a value of data.template that names a model family; any other value unchanged."""
     return "auto" if ours == "data.template" and value not in known and is_family(value) else value
 
 

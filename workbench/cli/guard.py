@@ -31,7 +31,7 @@ FILLED_IN = ("runtime", "overrides", "job.override_dirname", "job.config_name")
 
 
 def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
-    """Check that no YAML file makes Hydra run code, set environment variables or write elsewhere.
+    """Check that no YAML file of the user makes Hydra run code, set environment variables or write elsewhere.
 
     Args:
         sources: Where Hydra searches for YAML files.
@@ -60,9 +60,9 @@ def chooses_plugin(override: Override) -> bool:
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
-    """Yield, for each combination of the group options in a sweep, the overrides of a run with it.
+    """Yield the overrides of one run for each combination of group options (YAML files) in a sweep.
 
-    Other swept keys get their first value only, because they don't change which YAML files a run reads.
+    Swept keys that aren't groups get their first value only: they don't change which YAML files are read.
     """
     words_by_override = [list(alternatives(override, sources)) for override in overrides]
     for point in product(*words_by_override):
@@ -70,7 +70,11 @@ def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str
 
 
 def alternatives(override: Override, sources: Sources) -> Iterator[str]:
-    """Yield an override itself; or of a sweep, one for each option of a group, or for a key's first value."""
+    """Yield the overrides that stand for one override in `points`.
+
+    An override without a sweep yields itself; a sweep over a group yields one per option; a sweep over a key
+    yields its first value, or an empty text for a range of numbers.
+    """
     key, value = override.get_key_element(), override.value()
     if not override.is_sweep_override():
         yield override.input_line or ""
@@ -84,10 +88,10 @@ def alternatives(override: Override, sources: Sources) -> Iterator[str]:
 
 
 def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
-    """Return the overrides of groups in a YAML file's own sweep (`hydra.sweeper.params`).
+    """Return the overrides of groups that a YAML file sweeps over (`hydra.sweeper.params`).
 
     Raises:
-        ConfigError: The sweep sets keys of Hydra, or `trust_code`.
+        ConfigError: The file sweeps over keys of Hydra, or `trust_code`.
     """
     chosen = []
     for key, value in pairs(as_mapping(config.hydra)["sweeper"]):
@@ -107,7 +111,7 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
 
 
 def pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each key in a sweeper's `params` and `search_space` with the values to sweep over."""
+    """Yield each key of a sweeper's mappings `params` and `search_space`, with its values."""
     for name in ("params", "search_space"):
         yield from (value.get(name) or {}).items() if isinstance(value, dict) else ()
 
@@ -134,7 +138,7 @@ def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], s
 
 
 def differences(ours: Any, theirs: Any, above: str) -> Iterator[str]:
-    """Yield the dotted keys at which two nested mappings differ."""
+    """Yield each dotted key whose value differs between two nested mappings, or which only one has."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             missing = object()

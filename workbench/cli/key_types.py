@@ -19,7 +19,7 @@ Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "ot
 
 
 def kind_of(key: str) -> Kind | None:
-    """Return the kind of a dotted key; None: there is no such key."""
+    """Return what kind of value a dotted key takes; None: there is no such key."""
     declared = declared_type(key)
     if declared is None:
         return None
@@ -79,6 +79,6 @@ def groups() -> frozenset[str]:
 
 
 def all_keys() -> Iterator[str]:
-    """Yield every dotted key, with NAME for names that the user chooses, and every group."""
+    """Yield every dotted key, with NAME for names that the user chooses, then the name of every group."""
     yield from (key for key, _ in known_keys())
     yield from sorted(groups())

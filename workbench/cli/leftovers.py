@@ -23,7 +23,7 @@ def compiler_cache() -> Path:
 
 
 def leave_no_compiler_cache() -> None:
-    """Delete the compiler cache at exit if this process creates it and it stays empty."""
+    """At exit, delete torch's folder for compiled kernels if this process created it and it is empty."""
     folder = compiler_cache()
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ and not folder.exists():
         atexit.register(remove_if_empty, folder)

@@ -34,9 +34,10 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line without control characters, with the cause of Hydra's errors.
+    """Return an error's message as one line without control characters, of at most `LONGEST` characters.
 
-    Exception: the command that replaces a file of another tool stays on a line of its own, to be copied.
+    Messages of Hydra include their cause. Only a `FileOfAnotherToolError` keeps its lines, because one is a
+    command to copy.
     """
     text = _message(error)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"

@@ -24,10 +24,10 @@ REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def check_plugin(value: Any, key: str, config: DictConfig, sources: Sources) -> None:
-    """Check that a launcher or sweeper runs only code that an installed plugin has registered.
+    """Check that the settings of a launcher or sweeper run only code that an installed plugin registered.
 
     Args:
-        value: The setting with unresolved interpolations.
+        value: The node of the plugin or a value in it, with unresolved interpolations.
         key: Its dotted key.
         config: The full configuration, to look up interpolations.
         sources: Where the YAML files are, to name the file.
@@ -58,7 +58,7 @@ def check_plugin(value: Any, key: str, config: DictConfig, sources: Sources) -> 
 
 
 def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> None:
-    """Check that a text is one line, and that each `${...}` in it is a plain reference to a text or number.
+    """Check that a text is one line, and that each `${...}` in it gives a text or number.
 
     Raises:
         ConfigError: The text has something else; the message names file and key.
@@ -74,7 +74,7 @@ def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> No
 
 
 def refused(key: str, reason: str, config: DictConfig, sources: Sources) -> ConfigError:
-    """Return the error that refuses a setting of a plugin; the message starts with the file that sets it."""
+    """Return the error for a plugin's setting; the message names the file that likely sets it, and the key."""
     return ConfigError(f"{sources.file_with(key, config)}: {key}: {reason}")
 
 
@@ -85,7 +85,7 @@ def registered_targets() -> set[str]:
 
 
 def targets(stored: Any) -> list[str]:
-    """Return every `_target_`, the name of a class that Hydra calls, at any depth of a ConfigStore folder."""
+    """Return all `_target_`s (classes that Hydra calls), at any depth of a ConfigStore folder or mapping."""
     if hasattr(stored, "node"):
         return targets(OmegaConf.to_container(stored.node, resolve=False))
     if not isinstance(stored, dict):

@@ -13,9 +13,9 @@ CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def quoted(text: str) -> str:
-    """Quote a text so that Hydra and OmegaConf read it back unchanged.
+    """Put a text in single quotes, escaped so that Hydra and OmegaConf read the same text back.
 
-    A `${` that is not an interpolation is escaped.
+    A `${` stays if OmegaConf can parse the text as an interpolation, and else is escaped.
     """
     if "${" in text and not is_interpolation(text):
         text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
@@ -25,7 +25,7 @@ def quoted(text: str) -> str:
 
 
 def is_interpolation(text: str) -> bool:
-    """Return whether OmegaConf can parse the `${...}` of a text."""
+    """Return whether OmegaConf can parse a text, with each `${...}` in it as an interpolation."""
     try:
         grammar_parser.parse(text)
     except GrammarParseError:
@@ -55,8 +55,8 @@ def text_value(value: str) -> str:
 def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
     """Convert each text of a sweep, `a,b` or `choice(a,b)`, and join the results by commas.
 
-    Commas inside quotes and brackets don't separate. Another function of Hydra, as in `glob(*)`, is returned
-    unchanged.
+    Commas inside quotes and brackets don't separate. A call of another function of Hydra, such as `glob(*)`,
+    is returned unchanged.
     """
     if chosen := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
         return text_sweep(chosen[1], convert)  # Hydra loses the quotes inside choice(...)
@@ -100,6 +100,6 @@ def container(value: str) -> str:
 
 
 def pair(text: str) -> str:
-    """Quote the value of one `key: value` of a mapping, as `container` does."""
+    """Quote the value in a mapping's entry `key: value` where Hydra can't parse it; the key stays."""
     key, colon, value = text.partition(":")
     return f"{key}: {container(value)}" if colon else text

@@ -22,7 +22,10 @@ WITHOUT_MEMORY = (
 
 
 def users_error(error: BaseException) -> Exception | None:
-    """Return the error to print as one line for an exception; None: the exception is this program's bug."""
+    """Return the error whose message is printed for an exception that a user can correct.
+
+    None: the exception is a bug of this program, and needs its traceback.
+    """
     if isinstance(error, WorkbenchError | OmegaConfBaseException):
         return error
     reason: WorkbenchError
@@ -53,6 +56,6 @@ def has_no_memory(error: BaseException) -> bool:
 
 
 def memory_line(error: BaseException) -> str:
-    """Return the line of an error's message that says that memory ran out; without such a line, the first."""
+    """Return the line of an error's message that says that memory ran out; else its first line."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if any(words in line for words in WITHOUT_MEMORY)), first_line(error))

@@ -37,5 +37,5 @@ class Shelf:
         self.chunks = kept
 
     def left(self, priority: int) -> int:
-        """Return the number of characters that the chunks of this and of lower priority numbers leave free."""
+        """Return the number of characters that the chunks up to this priority number leave free."""
         return self.room - sum(chunk.size for chunk in self.chunks if chunk.priority <= priority)
