@@ -74,7 +74,7 @@ def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> No
 
 
 def refused(key: str, reason: str, config: DictConfig, sources: Sources) -> ConfigError:
-    """Return the error for a plugin's setting; the message names the file that likely sets it, and the key."""
+    """Return the error that refuses a plugin's setting; its message starts with the file and the key."""
     return ConfigError(f"{sources.file_with(key, config)}: {key}: {reason}")
 
 

@@ -10,10 +10,10 @@ from workbench.shipped import PACKAGE
 
 
 def shadows(folder: Path) -> list[str]:
-    """Return the files of a folder that have an installed package's name, but don't replace it on import.
+    """Return the files in a folder that have an installed package's name, but that Python doesn't import.
 
     Raises:
-        ConfigError: A file would be imported, because Python searches this folder first.
+        ConfigError: Python would import such a file instead of the package.
     """
     other_entries = [entry for entry in sys.path if not is_same(entry, folder)]
     ignored = []
@@ -32,7 +32,7 @@ def shadows(folder: Path) -> list[str]:
 
 
 def modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the modules that could be imported from a folder: name, and file or folder."""
+    """Yield name and path of each module or package that could be imported from a folder."""
     for path in sorted(folder.iterdir()):
         suffix = next((suffix for suffix in all_suffixes() if path.name.endswith(suffix)), None)
         if suffix and path.is_file():
@@ -42,7 +42,7 @@ def modules(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def is_regular(name: str, entries: Sequence[str]) -> bool:
-    """Return whether the module `name` is in these entries of sys.path, as a file or with an __init__.py."""
+    """Return whether a module file, or a package with an __init__.py, is in these entries of sys.path."""
     spec = PathFinder.find_spec(name, list(entries))
     return spec is not None and spec.origin is not None
 

@@ -18,7 +18,7 @@ log = logging.getLogger("workbench")
 
 
 def near_runs(path: Path) -> list[str]:
-    """Return up to five run folders beside `path`: first those named `path`-..., then similar names."""
+    """Return up to five run folders beside `path` that it may mean: first PATH-..., then similar names."""
     siblings = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
     longer = sorted(str(folder) for folder in siblings if folder.name.startswith(f"{path.name}-"))
     similar = get_close_matches(path.name, [folder.name for folder in siblings], n=5)
@@ -31,7 +31,10 @@ def typed_keys() -> set[str]:
 
 
 def own_folder(recipe: str, composed: DictConfig) -> Path:
-    """Return the default run folder, runs/NAME, or the folder of the same run by an earlier version."""
+    """Return the run folder of a command without `run_dir`: runs/NAME.
+
+    If it doesn't exist, but an earlier version's folder of the same run does, that folder.
+    """
     folder = Path("runs") / run_name(recipe, composed)
     earlier = Path("runs") / run_name(recipe, composed, as_written=True)
     if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
@@ -46,9 +49,9 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
 
 
 def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
-    """Return the configuration stored in a run folder, and its version.
+    """Read config.yaml of a run folder; return the configuration, completed, and its version.
 
-    A key that the stored version didn't have gets the value that gives that version's behaviour.
+    A key that its version didn't have gets the value that gives the behaviour of that version.
 
     Raises:
         ConfigError: The file is damaged, or is not a configuration of this program.
@@ -67,10 +70,10 @@ def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
 
 
 def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
-    """Return the configuration for continuing the run in a folder.
+    """Return a command's configuration, adapted to the run that its folder holds already.
 
-    A recipe with `continues` takes over the stored sections in IDENTITY (model, adapter, data, ...); of any
-    other recipe these must be equal. Defaults of an earlier version stay in force in its run, and so does the
+    A recipe with `continues` takes over the stored sections in IDENTITY (model, adapter, data, ...); with any
+    other recipe these must be equal. Defaults of the version that made the run stay in force, and so does the
     stored `data.validation_fraction` if the command leaves it null.
 
     Raises:
@@ -103,7 +106,7 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
     """Return the configuration with the stored sections in IDENTITY, except for the keys in `named`.
 
-    The keys in `named` keep their interpolations, because unresolved values identify a run.
+    The values of these keys are copied with unresolved interpolations, because those identify a run.
     """
     merged = composed.copy()
     for section in IDENTITY:
@@ -115,7 +118,7 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def audits(composed: DictConfig) -> bool:
-    """Return whether audit is the only step; then model.path may differ from the recorded run's."""
+    """Return whether audit is the only step, which may have another model.path than the run."""
     return {step.name for step in composed.steps} == {"audit"}
 
 
@@ -138,7 +141,7 @@ def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> Dict
 
 
 def as_written(config: DictConfig, key: str) -> Any:
-    """Return a section, or a value with its interpolation unresolved; None if there is no such key."""
+    """Return the value of a dotted key, with an interpolation unresolved; None if there is no such key."""
     value = OmegaConf.select(config, key)
     if OmegaConf.is_config(value):
         return value
@@ -149,7 +152,7 @@ def as_written(config: DictConfig, key: str) -> Any:
 
 
 def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """Return the dotted key at which two configurations first differ, with both values."""
+    """Return the first dotted key (in alphabetical order) at which two mappings differ, with both values."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
@@ -158,10 +161,10 @@ def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
 
 
 def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
-    """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
+    """Return a run's default name: the recipe's, plus eight hex digits if the user changed `identity`.
 
     Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a value that was an earlier version's default gets the name that this version gave.
+    With `as_written`, a key that the user sets to its former default counts as not changed.
     """
     plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
     own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
@@ -174,7 +177,7 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
 
 
 def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
-    """Return the values that a run's name is computed from, the same in every version."""
+    """Return the values that a run's name is a hash of; every version of this program gets the same."""
     schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
     return {
         section: history.named(values[section], schema[section], section, as_written=as_written)
@@ -192,7 +195,10 @@ def as_mapping(config: DictConfig) -> dict[str, Any]:
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """Return the unresolved values that identify a run: sections in IDENTITY without the keys in SAME_RUN."""
+    """Return the values that tell runs apart: the sections in IDENTITY, without the keys in SAME_RUN.
+
+    Interpolations are unresolved.
+    """
     values = as_mapping(config)
     chosen = {section: values[section] for section in IDENTITY}
     for section, ignored in SAME_RUN.items():

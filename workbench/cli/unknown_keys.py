@@ -32,10 +32,10 @@ def known_keys(section: Any = Config, above: str = "") -> Iterator[tuple[str, st
 
 
 def nearest_keys(key: str) -> list[str]:
-    """Return the keys that an unknown key may mean, the most likely first.
+    """Return up to `MOST` keys that an unknown key may mean, the most likely first.
 
-    These are keys with similar words, keys of the same section whose last word contains the unknown one's,
-    and keys of other sections with the same last word.
+    First keys with similar words, then keys of the same section whose last word contains the unknown key's
+    last word, then keys of other sections with the same last word.
     """
     words = key.split(".")
     known = [filled(name, words) for name, _ in known_keys()] + ["recipe"]
@@ -49,7 +49,9 @@ def nearest_keys(key: str) -> list[str]:
 
 
 def filled(key: str, words: Sequence[str]) -> str:
-    """Put the user's name in place of NAME, as in `benchmarks.NAME.limit`; a key of another shape stays.
+    """Replace NAME in a key by the user's word: `benchmarks.NAME.limit` -> `benchmarks.cmmlu.limit`.
+
+    A key with another first word or number of words than the user's is returned unchanged.
 
     Args:
         key: A key of the configuration.
@@ -69,7 +71,7 @@ def alike(ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 
 def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
-    """Rewrite a message of Hydra or OmegaConf as one line that says what to do.
+    """Rewrite an error message of Hydra or OmegaConf as one line that says what to do.
 
     Args:
         words: The message.
@@ -147,7 +149,11 @@ def meant(key: str, word: str, owner: str) -> str:
 
 
 def entry_keys(owner: str) -> list[str]:
-    """Return the keys of an entry of a list such as merge.adapters, given the entry's class; else no keys."""
+    """Return the keys of the entries of a list such as merge.adapters; empty for another class.
+
+    Args:
+        owner: Name of the dataclass of the entries.
+    """
     sections = [kind for kind in get_type_hints(Config).values() if is_dataclass(kind)]
     kinds = [kind for section in sections for kind in get_type_hints(section).values()]
     entries = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]
@@ -156,7 +162,14 @@ def entry_keys(owner: str) -> list[str]:
 
 
 def about_benchmark(key: str, name: str, words: str, known: Sequence[str]) -> str:
-    """Return the message for a key of a benchmark that isn't chosen or doesn't exist; else `words`."""
+    """Return the message for a key of a benchmark that isn't chosen or doesn't exist.
+
+    Args:
+        key: The user's dotted key.
+        name: Name of the benchmark in the key.
+        words: Hydra's message, which is returned if it reports another mistake.
+        known: All benchmarks.
+    """
     if f"Key '{name}' is not in struct" not in words:
         return words
     if name in known:

@@ -181,7 +181,7 @@ class AdapterConfig:
         self._check_lora_keys()
 
     def _check_lora_keys(self) -> None:
-        """Raise ConfigError if a key in LORA_KEYS is set, and the method is neither lora nor dora."""
+        """Raise ConfigError if a key in LORA_KEYS is set with a method of peft other than lora and dora."""
         if self.method in (AdapterMethod.none, *LORA_METHODS):
             return
         for spec in fields(self):

@@ -55,7 +55,12 @@ COLUMNS = (
 
 
 def key_of(name: str, source: str) -> str:
-    """Return a field's dotted key, as in `data.sources.NAME.columns`; for an empty source, `data.columns`."""
+    """Return the dotted key of a field of a source, as `data.sources.NAME.columns`.
+
+    Args:
+        name: Name of the field, as `columns`.
+        source: Name of the source; empty: the data section itself, as in `data.columns`.
+    """
     return f"data.sources.{source}.{name}" if source else f"data.{name}"
 
 
@@ -76,7 +81,7 @@ def check_columns(columns: Mapping[str, str], source: str) -> None:
 
 
 def is_template_file(value: str) -> bool:
-    """Return whether `data.template` is a file: not a template's name, and it ends in .jinja or exists."""
+    """Return whether a value of `data.template` is a file: it ends like one (.jinja), or exists as a file."""
     return value not in Template.__members__ and (value.endswith(TEMPLATE_ENDINGS) or Path(value).is_file())
 
 
@@ -262,7 +267,10 @@ class DataConfig:
         return [source.path for source in self.sources.values()] or [path for path in [self.path] if path]
 
     def of_source(self, name: str) -> "DataConfig":
-        """Return the data section for one data set of `sources`; without sources, the section itself."""
+        """Return this section as if the data set `name` of `sources` were its only one, with its settings.
+
+        Without sources, this section itself.
+        """
         if not self.sources:
             return self
         source = self.sources[name]

@@ -126,7 +126,7 @@ class MergeConfig:
 
     @property
     def combination(self) -> MergeMethod:
-        """The method by which `parts` become one."""
+        """The method by which `parts` become one: `method`, or its default."""
         return self.method or (MergeMethod.cat if self.adapters else MergeMethod.task_arithmetic)
 
     @property
@@ -135,7 +135,7 @@ class MergeConfig:
         return self.combination.normalizes if self.normalize is None else self.normalize
 
     def _check_search(self) -> None:
-        """Raise ConfigError if the keys of a search contradict each other."""
+        """Raise ConfigError if merge.search or merge.guard contradicts another key or exceeds a limit."""
         check_once("merge.search", self.search)
         check_once("merge.guard", self.guard)
         if not self.search:
@@ -157,7 +157,7 @@ class MergeConfig:
             )
 
     def _check_parts(self) -> None:
-        """Raise ConfigError if the keys of several adapters or models contradict each other."""
+        """Raise ConfigError if merge.adapters or merge.models don't fit the method and its keys."""
         method, key = self.combination, "merge.adapters" if self.adapters else "merge.models"
         known = FOR_ADAPTERS if self.adapters else FOR_MODELS
         check_once(key, [part.path for part in self.parts])

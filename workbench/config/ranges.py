@@ -61,7 +61,7 @@ def number(
 
 
 def numbers(default: Any, least: float, most: float) -> Any:
-    """Declare a mapping of names to numbers in a range; `default` creates the mapping."""
+    """Declare a field that maps names to numbers in a range; `default` is called for the default mapping."""
     return field(default_factory=default, metadata={RANGE: Range(least=least, most=most)})
 
 

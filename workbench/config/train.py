@@ -33,7 +33,7 @@ class Precision(Enum):
 
 
 class Keep(Enum):
-    """Which weights a training ends with."""
+    """Which weights a training ends with: the last, or those of the checkpoint with the best scores."""
 
     last = "last"
     best = "best"
@@ -146,6 +146,6 @@ class TrainConfig:
         return self.keep is Keep.best or self.patience is not None
 
     def learned(self) -> dict[str, Any]:
-        """Return the settings that decide the trained weights, with `save_steps` if `chooses` is true."""
+        """Return the settings that decide the trained weights; `save_steps` is one if `chooses` is true."""
         ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
         return {key: value for key, value in hashed(self, "train").items() if key not in ignored}

@@ -16,7 +16,7 @@ SECRET_WORDS = ("token", "key", "secret", "password")
 
 
 def mapping(path: Path) -> dict[Any, Any]:
-    """Return the mapping of a YAML or JSON file; empty: the file holds something else, or is too large."""
+    """Return the mapping in a YAML or JSON file; empty if it can't be read, is too large or has none."""
     try:
         check_unfolded(path)
         content = yaml.safe_load(path.read_text("utf-8"))
@@ -26,7 +26,7 @@ def mapping(path: Path) -> dict[Any, Any]:
 
 
 def text(value: Any) -> str:
-    """Return a YAML value as it is typed on the command line."""
+    """Return a value from YAML as it is typed on the command line: `[a,b]`, `{key: value}`, `true`."""
     if isinstance(value, list):
         return f"[{','.join(map(text, value))}]"
     if isinstance(value, dict):
@@ -35,7 +35,7 @@ def text(value: Any) -> str:
 
 
 def inner(value: Any) -> str:
-    """Return a value inside a mapping as text, quoted if it has a special character of Hydra's grammar."""
+    """Return a mapping's value as text, in quotes if it has a special character of Hydra's grammar."""
     is_special = isinstance(value, str) and re.search(r"[\s,:\[\]{}'\"=$]", value)
     return quoted(value) if is_special else text(value)
 
@@ -52,6 +52,6 @@ def is_nested(value: Any) -> bool:
 
 
 def names_in(value: Any) -> list[str]:
-    """Return the names in a list, or in a text with commas between them."""
+    """Return the names in a list or in a text `a,b`, without empty ones."""
     names = value if isinstance(value, list) else str(value).split(",")
     return [str(name).strip() for name in names if str(name).strip()]

@@ -22,7 +22,7 @@ HUB_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url")
 
 
 def data_settings(content: dict[Any, Any], named_by: str = "dataset") -> dict[str, Any]:
-    """Return the settings of the data section that name the training rows; empty: no data set is named.
+    """Translate another tool's keys of data sets into `data.path` and so on; empty if no data set is named.
 
     Several data sets become `data.sources`.
 
@@ -68,7 +68,7 @@ def source(name: str, entry: Any, folder: Path) -> dict[str, Any]:
 
 
 def columns(entry: dict[str, Any]) -> dict[str, str]:
-    """Return our role -> column for a dataset_info.json entry, without columns that have the role's name."""
+    """Return our role -> column name for an entry of dataset_info.json, where the two names differ."""
     tags = entry.get("tags") or {}
     has_roles = isinstance(tags, dict) and tags.get("role_tag") == "role"
     shared = {"messages": "messages" if has_roles else "conversations", "system": "system", "tools": "tools"}

@@ -34,14 +34,14 @@ def check_files_of_other_tools(words: Sequence[str]) -> None:
 
 
 def how_recipes_are_named(path: Path) -> str:
-    """Return the hint how to run a recipe whose file the user gave: by its name, or from ./recipes."""
+    """Return the hint for a recipe given as a file: name it without its ending, or move it to ./recipes."""
     if path.stem in recipe_files():
         return f"a recipe is named without its ending (recipe={path.stem})"
     return f"not in ./recipes (move it there, then recipe={path.stem})"
 
 
 def answer(found: Translation) -> str:
-    """Return the error's lines: the command that does the same here, untranslatable keys, and notes."""
+    """Return the lines of the error message: our command for the same job, untranslatable keys, notes."""
     words = found.words() if found.recipe else ["recipe=sft", *found.words()]
     lines = [f"python -m workbench {' '.join(words)}"]
     if found.without:

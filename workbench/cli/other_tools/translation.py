@@ -51,9 +51,9 @@ class Translation:
         return [f"recipe={self.recipe}", *self.ours.values()] if self.recipe else list(self.ours.values())
 
     def set(self, key: str, name: str, value: str) -> None:
-        """Assign another tool's value to our key, unless another of its keys has assigned a different value.
+        """Add KEY=VALUE to `ours`, unless the key has another value already from a key of the same job.
 
-        The contradiction is then listed in `without`. Keys in PRECISE may override.
+        The contradiction is then listed in `without`. Keys in PRECISE replace the earlier value.
 
         Args:
             key: The other tool's key.
@@ -68,7 +68,7 @@ class Translation:
             self.ours[ours] = word
 
     def leave_out(self, *beginnings: str) -> list[str]:
-        """Remove the assignments of keys that start with one of the texts, and return the assignments."""
+        """Remove the assignments of our keys that start with one of the texts; return the removed ones."""
         keys = [key for key in self.ours if key.startswith(beginnings)]
         return [self.ours.pop(key) for key in keys]
 
@@ -91,7 +91,7 @@ def translate(content: dict[Any, Any], verb: str = "") -> Translation:
 
 
 def recipe_of(content: dict[Any, Any], verb: str = "") -> str | None:
-    """Return the recipe that does the job of another tool; None: neither its keys nor the verb decide it."""
+    """Return our recipe for another tool's job, by its keys and the verb; None if they don't decide it."""
     keys = {str(key) for key, value in content.items() if value not in (None, "")}
     adapter = any(key_here(key) == "adapter.path" for key in keys)
     merge_or_export = "merge" if adapter else "export"
@@ -115,7 +115,7 @@ def recipe_of(content: dict[Any, Any], verb: str = "") -> str | None:
 
 
 def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
-    """Add the assignments of files and columns: data.*, or predict.* for the recipe predict."""
+    """Add the assignments of data sets and columns: of data.*, or for the recipe predict of predict.*."""
     if translation.recipe != "predict":
         settings = data_settings(content)
     else:
@@ -129,7 +129,7 @@ def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
 
 
 def add(translation: Translation, key: str, value: Any, content: dict[Any, Any]) -> None:
-    """Add the translation of one key: an assignment, a note, or an entry in `without`.
+    """Translate one key of the job: add an assignment or a note, or list the key in `without`.
 
     Args:
         translation: The translation so far, which is changed.
@@ -160,7 +160,7 @@ def add(translation: Translation, key: str, value: Any, content: dict[Any, Any])
 
 
 def benchmarks_of(content: dict[Any, Any]) -> list[str]:
-    """Return our names of the benchmarks that a job of another tool scores."""
+    """Return the benchmarks that another tool's job scores, by our names; empty if it names none."""
     key = next((key for key in content if key_here(str(key)) == "benchmark"), None)
     if key is None or not content[key]:
         return []
@@ -169,7 +169,7 @@ def benchmarks_of(content: dict[Any, Any]) -> list[str]:
 
 
 def is_set(name: str, value: Any) -> bool:
-    """Return whether a value is assigned to our key: null never is, false only to a boolean key."""
+    """Return whether a value must be assigned to our key: null never, and false only to a boolean key."""
     return value is not None and (value is not False or declared_type(name) is bool)
 
 
@@ -181,7 +181,7 @@ def same_last_word(key: str) -> str | None:
 
 
 def leave_out_unused(translation: Translation) -> None:
-    """Remove the assignments that the recipe ignores or refuses, and note the removal where it matters."""
+    """Remove the assignments that the recipe ignores or refuses; add notes on what the user would miss."""
     ours = translation.ours
     if ours.get("adapter") == "adapter=none" and translation.recipe in (None, "sft"):
         if unused := translation.leave_out("adapter.", "train.lora_plus_ratio"):

@@ -80,7 +80,10 @@ def keys_text(words: list[str]) -> str:
 
 
 def select_keys(section: Section, word: str) -> Section:
-    """Return a section with only the keys at or below a dotted key; with all keys for the section's name."""
+    """Return a section with all its keys if `word` is its name, else with the keys at or below key `word`.
+
+    NAME in a key matches any name: `benchmarks.cmmlu.limit` selects `benchmarks.NAME.limit`.
+    """
     if word == section.name:
         return section
     words = word.split(".")
@@ -96,7 +99,7 @@ def suggestion(word: str, known: list[Section]) -> str:
 
 
 def section_lines(section: Section) -> Iterator[str]:
-    """Yield the lines of a section for the terminal."""
+    """Yield the lines of a section's reference for the terminal."""
     if section.text:
         yield from (section.name.upper(), *wrapped(section.text, ""), "")
         yield from (f"  {line}" for line in section.example.splitlines())
@@ -110,13 +113,13 @@ def section_lines(section: Section) -> Iterator[str]:
 
 
 def recipe_values_text(key: Key, mark: str) -> str:
-    """Return the recipes' values of a key, as `512 in plan, sft`, with `mark` before and after each value."""
+    """Return the values that recipes give a key, as `512 in plan, sft`, with `mark` around each value."""
     return "; ".join(f"{mark}{value}{mark} in {', '.join(names)}" for value, names in key.recipes.items())
 
 
 @cache
 def sections() -> list[Section]:
-    """Return every section with its keys, in the order of Config; `register` must have been called."""
+    """Return every section with its keys, `run` first, then in Config's order; call `register` before."""
     effective = as_mapping(composed(Sources(), []))
     keys = list(keys_of(Config, "", effective, recipe_values()))
     hints = get_type_hints(Config)
@@ -216,7 +219,7 @@ def as_yaml(value: Any) -> str:
 
 @cache
 def documents(schema: type) -> dict[str, str]:
-    """Return the docstrings below a dataclass's fields by field name, and the class docstring under ""."""
+    """Return field name -> the docstring below the field, and "" -> the docstring of the dataclass."""
     tree = ast.parse(inspect.getsource(sys.modules[schema.__module__]))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == schema.__name__)
     texts = {"": ast.get_docstring(body) or ""}
@@ -229,12 +232,12 @@ def documents(schema: type) -> dict[str, str]:
 
 
 def one_line(text: str) -> str:
-    """Return a docstring without line breaks."""
+    """Join the lines of a docstring to one line."""
     return " ".join(text.split())
 
 
 def recipe_values() -> dict[str, dict[str, Any]]:
-    """Return for each shipped recipe the values that it and its group options set, by dotted key."""
+    """Return shipped recipe -> {dotted key: value} of the keys that it and its group options set."""
     return {
         file.stem: dict(flattened(as_mapping(load_recipe(file))))
         for file in sorted(shipped("recipes").glob("*.yaml"))
@@ -242,7 +245,10 @@ def recipe_values() -> dict[str, dict[str, Any]]:
 
 
 def flattened(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of what a recipe and its group options set, except keys in NOT_COMPARED."""
+    """Yield dotted key and value of all that a recipe's group options and then the recipe itself set.
+
+    The recipe's keys in NOT_COMPARED are left out.
+    """
     for entry in recipe.get("defaults", []):
         for group, option in entry.items():
             if isinstance(option, str):

@@ -127,7 +127,7 @@ def group_tables() -> Iterator[str]:
 
 
 def method_table() -> str:
-    """Return the table of adapter methods and the bases on which each works; refused methods come last."""
+    """Return the Markdown table of adapter methods with the bases on which each works; refused ones last."""
     words, rows = {True: "yes", False: "refused"}, []
     trained = [method for method in AdapterMethod if method not in (AdapterMethod.none, *REFUSED)]
     for method in trained:
@@ -140,7 +140,7 @@ def method_table() -> str:
 
 
 def benchmark_table() -> str:
-    """Return the table of shipped benchmarks."""
+    """Return the Markdown table of shipped benchmarks."""
     rows = []
     for file in benchmark_files():
         values = read(file)
@@ -158,7 +158,7 @@ def benchmark_table() -> str:
 
 
 def selection_table() -> str:
-    """Return the table of options that choose several benchmarks."""
+    """Return the Markdown table of the options of the group benchmark that choose several benchmarks."""
     rows = [
         [f"`benchmark={file.stem}`", remark(file), ", ".join(read(file)["defaults"])]
         for file in benchmark_files()
@@ -186,13 +186,13 @@ def licence(file: Path) -> str:
 
 
 def remark(file: Path) -> str:
-    """Return the comment lines of a YAML file as one text, without `@package` lines."""
+    """Return the comments of a YAML file as one line, without `@package` comments."""
     lines = [line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
     return " ".join(line for line in lines if not line.startswith("@package"))
 
 
 def benchmark_files() -> list[Path]:
-    """Return the YAML files of the benchmark group."""
+    """Return the shipped YAML files of the group benchmark, sorted."""
     return sorted((shipped("conf") / "benchmark").glob("*.yaml"))
 
 

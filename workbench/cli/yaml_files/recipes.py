@@ -53,7 +53,7 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
 
 
 def recipe_list() -> str:
-    """Return the list of recipes with descriptions that `python -m workbench` without arguments prints."""
+    """Return the text that `python -m workbench` without arguments prints: all recipes with descriptions."""
     recipes = {
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }

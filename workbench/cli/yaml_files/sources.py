@@ -23,7 +23,7 @@ from workbench.shipped import shipped
 
 @dataclass
 class Sources:
-    """Where Hydra finds YAML files: a primary configuration, and folders with group options."""
+    """Where Hydra finds YAML files: the primary configuration, and folders with options of groups."""
 
     main: Path = field(default_factory=lambda: shipped("conf"))
     """Folder of the primary configuration."""
@@ -37,7 +37,7 @@ class Sources:
         return [f"hydra.searchpath=[{','.join(map(quoted, self.searched))}]"] if self.searched else []
 
     def folders(self) -> list[Path]:
-        """Return every folder of YAML files; the shipped conf folder comes last."""
+        """Return every folder that Hydra searches for YAML files; the shipped conf folder comes last."""
         further = [Path(entry.removeprefix("file://")) for entry in self.searched]
         ours = shipped("conf")
         return [folder for folder in (*further, self.main) if folder != ours] + [ours]
@@ -55,7 +55,7 @@ class Sources:
         return sorted({file.stem for folder in self.folders() for file in (folder / group).glob("*.yaml")})
 
     def files(self) -> Iterator[Path]:
-        """Yield every YAML file of the user: recipes, and files in folders other than the shipped ones."""
+        """Yield every YAML file that isn't shipped: the user's recipes, and files in the user's folders."""
         ours = (shipped("conf"), shipped("recipes"))
         yield from (file for file in recipe_files().values() if file.parent != ours[1])
         for folder in self.folders():
@@ -65,7 +65,8 @@ class Sources:
     def file_with(self, key: str, config: DictConfig) -> str:
         """Return the user's YAML file that most likely sets a key of the `hydra` node, for an error message.
 
-        Of the files that mention hydra, it has the most words of the key; among equals, a chosen option wins.
+        Of the files that mention hydra, that is the one with most words of the key; of several, a chosen
+        option.
 
         Args:
             key: Dotted key, such as `hydra.launcher.setup`.
@@ -82,7 +83,9 @@ class Sources:
         return best_file
 
     def check_files(self) -> None:
-        """Check the user's YAML files: not too large, no search paths (`pkg://` runs code), no schema.yaml.
+        """Check that the user's YAML files aren't too large, set no search path, and hide no schema.yaml.
+
+        A search path `pkg://...` would run code.
 
         Raises:
             ConfigError: A file is refused; the message names it.
@@ -100,7 +103,7 @@ class Sources:
 
 
 def as_list(value: Any) -> Sequence[Any]:
-    """Return the chosen options of a group as a list; a group has one option or a list of options."""
+    """Return a group's choice, one option or a list of options, as a list."""
     return value if isinstance(value, ListConfig | list) else [value]
 
 
@@ -123,7 +126,7 @@ def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
 
 
 def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
-    """Compose the configuration from YAML files and overrides, with the `hydra` node of Hydra's settings.
+    """Compose the configuration from YAML files and overrides, including Hydra's own settings (`hydra`).
 
     Raises:
         ConfigError: A file is not YAML, or includes itself.

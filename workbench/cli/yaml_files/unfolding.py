@@ -25,12 +25,12 @@ INTEGER = "tag:yaml.org,2002:int"
 
 
 def check_unfolded(path: Path) -> None:
-    """Check that a YAML file doesn't have too many, too long or too deeply nested values.
+    """Check that a YAML file is small, and not too deep or too large with its aliases expanded.
 
     Invalid YAML passes, because the loader reports it.
 
     Raises:
-        ConfigError: It has, or is too large or not a regular file; the message names the file.
+        ConfigError: A limit is exceeded, or the path is not a regular file; the message names the file.
     """
     check_readable(path, MOST_BYTES)
     text = path.read_text("utf-8", errors="replace")
@@ -48,7 +48,7 @@ def check_unfolded(path: Path) -> None:
 
 
 def unfolded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """Return the number of values in a node, with its aliases expanded.
+    """Count the values in a YAML node, itself included, with its aliases expanded.
 
     Raises:
         RecursionError: The node is nested too deeply.

@@ -18,14 +18,16 @@ _READ_AS = {bool: "the boolean", int: "the number", float: "the number"}
 
 
 def check_texts(composed: DictConfig, sources: Sources) -> None:
-    """Check that YAML reads no unquoted value of a text key as a boolean (`yes`) or another number (`007`).
+    """Check all YAML files: no key that takes text has an unquoted value that YAML changes.
+
+    YAML reads `yes` as True and `007` as 7.
 
     Args:
         composed: The composed configuration; its `hydra` node lists the YAML files in it.
         sources: Where the YAML files are.
 
     Raises:
-        ConfigError: YAML does; the message names file, line, key and value.
+        ConfigError: A key has such a value; the message names file, line, key and value.
     """
     for file in sources.files():
         group = "recipe" if file in recipe_files().values() else file.parent.name
@@ -38,9 +40,9 @@ def check_texts(composed: DictConfig, sources: Sources) -> None:
 
 
 def _is_chosen(file: Path, group: str, section: str, composed: DictConfig) -> bool:
-    """Return whether Hydra read a YAML file: it is the chosen option of its group.
+    """Return whether Hydra read a YAML file, which it did if the file is the chosen option of its group.
 
-    Hydra doesn't list the options of a group with several; then the file counts if its section exists.
+    For a group that isn't among Hydra's choices, whether the file's section is in the configuration.
     """
     choices = composed.hydra.runtime.choices
     if group in choices:
@@ -49,10 +51,10 @@ def _is_chosen(file: Path, group: str, section: str, composed: DictConfig) -> bo
 
 
 def check_file(file: Path, section: str) -> None:
-    """Check the values in one YAML file, whose keys belong to `section`.
+    """Check one YAML file as `check_texts` does; its keys belong to `section`.
 
     Raises:
-        ConfigError: YAML misreads a text; the message names file, line, key and value.
+        ConfigError: YAML changes a text; the message names file, line, key and value.
     """
     values = OmegaConf.to_container(load_mapping(file, "configuration"), resolve=False)
     node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
@@ -65,7 +67,7 @@ def check_file(file: Path, section: str) -> None:
 
 
 def _changed(node: yaml.Node | None, value: Any, key: str) -> Iterator[tuple[str, int, str, Any]]:
-    """Yield dotted key, line, text and value of each unquoted scalar that YAML changes, as `yes` to True."""
+    """Yield dotted key, line number, text and value of each unquoted scalar that YAML changes (yes: True)."""
     if isinstance(node, yaml.ScalarNode):
         if node.style is None and type(value) in _READ_AS and str(value) != node.value:
             yield key, node.start_mark.line + 1, node.value, value

@@ -28,7 +28,7 @@ Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedDefault:
-    """A key whose default differs from an earlier version's default, or behaviour if it lacked the key."""
+    """A key whose present default differs from its default, or from the behaviour, in an earlier version."""
 
     version: int
     """The first configuration version with today's default."""
@@ -46,7 +46,7 @@ CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
 
 
 def hashed(value: Any, key: str) -> dict[str, Any]:
-    """Return the values of a section that go into a fingerprint.
+    """Return the values of a section that go into a fingerprint, so that earlier runs keep theirs.
 
     A field that version 1 didn't have is omitted if its value gives the behaviour of version 1. A field of
     version 1 that is a constant today is included with that value.
@@ -65,15 +65,15 @@ def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool
         values: The section as in YAML.
         schema: Its dataclass.
         key: Its dotted key.
-        as_written: Whether a former default that is given counts as in version 1, not as a changed value.
+        as_written: Whether a value equal to a former default counts as not set, and not as the user's choice.
     """
     return _without_later(values, schema, key, named=True, as_written=as_written)
 
 
 def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -> dict[str, Any]:
-    """Add the keys that a section of an earlier version lacks, with values that keep its behaviour.
+    """Return a section of an earlier version with the keys that it lacks, set so that it behaves as before.
 
-    Keys that are constants today are removed if they have that value.
+    A key that is a constant today is removed if it has this value.
 
     Args:
         values: The section as in config.yaml.
@@ -114,7 +114,7 @@ def kept_defaults(
 ) -> dict[str, Any]:
     """Return the former defaults that stay in force when a command continues a run of an earlier version.
 
-    They belong to keys that the run has at the former default, and the command at the present one.
+    They are those of the keys that have the former default in the run and the present one in the command.
 
     Args:
         ours: A section, or the root of the new configuration, as in YAML.
@@ -147,7 +147,7 @@ def kept_defaults(
 
 
 def signed(text: str) -> str:
-    """Append a line with the version and the checksum to the text of a configuration."""
+    """Append a comment line with configuration version and SHA-256 to the text of a config.yaml."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return f"{text}# configuration version {CONFIG_VERSION}, sha256 of the lines above: {digest}\n"
 
@@ -207,7 +207,10 @@ def _without_later(
 
 
 def _map_sections(value: Any, schema: type, name: str, key: str, treat: Treat) -> Any:
-    """Apply `treat` to the section in a field's value, or to each section of a list or mapping."""
+    """Apply `treat` to a field's value that is a section, or to each section of a list or mapping.
+
+    Any other value is returned unchanged.
+    """
     kind, inner = _inner(schema, name)
     if inner is None:
         return value

@@ -24,7 +24,7 @@ class HeldAs(Enum):
 
 @dataclass(kw_only=True)
 class QuantizationReportConfig:
-    r"""recipe=quantization-report: one model whole, in 8 and 4 bits, and as GGUF, on the same items.
+    r"""recipe=quantization-report: one model unquantized, in 8 and 4 bits, and as GGUF, on the same items.
 
     Example:
         python -m workbench recipe=quantization-report run_dir=runs/NAME \
