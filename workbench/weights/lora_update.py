@@ -18,7 +18,7 @@ class Update(Protocol):
     """Change of one weight by an adapter."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Apply the update to `rows` of the weight, of which `first` is the first row's number.
+        """Apply the update to `rows`, which are the rows of the weight from number `first` on.
 
         The result has the dtype of `rows`.
         """
@@ -42,7 +42,7 @@ class LoraUpdate:
     """Whether the weight is (in, out): that of an embedding, or of GPT-2's layers."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Apply the update to `rows` of the weight, of which `first` is the first row's number.
+        """Apply the update to `rows`, which are the rows of the weight from number `first` on.
 
         The result has the dtype of `rows`.
         """
@@ -67,7 +67,7 @@ class Replacement:
     """Numbers of the trained rows; None: all."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Replace the trained ones among `rows` of the weight; `first` is the first row's number.
+        """Replace `rows`, the rows of the weight from number `first` on, by trained values, where trained.
 
         The result has the dtype of `rows`.
         """

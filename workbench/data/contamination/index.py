@@ -48,7 +48,7 @@ class Index:
     """Sorted n-grams of all benchmark items, each with its postings: the entries (items) that have it."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        """Index the entries; an entry without a line of three tokens has no n-gram and is never found."""
+        """Index the entries; an entry whose lines all have fewer than three tokens is never found."""
         anchors = [_anchors(entry) for entry in entries]
         owners = np.repeat(np.arange(len(entries)), [len(hashes) for hashes, _ in anchors])
         hashes = np.concatenate([np.zeros(0, np.uint64), *(hashes for hashes, _ in anchors)])

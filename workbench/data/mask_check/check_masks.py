@@ -84,7 +84,7 @@ class MaskCheck:
                 noted[f"of {self.num_rows:,} checked: {kind.value}"] += count
 
     def refuse(self) -> None:
-        """Fail with the first fault that would spoil training, if there is any.
+        """Fail with the first fault that would spoil training, unless `data.check_mask` is warn.
 
         Raises:
             DataError: There is a fault, and `data.check_mask` is refuse.

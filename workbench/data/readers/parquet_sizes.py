@@ -92,7 +92,7 @@ def check_parquet_sizes(path: Path, file: "pyarrow.parquet.ParquetFile") -> int:
 
 
 def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) -> None:
-    """Add the sizes that the page headers of a column chunk announce to `total`.
+    """Add to `total` the sizes that the page headers of a column chunk announce.
 
     Raises:
         DataError: A page's compression ratio is too large, or its header is damaged.

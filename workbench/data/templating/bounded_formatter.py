@@ -30,7 +30,7 @@ class BoundedFormatter(SandboxedFormatter):
         return text
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        """Convert a value with `!r`, `!s` or `!a`, unless the value is too long."""
+        """Convert a value with `!r`, `!s` or `!a`; refuse a value that is too long."""
         bound(size(value), RESULT)
         return super().convert_field(value, conversion)
 

@@ -42,7 +42,10 @@ class BoundedGenerator(CodeGenerator):
             super().visit_Getitem(node, frame)
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
-        """Compile comparisons that may be slow (`in`, or without a constant) to check the time before."""
+        """Compile a comparison so that the time is checked first, unless a side is a constant.
+
+        One with `in` is always checked.
+        """
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         searches = any(operand.op in ("in", "notin") for operand in node.ops)
         if not searches and any(isinstance(side, nodes.Const) for side in sides):

@@ -59,7 +59,7 @@ class LiteralTokenizer:
         return [self.hidden(inner, where) for inner in value] if isinstance(value, list) else value
 
     def hidden_in(self, conversation: Conversation) -> Conversation:
-        """Replace the control tokens in a conversation's texts by their indices, and note this."""
+        """Replace control tokens in a conversation's texts by their indices; add a note to its notes."""
         where = conversation.where
         tokens = self.control.within([turn.text for turn in conversation.turns])
         notes = (*conversation.notes, *map(split_up, tokens))

@@ -47,7 +47,7 @@ class Proof:
 
 
 def prove(job: MergeJob, made: Made) -> Proof:
-    """Compare the logits of the folder read back with those of the models that it was made from.
+    """Compare the logits of the merged folder, as read from disk, with those of the models it was made from.
 
     Raises:
         ConfigError: A weight overflows the saved dtype.

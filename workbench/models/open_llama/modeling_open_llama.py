@@ -42,7 +42,7 @@ EMBEDDING_EPS = 1e-5  # fixed in every Open-Llama checkpoint, whatever rms_norm_
 
 
 class OpenLlamaRMSNorm(nn.Module):
-    """Root mean square normalization: float32, rounded to the input's dtype, times the weight."""
+    """Root mean square normalization in float32, rounded to the input's dtype, times a weight."""
 
     def __init__(self, width: int, eps: float) -> None:
         """Initialize the weight to ones."""
