@@ -114,7 +114,7 @@ class AnswerCache:
 
 
 class Writer:
-    """Adds answers to a cache."""
+    """Adds answers to an AnswerCache, in memory and in its file."""
 
     def __init__(self, cache: AnswerCache, descriptor: int | None, lock: AbstractContextManager[Any]) -> None:
         """Create a writer for a cache and its file.

@@ -24,7 +24,10 @@ def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item
 
 
 def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
-    """Warn that scores differ from the harness's because the tokenizer puts a token after every text."""
+    """Warn, if the tokenizer puts a token after every text, that scores differ from the harness's.
+
+    The token is removed between prompt and answer, where lm-evaluation-harness keeps it.
+    """
     suffix = special_frame(lm.tokenizer)[1]
     if suffix and rank_and_world_size()[0] == 0:
         log.warning(

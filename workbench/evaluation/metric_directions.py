@@ -11,7 +11,7 @@ _ERRORS = ("wer", "cer", "ter", "mer", "mae", "mse", "rmse", "mape", "smape", "m
 
 @cache
 def metric_name(metric: str) -> str:
-    """Return `exact_match` for `owner/exact_match`, `folder/exact_match.py` and `exact_match,FILTER`."""
+    """Return a metric's name without owner, folder, `.py` and filter, as `bleu` for `owner/bleu,FILTER`."""
     return PurePath(PurePath(metric).name.partition(",")[0]).stem
 
 

@@ -39,7 +39,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one model on one benchmark."""
+    """Predictions, scores and measurements of one model on one benchmark."""
 
     predictions: list[Prediction]
     scores: list[Score]

@@ -31,7 +31,7 @@ class CheckedResults:
 
 
 def score_digests(path: Path) -> dict[Key, str]:
-    """Return the checksum of the scores of each model on each benchmark.
+    """Return, for each model and benchmark of a results.json, a checksum of the scores.
 
     Raises:
         DataError: The file can't be read.

@@ -13,7 +13,7 @@ _NEXT_TO_ZERO = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Flips:
-    """Counts for each pair of models (i, j), as matrices of shape (models, models)."""
+    """Counts of gained, lost and common items for each pair of models (i, j): matrices (models, models)."""
 
     gained: Floats
     """Items that i answers wrong and j right."""
@@ -62,7 +62,8 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
 
     Intervals that take the number of flipped items as given would be too narrow where most flips go one way,
     or few items flip: of 500 items with 10% flips, such 95% intervals contain a true difference of 9 points
-    in 62% of cases, these in 97%. Over all outcomes, these reach at least their nominal coverage.
+    in 62% of cases, the intervals of this function in 97%. Over all outcomes, the latter reach at least their
+    nominal coverage.
 
     Args:
         gained: Items that only the second model answers right.

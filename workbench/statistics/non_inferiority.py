@@ -33,10 +33,11 @@ def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
 
 
 def most_lost_of_pairs(lost: int, gained: int, num_items: int, alpha: float = 0.05) -> float:
-    """Return the upper bound of the share lost less the share gained, from independent pairs.
+    """Return the upper bound of the share of lost items minus the share of gained items.
 
     It is the largest difference that the score test of Tango (Statistics in Medicine 17, 1998) doesn't
-    reject. By the exact probabilities its error is between 0 and 6% for alpha = 5%, also of few flips.
+    reject. For alpha = 5% the true difference exceeds the bound with a probability of at most 6%, computed
+    exactly, also if few items flip.
     """
     quantile = float(special.ndtri(1 - alpha))
     estimate = (lost - gained) / num_items

@@ -25,7 +25,10 @@ SAVED = {
 
 @dataclass
 class TrainCounters:
-    """Counters of a training since its first step, over all sessions and ranks."""
+    """Counters of a training since its first step, over all ranks and sessions.
+
+    A session is the time of one process, from its start or resumption to its end.
+    """
 
     tokens: int = 0
     """Tokens of all steps, without padding."""

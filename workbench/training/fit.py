@@ -139,10 +139,11 @@ def fit(
 
 
 def check(training: Training) -> None:
-    """Check the settings against the model and the rows.
+    """Check that the model and the rows allow the settings of the train section.
 
     Raises:
-        ConfigError: LoRA+ without an adapter, or a best checkpoint asked for without an evaluation.
+        ConfigError: LoRA+ is set without an adapter; or the best checkpoint or early stopping is, without
+            validation rows or a score.
     """
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):

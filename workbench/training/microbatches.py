@@ -46,7 +46,7 @@ class MicrobatchSplitter:
     def train(
         self, step: int, batch: Batch, lengths: Sequence[int], forward_backward: ForwardBackward
     ) -> Tensor:
-        """Add the gradient of one batch to the model's and return the batch's loss.
+        """Add the gradients of one batch to the model's gradients, and return the batch's loss.
 
         Args:
             step: The optimizer step that the batch belongs to.

@@ -26,7 +26,7 @@ def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
 def restored_model_state(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """After the `with` block, restore the modules' modes (train or eval) and `use_cache`.
 
-    Activation checkpointing is switched off.
+    Activation checkpointing is off afterwards.
     """
     use_cache = model.config.use_cache
     try:

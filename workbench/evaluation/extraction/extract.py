@@ -86,7 +86,7 @@ def last_match(pattern: str, text: str) -> str | None:
 
 
 def number_after_marks(text: str) -> str:
-    """Return the number after the first `####`.
+    """Return the number after the first `####`, without commas and dollar signs, or `[invalid]`.
 
     Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match.
     """
@@ -95,12 +95,15 @@ def number_after_marks(text: str) -> str:
 
 
 def last_number(text: str) -> str:
-    """Return the last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
+    """Return the last number of a text, without commas and dollar signs, or `[invalid]`.
+
+    Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract.
+    """
     return without_signs(last_number_as_written(text))
 
 
 def last_number_as_written(text: str) -> str:
-    """Return the last number as written.
+    """Return the last number of a text as the text writes it, such as `$1,234.`, or `[invalid]`.
 
     Source: lm-evaluation-harness 0.4.13, tasks/mgsm, flexible-extract.
     """

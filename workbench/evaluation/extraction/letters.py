@@ -97,7 +97,7 @@ def _without_emphasis(text: str) -> str:
 
 
 def _stated(text: str, letters: str) -> frozenset[str]:
-    """Return the letters that a text states as its answer, by the first rule that matches."""
+    """Return the letters that a text states as its answer, by the first rule of `letter` that matches."""
     rules: list[Callable[[str, str], Iterator[Group]]] = [
         lambda text, letters: _marked(text, letters, marks.FINAL, cleaning.BOX_START),
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
@@ -175,7 +175,7 @@ def _called_right(text: str, letters: str) -> Iterator[Group]:
 
 
 def _only_enclosed(text: str, letters: str) -> frozenset[str]:
-    """Return the only letter in brackets; an empty set if there are none or several."""
+    """Return the letter in brackets that isn't called wrong; an empty set if there is none, or several."""
     enclosed = {
         match[1]
         for match in _ENCLOSED.finditer(text)

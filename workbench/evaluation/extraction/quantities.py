@@ -177,7 +177,10 @@ def _numerator(text: str, start: int) -> tuple[Fraction, int] | None:
 
 
 def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
-    """Read a number that starts with a digit, with scale, exponent or fraction."""
+    """Read a number that starts with a digit, with its scale (万, million), exponent or fraction.
+
+    Return value, whether it is a fraction, and end position; None if no number can be read.
+    """
     digits = (_SPACED if spaced else _LONG_SPACED).match(text, start) or _DECIMAL.match(text, start)
     dotted = _DOTTED.match(text, start)
     if dotted is not None:
@@ -195,7 +198,10 @@ def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] |
 
 
 def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] | None:
-    """Read scientific notation, a power, or an English scale word such as million after a number."""
+    """Read what scales a number that ends at `end`: exponent (`e5`), power (`^2`), or a word (`million`).
+
+    Return value, whether it is a fraction, and end position; None if nothing scales the number.
+    """
     if power := (_E_NOTATION.match(text, end) or _TIMES_TEN.match(text, end)):
         exponent = int(power[1])
         fits = abs(exponent) <= _LARGEST_EXPONENT
@@ -212,7 +218,7 @@ def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] 
 def _over(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
     """Read the rest of a fraction (`/4`) or mixed number (` 3/4`) after a number that ends at `end`.
 
-    Without such a rest, return the number.
+    Return value, whether it is a fraction, and end position; without such a rest, those of the number.
     """
     over = _OVER.match(text, end)
     if over and Fraction(over[1]):

@@ -45,10 +45,10 @@ def check_files(name: str, config: BenchmarkConfig) -> None:
 
 
 def check_metrics(name: str, manager: Any, tasks: Sequence[str]) -> None:
-    """Check that no metric of a task is a script of `evaluate.load`, unless code is trusted.
+    """Check that no task's metric would be loaded as a script by `evaluate.load`, unless code is trusted.
 
     Raises:
-        ConfigError: Names the task and the metric.
+        ConfigError: A metric is a script; the message names the task and the metric.
     """
     if is_trusted():
         return

@@ -21,7 +21,7 @@ _KNOWN = {"until", "do_sample", "temperature", *_COUNTS}
 
 
 def limits(options: Mapping[str, Any], where: str) -> GenerationConfig:
-    """Return the generation configuration of a task; without sampling the temperature is 0.
+    """Convert a task's `generation_kwargs` to a GenerationConfig; without sampling its temperature is 0.
 
     Raises:
         ConfigError: An unsupported option would change the answers.

@@ -48,7 +48,7 @@ class TransformersLM:
     """Causal language model with its tokenizer.
 
     In float32 a log-likelihood doesn't depend on its batch, except for rounding. In bfloat16, NF4 and int8 it
-    does (by 0.12 nats between token budgets, as measured), unless `invariant` is set.
+    depends on the size of batches (0.12 nats were measured), unless `invariant` is set.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class TransformersLM:
 
     @torch.no_grad()
     def _cached_prefix(self, prefix: tuple[int, ...]) -> DynamicCache:
-        """Return the cache of a prefix; the previous item's cache is reused if its prefix is the same."""
+        """Return the key-value cache of a prefix; the same prefix as the previous item's isn't recomputed."""
         length = self._prefix_cache.get_seq_length()
         if prefix != self._prefix:
             self._prefix, self._prefix_cache = prefix, DynamicCache()
@@ -280,7 +280,7 @@ class TransformersLM:
 
 @contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and restore the mode of every module afterwards."""
+    """In the `with` block, put a model into evaluation mode; then restore the mode of every module."""
     with restored_modes(model):
         model.eval()
         yield

@@ -140,7 +140,7 @@ class Decoder:
         return self._prefix_cache
 
     def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
-        """Return the next token of each row.
+        """Return the next token of each row: the argmax of its logits, or a sample if there is a temperature.
 
         Raises:
             CheckpointError: The model's logits are NaN.

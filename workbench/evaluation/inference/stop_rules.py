@@ -100,7 +100,7 @@ class EndingCriteria(StoppingCriteria):
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the end tokens of the tokenizer and of the model's generation_config."""
+    """Return the ids of the end tokens (EOS) of the tokenizer and of the model's generation_config."""
     config = getattr(model, "generation_config", None)
     configured = getattr(config, "eos_token_id", None)
     ends = set(configured) if isinstance(configured, list) else {configured}
@@ -108,7 +108,7 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> se
 
 
 def turn_end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the token that the chat template puts after an assistant's turn, or None."""
+    """Return the id of the special token that the chat template puts after an assistant's turn, or None."""
     if not tokenizer.chat_template:
         return None
     messages = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
@@ -124,5 +124,5 @@ def turn_end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def _added_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that were added to the vocabulary, such as `<|im_end|>`."""
+    """Return the ids of the tokens that were added to the tokenizer's vocabulary, such as `<|im_end|>`."""
     return set(getattr(tokenizer, "added_tokens_decoder", {}))

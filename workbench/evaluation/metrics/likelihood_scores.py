@@ -101,7 +101,10 @@ def log_loss(prediction: int | str | None, answer: Answer, example: Example) -> 
 
 
 def _mean_nats(judged: Sequence[Judged], size: Callable[[Judged], int]) -> float:
-    """Return the negative log-likelihood per unit of text, in nats; `size` counts the units of an item."""
+    """Return the negative log-likelihood of all texts per unit (token, word, byte), in nats.
+
+    `size` counts the units of an item.
+    """
     total = math.fsum(item.answer.loglikelihoods[0] for item in judged)
     return -total / sum(size(item) for item in judged)
 

@@ -122,6 +122,6 @@ def chrf(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) 
 
 
 def _streams(references: Sequence[str | Sequence[str]]) -> list[list[Any]]:
-    """Return the first references of all predictions, the second ones, ..., as sacrebleu takes them."""
+    """Transpose the references for sacrebleu: list k has the k-th reference of each prediction, or None."""
     by_prediction = [[texts] if isinstance(texts, str) else list(texts) for texts in references]
     return [list(stream) for stream in zip_longest(*by_prediction)]

@@ -35,7 +35,7 @@ class Linear:
 
     @property
     def weights(self) -> int:
-        """Number of weights of each of the layers."""
+        """Number of weights of a single layer of the group."""
         return self.inputs * self.outputs
 
 
