@@ -147,9 +147,9 @@ def load(
 
 
 def is_chatglm(path: Path) -> bool:
-    """Return whether the model at `path` is a ChatGLM that transformers' class Glm loads.
+    """Return whether the model at `path` is a ChatGLM and is loaded by transformers' class Glm.
 
-    False if its own code is run.
+    False if the Python code in the model's folder is run instead.
     """
     file = path / "config.json"
     is_one = file.is_file() and read_json_object(file).get("model_type") == chatglm.MODEL_TYPE

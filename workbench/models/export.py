@@ -158,9 +158,9 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
 
 
 def _in_stored_dtype(tensor: Stored) -> Stored:
-    """Return the tensor in its file's dtype.
+    """Return the tensor, converted to its file's dtype if its rows are normalized when it is read.
 
-    Rows that are normalized when they are read are computed in float32.
+    The normalization is computed in float32.
     """
     return Cast(tensor, tensor.stored.dtype) if isinstance(tensor, NormalizedRows) else tensor
 
@@ -300,5 +300,5 @@ def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
 
 
 def _tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
-    """Read the tokenizer unchanged, or load it with the padding token `model.pad_token`."""
+    """Read the tokenizer; only if `model.pad_token` is set, give it that padding token."""
     return load_tokenizer(model) if model.pad_token else read_tokenizer(tokenizer_place(model))

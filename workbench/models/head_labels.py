@@ -6,7 +6,10 @@ from workbench.models.loading import has_trained_head, read_config
 
 
 def head_labels(model: ModelConfig, adapter: str | None) -> list[str]:
-    """Return the class names of the adapter's head, else of the model's; empty if it has only numbers."""
+    """Return the class names of the adapter's head, else of the model's head.
+
+    Empty without a head, or if its names are only LABEL_0, LABEL_1, ...
+    """
     if adapter is not None and (names := adapter_config.label_names(adapter)) is not None:
         return names
     if not has_trained_head(model):

@@ -50,7 +50,7 @@ class Bound:
     reason: str
 
     def wider_by(self, error: Difference, reason: str, factors: tuple[int, float] = (1, 1.0)) -> "Bound":
-        """Return the bound plus a measured error, multiplied by `factors` (for its largest, for its mean)."""
+        """Return the bound plus a measured error, whose largest and mean are multiplied by `factors`."""
         if error.largest == 0:
             return self
         return replace(

@@ -78,7 +78,7 @@ def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:
 
 
 def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
-    """Print the models of the own run in full, then the board of all models.
+    """Print the models of the own run in full; then the board, unless it would only repeat them.
 
     Args:
         board: The board of all runs.
@@ -94,7 +94,10 @@ def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -
 
 
 def board_folder(config: Config, run_dir: RunDir) -> Path:
-    """Return `leaderboard.folder`; if that is the default, and the run is not in it, the run's own folder."""
+    """Return the folder whose runs are on the board: `leaderboard.folder`, or the run's folder.
+
+    The latter if `leaderboard.folder` is the default and the run has scores but isn't in that folder.
+    """
     folder = Path(config.leaderboard.folder)
     is_default = config.leaderboard.folder == LeaderboardConfig().folder
     is_outside = not run_dir.path.resolve().is_relative_to(folder.resolve())

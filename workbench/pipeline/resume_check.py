@@ -68,10 +68,11 @@ def short_training(config: Config) -> Config:
 
 
 def train_in_process(config: Config, folder: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Train in a separate process.
+    """Train in a separate process, in the run folder `folder`.
 
     Returns:
-        The fingerprint of the weights, and the journal without measured values.
+        The fingerprint of the trained weights, and the lines of train.jsonl without times and other
+        measurements.
 
     Raises:
         TrainingError: The training failed.

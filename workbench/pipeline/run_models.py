@@ -113,7 +113,11 @@ def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrai
 def base_and_adapter(
     base: SharedBase, adapter: Path | None, names: Sequence[str]
 ) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Yield name and model of base and adapter, if named; the adapter is disabled for the base."""
+    """Yield ("base", model) and ("adapter", model), as far as `names` has them, from one load.
+
+    The adapter is disabled while the base is used. If it changes the base's weights, it is attached only
+    after the base was yielded.
+    """
     is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
     if is_base_first and BASE in names:
         yield BASE, base.model

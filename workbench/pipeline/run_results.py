@@ -79,7 +79,10 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
 
 
 def example_values(example: Example) -> dict[str, Any]:
-    """Return the values of an item that its score depends on, without spellings equal to the target."""
+    """Return the fields of an item that its score depends on.
+
+    `references` and `written_targets` are left out where they only repeat the target.
+    """
     values = hashed(example, "")
     for spelling in ("references", "written_targets"):
         if getattr(example, spelling) == (example.target,):

@@ -51,7 +51,7 @@ def model_folder(name: str, run: Run) -> Path | None:
     """Return the folder of the adapter, the merged or the trained model; None if the run doesn't have it.
 
     Raises:
-        CheckpointError: The trained adapter was changed since the train step.
+        CheckpointError: The run's own adapter was changed since the step that made it.
     """
     if name == ADAPTER:
         return adapter_folder(run)

@@ -78,7 +78,9 @@ def draw_prompts(
 
 
 def num_prompts(train: TrainConfig, num_rows: int) -> int:
-    """Return `train.sample_answers`; null is one prompt for each step, so that a trial run stays short.
+    """Return `train.sample_answers`; if that is null, the number of training steps, at most `MOST_PROMPTS`.
+
+    So a short trial run asks few prompts.
 
     Args:
         train: Batches and steps.

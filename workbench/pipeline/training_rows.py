@@ -61,7 +61,10 @@ def limits_of_comparison(data: DataConfig, has_benchmarks: bool) -> list[str]:
 
 
 def trained_on_chats(config: Config, rows: Sequence[Row]) -> bool | None:
-    """Return whether the first row of any source has roles, for a chat template; None for a classifier."""
+    """Return whether rows are chats, rendered by a chat template, judged by each source's first row.
+
+    True if the rows of any source are; None for a classifier.
+    """
     if is_classifier(config):
         return None
     first = rows[0] if rows else next(streamed_rows(config.data, config.seed))

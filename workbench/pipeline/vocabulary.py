@@ -23,7 +23,7 @@ MEASURED_TEXTS = 1000
 
 
 def read_texts(run: Run) -> list[str]:
-    """Return the texts to learn from: every string of every row, in all columns.
+    """Return the texts to learn from: every string of every row. Empty if only `tokenizer.pieces` is given.
 
     Raises:
         ConfigError: Neither text nor `tokenizer.pieces` is given.

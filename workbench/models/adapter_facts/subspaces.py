@@ -28,6 +28,9 @@ class LayerAngles:
     def overlap(self) -> float:
         """Return the mean cos² of all angles: 1 if one subspace contains the other, 0 if orthogonal.
 
+        NaN without angles. Source: LoRA (arXiv:2106.09685), section 7.2, equation 4, here averaged over the
+        subspaces of the inputs and of the outputs.
+
         NaN without angles. Source: LoRA (arXiv:2106.09685), section 7.2, equation 4, over both sides.
         """
         angles = [*self.read_angles, *self.write_angles]

@@ -61,9 +61,9 @@ def read_config(path: str | Path) -> PeftConfig:
 
 
 def changes_base(path: str | Path) -> bool:
-    """Return whether peft changes the base's own weights for this adapter.
+    """Return whether attaching or training this adapter changes weights of the base itself.
 
-    Then disabling the adapter doesn't restore the base.
+    If so, disabling the adapter doesn't restore the base.
     """
     config = read_config(path)
     init = getattr(config, "init_lora_weights", True)
@@ -202,7 +202,7 @@ def _file(path: str | Path, name: str) -> Path:
 
 
 def tidy_config(path: Path, base_name: str | None) -> None:
-    """Rewrite adapter_config.json at `path` with sorted lists and this name of the base.
+    """Rewrite the adapter_config.json at `path`: set the base's name to `base_name`, and sort lists.
 
     Only lists are sorted whose order has no meaning, such as target_modules, so that equal adapters have
     equal files.

@@ -80,8 +80,8 @@ def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
 def count_trained(model: PreTrainedModel, adapter: AdapterConfig) -> int:
     """Return the number of parameters that training a new adapter would change.
 
-    The model may be on the meta device. The number is 0 for methods whose layers are computed from the base's
-    weights.
+    The model may be on the meta device. Returns 0 for methods whose layers are computed from the base's
+    weights, since the meta device lacks these.
     """
     if adapter.method in FROM_BASE:
         return 0
@@ -194,7 +194,7 @@ def save(
 
 
 def check_did_something(model: PeftModel) -> None:
-    """Check that the adapter changes the base, and that all its tensors are finite.
+    """Check that all tensors of the adapter are finite and, if there are matrices B, that one isn't zero.
 
     Raises:
         CheckpointError: Every lora_B is zero, or a tensor isn't finite.
@@ -257,7 +257,10 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
 
 
 def _keep_in_float32(layer: nn.Linear) -> None:
-    """Convert a trained layer to float32, since bfloat16 would lose small updates; its inputs too."""
+    """Convert a trained layer with 16-bit weights to float32, since bfloat16 would lose small updates.
+
+    From then on the layer converts its inputs to float32 too.
+    """
     if layer.weight.dtype in (torch.bfloat16, torch.float16):
         layer.float()
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))

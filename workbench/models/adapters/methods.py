@@ -37,7 +37,10 @@ REFUSED: dict[AdapterMethod, str] = {
 
 @dataclass(frozen=True)
 class Bases:
-    """Quantizations of the base with which a method's layers compute what a merge would compute."""
+    """Quantizations of the base (8 or 4 bits) that an adapter method supports.
+
+    Supported means that the adapter's layers compute the same as merged weights would.
+    """
 
     int8: bool
     four_bit: bool

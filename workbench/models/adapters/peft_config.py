@@ -188,7 +188,7 @@ def _owned(adapter: AdapterConfig) -> dict[str, str]:
 
 
 def _targets(model: PreTrainedModel, adapter: AdapterConfig, modules_to_save: Iterable[str]) -> list[str]:
-    """Return the last parts of the names of the adapted layers."""
+    """Return the last parts of the names of the layers to adapt, such as q_proj."""
     targets = sorted(set(adapter.target_modules))
     if targets != [ALL_LINEAR]:
         return targets
@@ -198,7 +198,10 @@ def _targets(model: PreTrainedModel, adapter: AdapterConfig, modules_to_save: It
 
 
 def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:
-    """Return the fields that a method needs besides targets and options: for LoRA those of the section."""
+    """Return the fields of peft's configuration that a method needs besides its targets and options.
+
+    For LoRA and DoRA these are rank, alpha, ... from the section `adapter`.
+    """
     if adapter.method in LORA_METHODS:
         return _lora_values(model, adapter, token_ids)
     if trainable_tokens(model, adapter, token_ids):

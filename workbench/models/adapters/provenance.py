@@ -144,7 +144,9 @@ def check_not_contained(model_path: str | Path | None, adapter_path: str | Path)
 def base_mismatches(
     adapter_path: str | Path, model: ModelConfig, quantization: QuantizationConfig | None, dtype: str
 ) -> list[str]:
-    """Return how a base differs from the one that an adapter was trained on; empty if it is the same.
+    """Return a phrase for each difference between a base and the base that an adapter was trained on.
+
+    An adapter of another tool records only the base's name: then only the names are compared.
 
     Args:
         adapter_path: Folder or Hub id of the adapter.
@@ -178,7 +180,9 @@ def check_base_of(
     *,
     accepts: bool,
 ) -> list[str]:
-    """Check that a base is the one that the adapter was trained on; return accepted differences.
+    """Check that a base is the one that the adapter was trained on.
+
+    If `accepts` is true, differences are logged and returned as phrases.
 
     Raises:
         ConfigError: The base has random weights.
@@ -196,7 +200,9 @@ def check_base_of(
 
 
 def check_as_trained(adapter_path: str | Path) -> None:
-    """Check that an adapter in the run folder that trained it is unchanged; other folders aren't checked.
+    """If the adapter is in the run folder that trained it, check that it is unchanged since.
+
+    An adapter in another folder passes.
 
     Raises:
         CheckpointError: The adapter was changed.
@@ -232,7 +238,10 @@ def _base_name(model: ModelConfig) -> str:
 
 
 def _other_name(adapter_path: str | Path, model: ModelConfig) -> list[str]:
-    """Return the mismatch if another tool's adapter names a base with another name; else an empty list."""
+    """Compare the base's name in adapter_config.json with `model.path`; return the mismatch as a list.
+
+    The list is empty if a last part of the names is equal, or if the file names no base.
+    """
     description = read_json_object(locate_adapter(adapter_path) / adapter_config.CONFIG_FILE)
     named = description.get("base_model_name_or_path")
     if not isinstance(named, str) or not (name := _last_part(named)):

@@ -119,7 +119,10 @@ def check_matches(model: nn.Module, texts: Iterable[str], key: str, *, are_patte
 
 
 def _check_name(model: PreTrainedModel, name: str, key: str, layers: str, method: AdapterMethod) -> None:
-    """Raise ConfigError if a name of `adapter.<key>` doesn't select layers that can be trained."""
+    """Raise ConfigError if a name in `adapter.<key>` matches no layer, or none that can be trained.
+
+    A list of layers can't be trained, nor, for most methods, a target without a weight matrix.
+    """
     matched = [module for full_name, module in model.named_modules() if ends(full_name, name)]
     if not matched:
         raise ConfigError(f"adapter.{key}: {name!r} matches no layer (linear layers: {layers})")

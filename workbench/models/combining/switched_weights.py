@@ -17,7 +17,7 @@ class SwitchedWeights:
     """
 
     def __init__(self, model: PeftModel, adapters: Sequence[LoraAdapter]) -> None:
-        """Copy the matrices A, which have the factor 1 on each adapter.
+        """Store a copy of each layer's A; the factors of `set` are relative to this copy.
 
         Args:
             model: Model with the combined adapter.

@@ -35,7 +35,10 @@ ADAPTER = "default"
 
 
 class AdapterLayers:
-    """An adapter on a skeleton of its base: merges the layers whose weights it is given."""
+    """Merges an adapter into single weights of its base, without loading the base as a whole.
+
+    peft's layers sit on a skeleton: modules named like the base's, whose placeholder weights take no memory.
+    """
 
     def __init__(
         self, config: PeftConfig, tensors: AdapterTensors, model: PeftModel | None, missing: list[str]
@@ -44,7 +47,7 @@ class AdapterLayers:
 
         Args:
             config: The adapter's configuration, changed to suit the skeleton.
-            tensors: Tensors of the adapter file, sorted by their effect.
+            tensors: Tensors of the adapter file, grouped into updates, replaced weights, rows and unknown.
             model: peft's model of the skeleton; None if the adapter updates no layer.
             missing: Names of tensors that the configuration requires and the file lacks.
         """
@@ -102,7 +105,10 @@ def _entry(layer: BaseTunerLayer, name: str) -> float | None:
 
 @contextmanager
 def _weight(layer: BaseTunerLayer, weight: Tensor) -> Iterator[nn.Module]:
-    """Give a layer a copy of this weight within the block; yield the base's layer, which then has it."""
+    """Put a copy of `weight` into an adapted layer within the block; yield the base's module that has it.
+
+    Afterwards the module has its placeholder again.
+    """
     base = cast(Any, layer.get_base_layer())
     placeholder = base.weight
     base.weight = nn.Parameter(weight.clone(), requires_grad=False)
@@ -179,7 +185,7 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
 
 
 def _check_determined(path: str | Path, config: PeftConfig) -> None:
-    """Refuse adapters whose update needs more than their file and the base's weight of the layer."""
+    """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
     init = getattr(config, "init_lora_weights", True)
     from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
     for name, value in (

@@ -16,7 +16,7 @@ TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 
 @dataclass
 class AdapterTensors:
-    """Tensors of an adapter file, sorted by their effect on the base."""
+    """Tensors of an adapter file, grouped by how they change the base: updates, replaced weights, rows."""
 
     updates: dict[str, Tensor] = field(default_factory=dict)
     """Name in the file -> tensor that is part of a layer's update, or of all layers' updates."""
@@ -33,7 +33,10 @@ class AdapterTensors:
 def sort_tensors(
     weights: Mapping[str, Tensor], config: PeftConfig, modules: Collection[str]
 ) -> AdapterTensors:
-    """Sort an adapter's tensors by their effect; `modules` are canonical names of the base's modules."""
+    """Group an adapter's tensors into updates of layers, replaced weights, embedding rows and unknown names.
+
+    `modules` are the canonical names of the base's modules.
+    """
     tensors = AdapterTensors()
     for key, tensor in weights.items():
         if not key.startswith(ROOT):
@@ -63,7 +66,10 @@ def _module_of(name: str, modules: Collection[str]) -> str:
 
 
 def _is_saved(module: str, config: PeftConfig) -> bool:
-    """Return whether the adapter saves a whole module, such as a new head, which the base may lack."""
+    """Return whether a module is one that the adapter stores in full, such as a new classification head.
+
+    The base may lack the module.
+    """
     saved = {*(getattr(config, "modules_to_save", None) or []), *HEADS}
     return bool(saved & set(module.split("."))) and "lora_" not in module
 

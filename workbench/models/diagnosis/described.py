@@ -181,7 +181,10 @@ def _vocabulary(
 
 
 def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
-    """Yield findings for fields of config.json that differ from the base's and change the computation."""
+    """Yield a finding for fields of config.json that change the computation and differ from the base's.
+
+    Another one if config.json ties embedding and head, so that a head in the file isn't read.
+    """
     types = [folder.config.get("model_type") for folder in (base, merged)]
     fields = ARCHITECTURE if types[0] == types[1] or not all(kind in OPEN_LLAMA for kind in types) else ()
     changed = [

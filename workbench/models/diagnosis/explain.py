@@ -37,7 +37,10 @@ def damaged(evidence: Evidence) -> Iterator[Finding]:
 
 
 def misshapen(evidence: Evidence) -> Iterator[Finding]:
-    """Yield findings for tensors of another shape; more embedding rows than the base's are padding."""
+    """Yield findings for tensors whose shape isn't the base's.
+
+    More rows of an embedding or head count as padding, unless the adapter changes it.
+    """
     for fit in evidence.of(Kind.misshapen):
         is_vocabulary = is_head(fit.name) or is_embedding(fit.name)
         actual, expected = fit.shapes
@@ -100,7 +103,10 @@ def replaced(evidence: Evidence) -> Iterator[Finding]:
 
 
 def quantized(evidence: Evidence) -> Iterator[Finding]:
-    """Yield findings for weights that were quantized before or after the merge."""
+    """Yield a finding if weights were quantized before or after the merge.
+
+    Or if they weren't, though the adapter was trained on a quantized base.
+    """
     again = evidence.of(Kind.requantized)
     before = evidence.of(Kind.dequantized)
     if again:
@@ -229,7 +235,11 @@ def rounding(evidence: Evidence) -> Iterator[Finding]:
 
 
 def difference(evidence: Evidence) -> Iterator[Finding]:
-    """Yield, without an adapter, that the model is the base, or rank and size of its difference."""
+    """Without an adapter, yield the finding that all tensors equal the base, or how they differ from it.
+
+    The tensors that differ are described by rank and relative size of the difference: those of low rank in
+    one finding, the others in another.
+    """
     fits = evidence.of(Kind.unexplained)
     if not fits and all(fit.kind is Kind.equal for fit in evidence.fits):
         names = _names(evidence.fits)

@@ -38,11 +38,11 @@ class Spectrum:
 
 
 def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
-    """Return the largest singular values of a float32 matrix, at least `most` of them.
+    """Return the largest singular values of a float32 matrix: `most`, a few more, or all if it is small.
 
     Args:
         matrix: (rows, columns).
-        most: Number of values.
+        most: Least number of values; fewer only if the matrix has fewer.
         noise: Expected sum of squares of rounding errors, which spread over all singular values.
     """
     smaller = min(matrix.shape)

@@ -35,7 +35,7 @@ ROUND_TRIPS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def has_four_bit_levels(weight: Tensor) -> bool:
-    """Return whether no block of a matrix has more than 16 different values, as in 4 bits.
+    """Return whether none of a matrix's first blocks has more than 16 different values, as in 4 bits.
 
     False if blocks have 8 or fewer different values on average, since zeros, say, prove nothing.
     """

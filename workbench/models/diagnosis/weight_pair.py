@@ -24,7 +24,10 @@ class WeightPair:
     noise: float
 
     def distance(self, candidate: Tensor) -> tuple[float, float]:
-        """Return the sum of squared differences from a rounded candidate, and the share of equal numbers."""
+        """Return how far the merged tensor is from `candidate`, a guess of it, rounded to the merged dtype.
+
+        The first number is the sum of squared differences, the second the share of equal numbers.
+        """
         squares, equal = 0.0, 0
         for rows in row_blocks(self.merged):
             merged, expected = self.merged[rows].float(), rounded(candidate[rows].float(), self.dtype)
@@ -33,7 +36,10 @@ class WeightPair:
         return squares, equal / max(1, self.merged.numel())
 
     def projection(self, candidate: Tensor, update_of: Tensor) -> float:
-        """Return <candidate - base, D> / <D, D> with D = `update_of` - base; the candidate is rounded."""
+        """Return <candidate - base, D> / <D, D> with D = `update_of` - base, after rounding the candidate.
+
+        About 1 if the candidate is `update_of`, 0 if it is the base.
+        """
         above = below = 0.0
         for rows in row_blocks(self.merged):
             base = self.base[rows].float()
@@ -44,18 +50,24 @@ class WeightPair:
         return above / below if below else 0.0
 
     def size_of(self, candidate: Tensor) -> float:
-        """Return the sum of squares of candidate - base."""
+        """Return the sum of squares of `candidate` - base."""
         return sum(
             float((candidate[rows].float() - self.base[rows].float()).double().square().sum())
             for rows in row_blocks(self.merged)
         )
 
     def allows(self, squares: float, update_size: float) -> bool:
-        """Return whether rounding explains a sum of squared differences."""
+        """Return whether rounding explains `squares`, the summed squared differences of merged and predicted.
+
+        Also allowed is a small share of `update_size`, the update's sum of squares.
+        """
         return squares <= NOISE_FACTOR * self.noise + UPDATE_ERROR**2 * update_size
 
     def near_share(self, candidate: Tensor, allowed: float) -> float:
-        """Return the share of numbers within two spacings plus `allowed` of a candidate."""
+        """Return the share of the merged numbers that are close to those of `candidate`.
+
+        Close: at most two spacings of the merged dtype plus `allowed` apart.
+        """
         near = 0
         for rows in row_blocks(self.merged):
             merged = self.merged[rows].float()

@@ -149,7 +149,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, Any]) -> None:
-    """Raise CheckpointError if a key has another value than the one in `neutral`, which has no effect."""
+    """Raise CheckpointError unless each key is absent or has its value in `neutral`, which has no effect."""
     for key, value in neutral.items():
         if llama_keys.get(key, value) not in (value, None):
             raise CheckpointError(
@@ -181,7 +181,10 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
 
 
 def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: int | None) -> dict[str, int]:
-    """Return projection -> number of heads where llama.cpp interleaves its rows; empty unless LLaMA."""
+    """Return projection -> number of heads, for projections whose rows llama.cpp interleaves.
+
+    These are q_proj and k_proj of LLaMA; empty for other architectures.
+    """
     if architecture != "llama":
         return {}
     return {"q_proj": num_heads, "k_proj": num_key_value_heads or num_heads}

@@ -128,7 +128,11 @@ def _gguf_name(name: str) -> str:
 
 
 def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGMLQuantizationType:
-    """Return the type to write: float32 for vectors, float16 for rows not divisible into blocks."""
+    """Return the type in which to write a tensor: the requested one, with exceptions.
+
+    Vectors are float32. If the requested type has blocks, rows that aren't divisible into blocks are float16,
+    and embedding and head have 8 bits.
+    """
     requested = GGMLQuantizationType[gguf_type.value.upper()]
     if len(shape) == 1:
         return GGMLQuantizationType.F32

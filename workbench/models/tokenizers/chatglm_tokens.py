@@ -28,6 +28,6 @@ def with_special_pieces(model: SentencePieceModel) -> SentencePieceModel:
 
 
 def prefix(tokenizer: Tokenizer) -> processors.PostProcessor:
-    """Return a post-processor that puts `PREFIX` before every text."""
+    """Return a post-processor that puts ChatGLM's special tokens `PREFIX` before every text."""
     ids = [(token, tokenizer.token_to_id(token)) for token in PREFIX]
     return processors.TemplateProcessing(single=[*PREFIX, "$A"], special_tokens=ids)

@@ -148,7 +148,10 @@ def _listed_tokens(settings: dict[str, Any], file: Path) -> dict[int, AddedToken
 
 
 def _replaced(model: SentencePieceModel, listed: dict[int, AddedToken], file: Path) -> SentencePieceModel:
-    """Replace the pieces whose ids listed tokens have.
+    """Put each listed token in place of the model's piece that has the token's id.
+
+    InternLM2, for instance, lists tokens at the ids of unused pieces. Ids beyond the pieces are left to
+    `_add_tokens`.
 
     InternLM2, for instance, lists tokens at the ids of unused pieces.
 

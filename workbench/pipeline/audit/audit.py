@@ -89,6 +89,8 @@ def recorded_run(run_dir: RunDir) -> Recorded:
 def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchmark]:
     """Prepare the configured benchmarks that the run has scores on, with all their items.
 
+    Scored benchmarks that aren't configured, and tasks of lm-evaluation-harness, are left out with a warning.
+
     Raises:
         ConfigError: There is no such benchmark.
     """
@@ -209,6 +211,8 @@ def tolerance(config: Config, model: PreTrainedModel) -> float:
 
 def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
     """Return a remark for each of weights, adapter and quantization that differs from the recorded one.
+
+    Weights from the Hub are recorded by their name, which isn't compared with the SHA-256 of a local copy.
 
     Weights from the Hub are recorded by their name: it can't be compared with the content of a local copy.
     """

@@ -57,7 +57,10 @@ def compare_answers(
 
 
 def likelihood_gap(before: Prediction, now: Prediction) -> float | None:
-    """Return the largest difference of a log-likelihood, in nats; None if their numbers differ."""
+    """Return the largest difference between log-likelihoods of the same choice in two answers, in nats.
+
+    None if one answer has more log-likelihoods than the other.
+    """
     if len(before.loglikelihoods) != len(now.loglikelihoods):
         return None
     pairs = zip(before.loglikelihoods, now.loglikelihoods, strict=True)

@@ -89,6 +89,10 @@ def other_choices(
     """Return a remark for each benchmark whose answered items are not those that a limit selects.
 
     A limit selects the same items for everybody; items selected in another way may be those that the model
+    answers well. Subsets without any answer are allowed. Another remark says if the score's total is too
+    small.
+
+    A limit selects the same items for everybody; items selected in another way may be those that the model
     answers well. Whole subsets may be missing.
 
     Args:

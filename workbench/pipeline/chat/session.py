@@ -163,7 +163,7 @@ def has_turns(run: Run, names: Sequence[str]) -> bool:
     `chat.turns` decides, else the rows that the run was trained on, else the chat template.
 
     Raises:
-        ConfigError: The model is a classifier, or has no chat template.
+        ConfigError: The model is a classifier, or nothing decides and it has no chat template.
     """
     config = run.config
     if config.model.task is not Task.causal_lm:

@@ -65,7 +65,7 @@ def check_loadable(config: Config) -> None:
 
 
 def check_what_is_asked(run: Run) -> None:
-    """Check the benchmarks that evaluate, quantization_report and the search of a merge ask models.
+    """Check the benchmarks whose items the run's steps will ask: evaluate, quantization_report, merge.search.
 
     Raises:
         WorkbenchError: A benchmark can't be read, or isn't for the model.

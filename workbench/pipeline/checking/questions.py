@@ -65,7 +65,8 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
     """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
 
     Raises:
-        WorkbenchError: One of both fails; the message names the key, or the benchmark and the item.
+        WorkbenchError: The tokenizer or the length is unsuitable; the message names the key, or the
+            benchmark and the item.
     """
     evaluate = run.config.evaluate
     if evaluate.max_length is None and not evaluate.chat_template:

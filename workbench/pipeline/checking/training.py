@@ -43,7 +43,7 @@ def check_best_checkpoint(run: Run) -> None:
 
 
 def check_training(run: Run) -> None:
-    """Check the configuration's sections and rows of a training.
+    """Check the sections that a training reads, and its rows; of streamed rows only the first ones.
 
     Raises:
         WorkbenchError: The sections contradict each other, or a row can't be read.

@@ -16,19 +16,22 @@ Values = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
-    """Cluster and subset of each item in one half of a benchmark; None where they don't matter."""
+    """Cluster and subset of each item in one half of a benchmark.
+
+    None: the benchmark has no clusters, or its score isn't the mean over subsets.
+    """
 
     clusters: list[str] | None
     subsets: list[str] | None
 
     def column(self, first: Sequence[float], second: Sequence[float]) -> Column:
-        """Pair two settings' scores of these items, for a paired comparison."""
+        """Return two settings' scores of these items as a column of pairs, for a paired comparison."""
         return Column(first=first, second=second, clusters=self.clusters, subsets=self.subsets)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Gain of one setting over the base, and what it may lose on the guard set."""
+    """One setting's gain over the base, and an upper bound of its loss on the guard set (`most_lost`)."""
 
     factors: Factors
     gain: float
@@ -63,7 +66,7 @@ def judge(
 
 
 def columns(first: Values, second: Values, items: Mapping[str, Items], names: Sequence[str]) -> list[Column]:
-    """Pair two settings' item scores on the benchmarks `names`, for a paired comparison."""
+    """Return two settings' item scores as pairs, one column for each benchmark in `names`."""
     return [items[name].column(first[name], second[name]) for name in names]
 
 
@@ -73,9 +76,10 @@ def is_safe(setting: Judged, margin: float) -> bool:
 
 
 def best(settings: Sequence[Judged], margin: float) -> Judged | None:
-    """Return the safe setting with the largest gain, of equal ones the smallest; None: none is safe.
+    """Return the safe setting with the largest gain; None if no setting is safe.
 
-    The base itself is not a candidate.
+    Of equal gains, the one with the smallest sum of absolute factors. The base (all factors 0) isn't a
+    candidate.
     """
     safe = [setting for setting in settings if any(setting.factors) and is_safe(setting, margin)]
     return max(safe, key=lambda setting: (setting.gain, -sum(map(abs, setting.factors))), default=None)

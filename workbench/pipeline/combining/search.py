@@ -134,7 +134,7 @@ def _search(run: Run, divided: Halves, identity: dict[str, Any]) -> None:
 def _judged(
     scored: ScoredSettings, settings: list[Factors], half: dict[str, PreparedBenchmark], guard: list[str]
 ) -> list[Judged]:
-    """Score all settings on one half, and compare each with the base, which is the first."""
+    """Score all settings on one half of the items, and compare each with the first setting, the base."""
     items: dict[str, Items] = {name: items_of(benchmark) for name, benchmark in half.items()}
     base: Values = {}
     judged: list[Judged] = []

@@ -31,7 +31,10 @@ class ItemOrder:
     """Sum of the weights of each cluster."""
 
     def blocks(self) -> list[int]:
-        """Divide the items into growing blocks; return the number of clusters up to each block's end."""
+        """Divide the ordered items into growing blocks of whole clusters.
+
+        Return, for each block, the number of clusters up to its end, counted from the first block.
+        """
         stops, asked = [], 0
         for number, end in enumerate(self.ends, 1):
             if end - asked >= max(FIRST_BLOCK, asked // GROWTH) or end == len(self.examples):

@@ -101,7 +101,10 @@ meanwhile."""
 
 
 def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:
-    """Load both models; return for each a function that gives a context to use it in."""
+    """Load both models; return two functions, each of which opens a context that yields its model.
+
+    Base and adapter of one run can share one load, so only one context may be open at a time.
+    """
     folder = adapter_folder(second.run)
     is_one_load = first.run is second.run and (first.name, second.name) == (BASE, ADAPTER)
     if is_one_load and folder is not None and not adapter_config.changes_base(folder):
@@ -111,7 +114,10 @@ def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:
 
 
 def _with_and_without(run: Run, folder: Path) -> tuple[Enter, Enter]:
-    """Load a model with its adapter once; return contexts with the adapter off, and with it on."""
+    """Load a model with its adapter once; return two functions that open contexts with the model.
+
+    In the first context the adapter is off, in the second it is on.
+    """
     config = run.config
     set_seed(config.seed)  # so that an untrained head has the same weights each time
     model = load_model(config.model, config.quantization, adapter_config.num_labels(folder))

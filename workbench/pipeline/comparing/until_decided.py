@@ -88,7 +88,7 @@ def check_asked(benchmarks: dict[str, PreparedBenchmark]) -> None:
 
 
 def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
-    """Log roughly how many items it will take to decide each difference of FORECAST."""
+    """Log about how many items it will take to decide a difference of 10, 5, 3 or 2 points."""
     bound = float(order.shares.max()) * len(order.shares)
     found = []
     for difference in FORECAST:

@@ -140,7 +140,7 @@ def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
 
 
 def shell_word(key: str, path: Path) -> str:
-    """Return `key=path` quoted for the shell; the path needs no other escapes."""
+    """Return `key=path` as one word quoted for the shell."""
     return shlex.quote(f"{key}={path}")
 
 

@@ -92,7 +92,7 @@ def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> P
 def labelled(
     rows: Sequence[Row], run: Run, labels: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> PreparedBenchmark:
-    """Make the benchmark of a classifier's labels, of untruncated texts.
+    """Make the benchmark of a classifier's labels; texts longer than the model's context are left out.
 
     Raises:
         ConfigError: train.json has no classes.

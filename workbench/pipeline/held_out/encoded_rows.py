@@ -88,9 +88,9 @@ def unique_names() -> Callable[[str], str]:
 
 
 def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
-    """Return what user and model say in each row, and its last answer; by file and line.
+    """Map each row's file and line to the texts of its user and assistant turns, and to its last answer.
 
-    The last answer of plain text is empty.
+    The turns are joined by newlines, without the system prompt. The last answer of plain text is empty.
     """
     texts: dict[str, tuple[str, str]] = {}
     for source, group in groupby(rows, key=lambda row: row.source):

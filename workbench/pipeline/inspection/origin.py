@@ -18,7 +18,7 @@ DIGITS = 12
 
 
 def origin_lines(path: str | Path, config_json: dict[str, Any]) -> Iterator[str]:
-    """Yield lines about an adapter's base, data and scores.
+    """Yield lines about an adapter's base and, if it is in the run folder that made it, its data and scores.
 
     Args:
         path: Folder or hub id of the adapter.

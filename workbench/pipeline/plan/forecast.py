@@ -142,7 +142,7 @@ def check_lengths(run: Run, examples: Examples) -> None:
     """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
 
     Raises:
-        ConfigError: names the first row of such a text, and how many there are.
+        ConfigError: A text is too long; the message names its row and how many are too long.
     """
     described = run.model_config.get_text_config()
     room = getattr(described, "max_position_embeddings", None)
@@ -209,7 +209,10 @@ def room_bytes(config: Config) -> int:
 
 
 def reached_rate(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
-    """Return the FLOP per second that a training will reach; None for a GPU that isn't in GPUS."""
+    """Return the FLOP per second that a training will reach on `plan.gpu` or on this CPU.
+
+    None on a GPU if `plan.gpu` isn't given.
+    """
     if config.plan.gpu is not None:
         return REACHED_GPU * GPUS[config.plan.gpu][1] * 1e12
     if not setting.on_cpu:

@@ -101,7 +101,10 @@ def rows_per_step(config: Config) -> int:
 
 
 def num_classes(run: Run) -> int:
-    """Return the number of classes: of the rows, else of `data.labels`, else of the configuration."""
+    """Return the number of classes: of the rows, else of `data.labels`, else of the configuration.
+
+    0 for a causal model, 1 for regression.
+    """
     config = run.config
     if not is_classifier(config):
         return 0

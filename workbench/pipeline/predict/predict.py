@@ -110,7 +110,7 @@ def with_heading(answer: Mapping[str, Any], heading: str) -> dict[str, Any]:
 
 
 def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer's columns, with the prefix `predicted_` if the row has one of them itself."""
+    """Return an answer's columns, all with the prefix `predicted_` if the row has a column of these names."""
     is_taken = any(name in given for name in answer)
     return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 

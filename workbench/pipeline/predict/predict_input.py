@@ -89,6 +89,8 @@ def is_line(row: Row) -> bool:
 def columns_for(first: Row, config: Config) -> dict[str, str]:
     """Return role -> column of the file: `predict.columns`, or training's columns that the file has.
 
+    For a line of a text file only `predict.columns` counts.
+
     Raises:
         DataError: A column that training used is missing, and no column is named after its role.
     """
@@ -120,7 +122,9 @@ def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
 
 
 def with_text(row: Row) -> Row:
-    """Return the row with a column `text`, a copy of `prompt` or of the only column if there is no text.
+    """Return the row unchanged if it has a text; else add a column `text`.
+
+    It is a copy of the column `prompt`, or of the only column besides answers.
 
     Raises:
         DataError: There are several columns, and none is known to be the text.

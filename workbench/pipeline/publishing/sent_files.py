@@ -98,7 +98,7 @@ def _absolute_paths(value: Any) -> Iterator[str]:
 
 
 def with_secrets(files: list[SentFile]) -> list[str]:
-    """Return the names of text files that contain a secret of the environment."""
+    """Return the names of text files that contain a secret of the environment; large files are skipped."""
     texts = [file for file in files if file.path.suffix not in (".safetensors", ".gguf", ".model")]
     small = (file for file in texts if file.num_bytes <= LARGEST_TEXT_BYTES)
     return [file.name for file in small if masked(text := _text(file)) != text]
