@@ -124,7 +124,7 @@ def class_list(path: Path, key: str) -> ClassList:
 
 
 def is_unlabelled(row: Row, class_names: Sequence[str]) -> bool:
-    """Return whether a row has no class: its label is null, empty, or a mark as `-1` that isn't a class."""
+    """Return whether a row has no class: its label is null, empty, or a mark (`-1`) that isn't a class."""
     label = row.values.get("label")
     name = "" if label is None else clean_name(str(label))
     return not name or (name in UNLABELLED and name not in class_names)

@@ -169,7 +169,7 @@ def split_up(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
 def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
     """Return the characters that the result of `rsplit` counts for: its text, and 32 per item.
 
-    MAX_CHARACTERS + 1 or more, to be refused, if the search from the end is slow.
+    If the search from the end is slow, the result exceeds MAX_CHARACTERS and is refused.
     """
     return max(split_up(text, separator, most), searched(text, separator))
 
@@ -177,7 +177,7 @@ def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: An
 def encoded(text: Any, encoding: Any = "utf-8", *_: Any, **__: Any) -> int:
     """Return how many bytes an encoded string can have at most.
 
-    MAX_CHARACTERS + 1, to be refused, for a long string in a slow encoding.
+    For a long string in a slow encoding, return MAX_CHARACTERS + 1, which is refused.
     """
     fast = str(encoding).lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "latin-1", "utf-16")
     return len(text) * 4 if fast or len(text) <= MAX_SLOW else MAX_CHARACTERS + 1

@@ -41,7 +41,7 @@ class PlannedMerge(NamedTuple):
 
 
 def planned_merge(job: MergeJob) -> PlannedMerge:
-    """Plan a merge from the headers of the base's files; only the adapter's values are read, to check them.
+    """Plan a merge from the headers of the base's files; the adapter's values are read and checked.
 
     Raises:
         CheckpointError: Base or adapter is damaged, or they don't fit.
@@ -111,7 +111,9 @@ def _planned(
 
 
 def base_tensors(model: ModelConfig) -> dict[str, Source]:
-    """Return the base's tensors by their names in the model; only headers are read.
+    """Return the base's tensors by their names in the model; they are not read yet.
+
+    Only a tied head is read, to compare it with the embedding.
 
     Raises:
         CheckpointError: A file is damaged, or doesn't fit its configuration.

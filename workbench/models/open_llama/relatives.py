@@ -180,7 +180,7 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
     """Return the configuration of the LLaMA or relative of LLaMA that computes the same as an Open-Llama.
 
     Args:
-        config: Configuration of the Open-Llama, whose switches are off.
+        config: Configuration of the Open-Llama, without stable and shared embedding and dropout of the MLP.
         **fields: Fields to add, or to set to another value.
 
     Raises:
