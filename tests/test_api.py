@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,11 @@ def test_fine_tuning_lowers_the_loss_and_a_repeated_call_finds_it_done(story):
     assert report.validation_loss < report.validation_loss_before
     assert list(story.tuned.to_pandas()["step"])[-1] == 12
     assert (story.tuned.folder / "adapter_config.json").is_file()
+
+
+def test_a_loss_that_was_logged_once_is_shown_once(story):
+    report = replace(story.tuned.report, loss_first=2.25, loss_last=2.25)
+    assert str(replace(story.tuned, report=report)).count("2.25") == 1
 
 
 def test_rows_in_memory_train_what_the_same_rows_of_a_file_do(tmp_path):

@@ -48,6 +48,13 @@ def test_other_shots_or_another_rule_make_another_column(tmp_path):
     assert any("5-shot" in column.label for column in board.columns)
 
 
+def test_a_heading_has_no_digits_of_a_rule_where_words_tell_the_columns_apart(tmp_path):
+    for name, fields in (("aa", {"rule": "e" * 16}), ("bb", {"rule": "f" * 16, "num_fewshot": 5})):
+        changed_scores(write_run(tmp_path / name, [Spec(right=ONE)], weights=name * 32), **fields)
+    labels = {column.label.split(" · ", 1)[1] for column in board_of(tmp_path).columns}
+    assert labels == {"0-shot", "5-shot"}
+
+
 def test_scores_of_an_earlier_version_without_a_rule_join_the_only_rule(tmp_path):
     changed_scores(write_run(tmp_path / "aa", [Spec(right=ONE)], weights="aa" * 32), rule="e" * 16)
     write_run(tmp_path / "bb", [Spec(right=ONE)], seed=1, weights="bb" * 32)

@@ -116,6 +116,14 @@ def test_an_invariant_answer_is_not_one_that_a_batch_gave_before(folder, monkeyp
     assert len(list(Path("run/cache").iterdir())) == kept + 1
 
 
+def test_predict_asks_the_model_at_model_path_where_nothing_was_trained(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Path("plain.txt").write_text("早上好\n", encoding="utf-8")
+    asked = ("model.path=base", "predict.input=plain.txt", "predict.max_new_tokens=2", "run_dir=new")
+    new = run_recipe("predict", *asked)
+    assert new.predictions("base", "own-plain.txt").is_file()
+
+
 def test_predict_shows_what_was_asked_without_the_words_of_the_template(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     for _ in range(2):  # the second time from the file of answers

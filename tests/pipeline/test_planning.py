@@ -207,6 +207,12 @@ def gib_to_merge(caplog):
     return [float(number) for number in numbers.groups()]
 
 
+def test_a_plan_counts_no_proof_on_texts_that_is_left_out(run, tmp_path, caplog):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    run("plan", f"model.path={tmp_path}", "merge.probe=false", "data.max_length=64")
+    assert "to merge: " in unwrapped(caplog) and "proof" not in unwrapped(caplog)
+
+
 @pytest.mark.parametrize("method", ["none", "nf4"])
 def test_a_plan_says_what_a_merge_and_its_proof_take(method, run, tmp_path, caplog):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))

@@ -154,18 +154,27 @@ def _num_models(scored: Sequence[Scored], prompts: str) -> int:
 
 def _labels(columns: Sequence[Column]) -> list[str]:
     """Return a unique heading per column: the benchmark, and the settings that tell its columns apart."""
-    count = Counter(column.benchmark for column in columns)
     labels = []
     for column in columns:
         same = [other for other in columns if other.benchmark == column.benchmark]
-        telling = [fact for fact in DIFFERENT if len({getattr(other, fact) for other in same}) > 1]
-        facts = [_shown(column, fact) for fact in telling] if count[column.benchmark] > 1 else []
+        facts = [_shown(column, fact) for fact in _telling(same)]
         labels.append(" · ".join([clean(column.benchmark), *facts]))
     repeated = Counter(labels)
     return [
         f"{label} · {column.key[:RULE_DIGITS]}" if repeated[label] > 1 else label
         for column, label in zip(columns, labels, strict=True)
     ]
+
+
+def _telling(columns: Sequence[Column]) -> list[str]:
+    """Return the settings in which columns of one benchmark differ.
+
+    The rule, which is shown as digits, is among them only if the others don't tell all columns apart.
+    """
+    telling = [fact for fact in DIFFERENT if len({getattr(column, fact) for column in columns}) > 1]
+    worded = [fact for fact in telling if fact != "rule"]
+    distinct = {tuple(getattr(column, fact) for fact in worded) for column in columns}
+    return worded if len(distinct) == len(columns) else telling
 
 
 def _shown(column: Column, fact: str) -> str:

@@ -48,13 +48,13 @@ CAUSES = {
         "other token ids in generation_config.json",
         "copy it from the adapter or the base",
     ),
-    "as_trained": ("merged into the quantized base that it was trained on", "nothing"),
+    "as_trained": ("merged into the quantized base that it was trained on", "nothing to do"),
     "rounded_twice": ("rounded twice", "nothing, unless the last bits matter"),
-    "padded_rows": ("padding rows", "nothing"),
+    "padded_rows": ("padding rows", "nothing to do"),
     "no_tokenizer": ("the folder has no tokenizer", "copy the tokenizer of adapter or base"),
     "sampling": ("other sampling settings", "nothing, unless they were meant to stay"),
     "low_rank": ("as after merging an adapter", "name it with adapter.path to compare"),
-    "full_rank": ("trained as a whole, or another model", "nothing"),
+    "full_rank": ("trained as a whole, or another model", "nothing to do"),
 }
 """Cause -> its description, and what to do; ordered by harm."""
 NOTES = ("as_trained", "rounded_twice", "padded_rows", "no_tokenizer", "sampling", "low_rank", "full_rank")

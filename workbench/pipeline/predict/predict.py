@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
-from workbench.config.names import ADAPTER, TRAINED
+from workbench.config.names import ADAPTER, BASE, TRAINED
 from workbench.config.predict import PredictModel
 from workbench.data.classification import VALUE
 from workbench.data.inference_prompts import Prompt, prompts
@@ -51,9 +51,9 @@ def predict(run: Run) -> None:
         MissingStepError: The run has no such model.
     """
     config, run_dir = run.config, run.run_dir
-    input_rows, name = questions(run), model_to_ask(config).value
+    input_rows, identities = questions(run), model_identities(run)
+    name = model_to_ask(config, identities).value
     rows = [question.row for question in input_rows]
-    identities = model_identities(run)
     if name not in identities:
         raise MissingStepError(
             f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it; "
@@ -136,10 +136,16 @@ def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
     log.info("predict: %d answers in %s", len(rows), output)
 
 
-def model_to_ask(config: Config) -> PredictModel:
-    """Return `predict.model`; if it is null, the model that the run trains."""
+def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
+    """Return `predict.model`; if it is null, the model that the run trains, or the base if it trains none.
+
+    Args:
+        config: The configuration.
+        present: Names of the models that the run has.
+    """
     trained = PredictModel[TRAINED if config.adapter.is_none else ADAPTER]
-    return config.predict.model or trained
+    has_training = trained.name in present or bool(config.data.path or config.data.sources)
+    return config.predict.model or (trained if has_training else PredictModel[BASE])
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
