@@ -74,7 +74,7 @@ def _result_or_error(make: Callable[[], Value]) -> Value | WorkbenchError:
 
 
 def agreed_failure(reason: str) -> str:
-    """Exchange reasons of failure: return, on every rank, the lowest failed rank's; empty if none has failed.
+    """Return, on every rank, the reason of the lowest failed rank; empty if no rank has failed.
 
     Every rank must call this once with an empty reason before anything can fail, to set up the process group.
 
@@ -118,13 +118,13 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 @cache
 def _failure_group() -> dist.ProcessGroup:
-    """Return a gloo group for `agreed_failure` only: a failed rank may have left a collective of `_group`."""
+    """Return the group of `agreed_failure`: a failed rank may have broken off a collective of `_group`."""
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE_WITH_FAILURE)
     return group
 
 
 @cache
 def _group() -> dist.ProcessGroup:
-    """Return a gloo group of all ranks: objects are sent from CPU memory, which NCCL can't do."""
+    """Return the group of all other collectives; gloo, because NCCL can't send objects from CPU memory."""
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE)
     return group

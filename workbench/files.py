@@ -81,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_checked_json(path: Path, value: Any) -> None:
-    """Write a value atomically as two lines, the SHA-256 of its JSON and the JSON (`read_checked_json`)."""
+    """Write a value atomically as two lines for `read_checked_json`: SHA-256 of its JSON, and the JSON."""
     text = json.dumps(value)
     write_atomic(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
@@ -255,7 +255,10 @@ def file_fingerprint(path: Path) -> str:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return all files below a folder, sorted by path, without the model card and whatever `is_hidden`."""
+    """Return all files below a folder, sorted by path, without the model card and without hidden files.
+
+    Files in a hidden folder count as hidden.
+    """
     return sorted(
         file
         for file in folder.rglob("*")

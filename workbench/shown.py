@@ -35,7 +35,7 @@ def clean(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with *** instead of each secret that `remember_secret` got."""
+    """Return the text with *** instead of each secret that was given to `remember_secret`."""
     for secret in sorted(_secrets, key=len, reverse=True):
         for spelling in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(spelling, MASK)

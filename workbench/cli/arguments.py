@@ -129,7 +129,7 @@ def not_an_override(word: str, typed: str, equals: str) -> str:
 
 
 def prepared(key: str, value: str, multirun: bool) -> str:
-    """Return a key's value, quoted where Hydra's grammar would read another value of the key's type.
+    """Return a key's value for Hydra's grammar: quoted if the key takes text, or if it can't be parsed.
 
     Args:
         key: Dotted key.

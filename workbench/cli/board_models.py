@@ -46,9 +46,8 @@ class Scoring:
 def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
     """Score the models in the file `leaderboard.models`, each in its own run folder, even if some fail.
 
-    With `leaderboard.entries`, only the models with these names are scored.
-
-    A model whose folder another command is using is scored after the others, once the folder is free.
+    With `leaderboard.entries`, only the models with these names are scored. A model whose folder another
+    command is using is scored after the others, once the folder is free.
 
     Args:
         composed: The leaderboard's configuration.
@@ -95,7 +94,7 @@ def wait_for(folder: Path) -> None:
 def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scoring) -> str:
     """Score one model; return why it could not be scored, in one line, or an empty text after success.
 
-    The reason is also written into the model's folder.
+    The reason is also recorded in the model's folder, unless the model's settings are invalid.
 
     Raises:
         FolderInUseError: Another process is using the model's folder.

@@ -33,7 +33,7 @@ class Precision(Enum):
 
 
 class Keep(Enum):
-    """Which weights a training ends with: the last, or those of the checkpoint with the best scores."""
+    """Which weights a training ends with: those of the last step, or of the best checkpoint."""
 
     last = "last"
     best = "best"

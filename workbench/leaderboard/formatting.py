@@ -72,7 +72,7 @@ def equal(value: float) -> str:
 
 
 def measured(name: str, value: Any) -> str:
-    """Return a measured value with a unit by the end of its name: `seconds`, `bytes`, `_per_second`."""
+    """Format a measured value, with the unit that the end of its name tells: seconds, bytes, _per_second."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return clean(str(value))
     if name.endswith("_per_second"):

@@ -83,7 +83,7 @@ LISTS = (
 
 
 def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
-    """Return only the items with these indices, in the order of the indices."""
+    """Return the items with the indices in `order`, in this order."""
     lists: dict[str, Any] = {name: [getattr(items, name)[index] for index in order] for name in LISTS}
     values, weights = (
         {name: [numbers[index] for index in order] for name, numbers in numbers_of.items()}

@@ -18,7 +18,7 @@ from workbench.shown import in_one_line
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedRun(Run):
-    """Results of one model from another tool as a run, so that the leaderboard treats them like its own."""
+    """Results of one model from another tool, in the form of a run of this project."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
         """Return the model's predictions on one benchmark; None if no items were imported.

@@ -25,7 +25,7 @@ INTEGER = "tag:yaml.org,2002:int"
 
 
 def check_unfolded(path: Path) -> None:
-    """Check that a YAML file is small, and not too deep or too large with its aliases expanded.
+    """Check a YAML file's bytes, and the depth and number of its values with all aliases expanded.
 
     Invalid YAML passes, because the loader reports it.
 

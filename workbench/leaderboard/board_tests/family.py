@@ -75,7 +75,7 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 def _usual_reference(models: Sequence[Model]) -> int:
-    """Return the index of the model with most children (trained from it) on the board; 0 without models.
+    """Return the index of the model from which most models on the board were made; 0 without models.
 
     Of models with equally many, a base goes first, then the model that most runs scored, then the first.
     """
@@ -152,9 +152,9 @@ def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
 
 
 def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pair, Difference]:
-    """Test all pairs of a column at once by the exact McNemar test.
+    """Return pair -> difference, with all pairs of a column tested at once by the exact McNemar test.
 
-    Empty unless all items are right or wrong, independent, and averaged over items.
+    Empty unless all items are independent and either right or wrong, and the score is their mean.
     """
     first, column = answered.first, answered.column
     if first is None or column.average == "macro" or answered.kind is not MetricKind.mean or not pairs:

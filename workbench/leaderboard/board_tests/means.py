@@ -135,7 +135,7 @@ def _error(stderr: float | None, interval: Sequence[float] | None) -> float:
 
 
 def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Averaged]:
-    """Return a mean for each language, and one over all languages if there are several."""
+    """Return the means that exist: one for each language, and one over all languages if there are several."""
     by_language: dict[str, list[Answered]] = {}
     for column in columns:
         by_language.setdefault(column.column.language, []).append(column)

@@ -51,7 +51,7 @@ def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
 
 
 def _add(models: dict[str, ImportedResults], results: ImportedResults | None) -> None:
-    """Add an earlier file's results to those of the same model in `models`, or as a new entry; later win."""
+    """Merge an earlier file's results into those of the same model in `models`, or add a new entry."""
     if results is None:
         return
     later = models.setdefault(fingerprint([results.tool, results.model, results.facts]), results)

@@ -233,7 +233,7 @@ def _label(sample: Sample, index: int, usual: Any) -> Any:
 def _facts(
     benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any], model: str
 ) -> dict[str, str | int | None]:
-    """Return the fields that the scores of all metrics of a benchmark share."""
+    """Return the fields of `Score` that are equal for all metrics of a benchmark: model, language, ..."""
     texts = [sample.ending for sample in tasks[0].samples[:SHOWN_FOR_LANGUAGE]]
     shots = _section(values, "n-shot").get(benchmark, _section(values, "n-shot").get(tasks[0].name))
     version = values.get("lm_eval_version")

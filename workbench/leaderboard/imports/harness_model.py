@@ -11,9 +11,9 @@ QUANTIZATIONS = {"load_in_8bit": "int8", "load_in_4bit": "4-bit"}
 
 
 def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return the known ones of num_parameters, dtype, quantization, revision, adapter and base (paths).
+    """Return num_parameters, dtype, quantization, revision, adapter (path) and base (path), if known.
 
-    `base` is there only together with `adapter`.
+    `base` is the adapter's base; it is missing without an adapter.
     """
     arguments = _arguments(config.get("model_args"))
     adapter, dtype = arguments.get("peft"), config.get("model_dtype")

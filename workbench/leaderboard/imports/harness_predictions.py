@@ -64,6 +64,6 @@ def _first_text(responses: Any) -> str:
 
 
 def target_of(target: Any, choices: Sequence[str]) -> int | str:
-    """Return the index of the right choice, which the harness writes as text, else the target text."""
+    """Return the index of the right choice, which the harness writes as text; without choices, the text."""
     text = str(target)
     return int(text) if choices and text.isdecimal() and len(text) < 6 else text

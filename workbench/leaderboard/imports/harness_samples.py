@@ -195,7 +195,7 @@ def finite(value: Any, name: str, number: int, where: str) -> Any:
 
 
 def _prediction(values: Mapping[str, Any], choices: Sequence[str]) -> Any:
-    """Return the index of the chosen continuation, or the generated text after the filter."""
+    """Return the index of the likeliest continuation, or the filtered text; None without responses."""
     responses = values.get("filtered_resps")
     if not isinstance(responses, list) or not responses:
         return None

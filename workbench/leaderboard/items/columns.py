@@ -35,7 +35,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredColumn:
-    """A column with all scores in it; a model that several runs scored has several."""
+    """A column with all its scores; a model has one for each run that scored it."""
 
     column: Column
     scored: list[Scored]

@@ -33,7 +33,7 @@ class ItemIndex:
     """Cache of items by SHA-256 of the predictions file and metric; writing it drops unused entries."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read the cache at a path; a damaged or missing file is empty, and None caches nothing."""
+        """Read the cache at a path; a missing or damaged file counts as empty. None: nothing is cached."""
         self.path = path
         self._known = {} if path is None else _read(path)
         self._used: dict[str, Items] = {}

@@ -71,7 +71,7 @@ class Answered:
         return self.column.is_share and self.kind is MetricKind.mean
 
     def outcomes(self) -> Outcomes | None:
-        """Return the item scores of the models in `main` as one array; None if there are none."""
+        """Return the items and the item scores of the models in `main`; None if `main` is empty."""
         if self.first is None:
             return None
         return Outcomes(
@@ -227,7 +227,7 @@ def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
 
 
 def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
-    """Say how many items a model outside of the main group shares with it; empty in it or without items."""
+    """Say how many items a model shares with the main group; empty for its members and without items."""
     if is_main or items is None:
         return ""
     common = len(set(items.keys()) & set(first.keys()))

@@ -53,7 +53,11 @@ class CardFacts:
 
 
 def write(board: Board, model: Model, facts: CardFacts) -> bool:
-    """Write README.md into the model's folder, unless it lacks our mark; return whether the file changed."""
+    """Write README.md into the model's folder, unless the file there lacks `MARK` and so is the user's.
+
+    Returns:
+        Whether the file changed.
+    """
     path, card = facts.folder / MODEL_CARD, text(board, model, facts)
     settle_file(path)
     current = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK

@@ -59,9 +59,9 @@ def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
 
 
 def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:
-    """Write the model's scores on benchmarks without a limit into its folder; delete our files of others.
+    """Write the model's scores on completely scored benchmarks into its folder; delete files of others.
 
-    A file without our mark is the user's, and stays.
+    A file without `MARK` is the user's, and stays.
 
     Args:
         board: The board.
@@ -89,7 +89,7 @@ def file_stem(benchmark: str) -> str:
 
 
 def _write(folder: Path, benchmark: str, entries: list[EvalResultEntry]) -> Path:
-    """Write the results of one benchmark, unless there is a file without our mark; return the file's path."""
+    """Write the results of one benchmark, unless the file there lacks `MARK`; return the file's path."""
     path = folder / f"{file_stem(benchmark)}.yaml"
     settle_file(path)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)

@@ -24,7 +24,9 @@ PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
 def write(board: Board, texts: ItemTexts, folder: Path) -> None:
-    """Write CSV, JSON, Markdown, LaTeX, Parquet and pictures into `folder`; a failure leaves earlier files.
+    """Write CSV, JSON, Markdown, LaTeX, Parquet and pictures into `folder`.
+
+    Equal boards give equal bytes. A file that can't be written keeps its earlier contents.
 
     Args:
         board: Board to write.

@@ -98,7 +98,7 @@ def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
 
 
 def _contamination(model: Model) -> dict[str, dict[str, Any]]:
-    """Return benchmark -> contamination of a model's training rows, with at most `MOST_FOUND` items."""
+    """Return benchmark -> its items found in a model's training rows (`found`: the first `MOST_FOUND`)."""
     known = model.facts.get("contamination")
     found: dict[str, dict[str, Any]] = {}
     for name, facts in known.items() if isinstance(known, dict) else ():

@@ -86,7 +86,7 @@ def _name(text: Mapping[str, str], telling: Sequence[str]) -> str:
 
 
 def _unique(models: Sequence[Model], names: Sequence[str]) -> list[str]:
-    """Append the run's label, then the row's key, to names that several models share."""
+    """Append the run's label to names that several models share; to those still shared, the row's key."""
     for further in ([model.sources[0] for model in models], [model.key[:6] for model in models]):
         counts = Counter(names)
         names = [
