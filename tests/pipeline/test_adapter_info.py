@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoHaConfig, LoraConfig, get_peft_model
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 import workbench.toy
 from workbench.config.names import ADAPTER
@@ -57,6 +60,51 @@ def test_a_lora_is_extracted_from_a_merged_model_and_merged_again(run, trained, 
     assert "already done" in caplog.text
     run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=again")
     assert "logits differ from the adapter model's" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def loha(tmp_path_factory):
+    """An adapter of another method on the toy model, as another tool would save it."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    folder = tmp_path_factory.mktemp("loha") / "adapter"
+    config = LoHaConfig(target_modules=["q_proj", "up_proj"], r=3, init_weights=False, task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of transformers, about a name that peft uses
+        get_peft_model(model, config).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_of_another_method_becomes_a_lora_that_merges(run, loha, caplog):
+    made = run("extract", f"model.path={BASE}", f"adapter.path={loha}", "run_dir=lora", "extract.share=1")
+    config = json.loads((made.adapter / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["base_model_name_or_path"] == BASE
+    found = re.search(
+        r"keeps 100% of the update's energy at rank 9; (\d+) of (\d+) layers whole", caplog.text
+    )
+    assert found and found[1] == found[2]
+    run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=merged")
+    assert "logits differ from the adapter model's" in caplog.text
+
+
+def test_a_rank_too_small_is_said_with_the_energy_that_is_kept(run, loha, caplog):
+    run("extract", f"model.path={BASE}", f"adapter.path={loha}", "run_dir=small", "extract.max_rank=4")
+    assert re.search(r"keeps \d\d\.\d+% of the update's energy at rank 4; 0 of \d+ layers whole", caplog.text)
+    assert "extract.max_rank is too small" in caplog.text
+
+
+def test_an_adapter_is_not_replaced_by_its_own_conversion(run, loha):
+    own = Path("mine") / "adapter"
+    shutil.copytree(loha, own)
+    with pytest.raises(ConfigError, match="run_dir: 'mine' has an adapter that would be replaced"):
+        run("extract", f"model.path={BASE}", f"adapter.path={own}", "run_dir=mine")
+    assert json.loads((own / "adapter_config.json").read_text())["peft_type"] == "LOHA"
+
+
+def test_two_sources_of_a_lora_are_refused(run, loha, trained):
+    merged = trained / "run" / "merged"
+    with pytest.raises(ConfigError, match=r"a LoRA of merged.path or of adapter.path .give one"):
+        run("extract", f"model.path={BASE}", f"adapter.path={loha}", f"merged.path={merged}")
 
 
 @pytest.mark.filterwarnings("ignore:Adapter 'default':")  # of peft, about a bias of one dimension

@@ -120,7 +120,7 @@ class Config:
     export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
     model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
-    a LoRA from two checkpoints. adapter_info: show an adapter. push: send a model to the Hub.
+    a LoRA from two checkpoints or an adapter. adapter_info: show an adapter. push: send a model to the Hub.
     quantization_report: what 8 and 4 bits cost. Name fewer to repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
@@ -167,7 +167,7 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
     """How the model is written for other tools."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
-    """How a LoRA is extracted from two checkpoints."""
+    """How a LoRA is extracted from two checkpoints, or from an adapter of another method."""
     push: PushConfig = field(default_factory=PushConfig)
     """What goes to the Hugging Face Hub."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

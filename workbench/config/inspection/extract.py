@@ -1,4 +1,4 @@
-"""The extract section: a LoRA computed from the difference of two checkpoints."""
+"""The extract section: a LoRA computed from two checkpoints, or from an adapter of another method."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ from workbench.config.ranges import check_ranges, number
 @dataclass(kw_only=True)
 class ExtractConfig:
     r"""recipe=extract: the LoRA that is nearest to the difference of two checkpoints, by truncated SVD.
+
+    With adapter.path in place of merged.path, the LoRA nearest to what that adapter does.
 
     Example:
         python -m workbench recipe=extract model.path=BASE \
@@ -23,7 +25,8 @@ class ExtractConfig:
     """The same rank for each layer. null: the smallest rank that reproduces the share."""
     keep_rest: bool = False
     """true saves changed weights that a LoRA can't hold (norms, biases, embeddings, heads) whole with the
-    adapter. false names them and leaves them out."""
+    adapter. false names them and leaves them out. What the adapter at adapter.path has whole is always
+    kept."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""

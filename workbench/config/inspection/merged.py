@@ -14,4 +14,4 @@ class MergedConfig:
 
     path: str | None = None
     """Folder of the merged model. null: `merged` in the run's folder. For recipe=extract: the checkpoint that
-    was trained from model.path."""
+    was trained from model.path; null converts the adapter at adapter.path."""

@@ -93,6 +93,19 @@ class AdapterLayers:
             layer.merged_adapters.clear()
             return cast(Tensor, cast(Any, base).weight.data)
 
+    def changes_bias(self, name: str, weight: Tensor, bias: Tensor) -> bool:
+        """Return whether peft's merge into this weight also changes the layer's bias."""
+        layer = self._layer(name)
+        with _weight(layer, weight) as base, torch.no_grad():
+            given = cast(Any, base)
+            given.bias = nn.Parameter(bias.clone(), requires_grad=False)
+            try:
+                layer.merge()
+                layer.merged_adapters.clear()
+                return not torch.equal(given.bias, bias)
+            finally:
+                given.bias = None
+
     def _layer(self, name: str) -> BaseTunerLayer:
         assert self._model is not None
         return cast(BaseTunerLayer, self._model.get_base_model().get_submodule(self.tensors.modules[name]))

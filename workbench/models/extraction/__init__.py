@@ -1,1 +1,1 @@
-"""Extracts a LoRA from the difference between two checkpoints."""
+"""Extracts a LoRA from the difference between two checkpoints, or from what another adapter does."""

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from workbench.config.inspection.extract import ExtractConfig
@@ -27,11 +29,21 @@ class Extracted:
     """Rank (powers of two) -> share of the squared difference that an update of this rank would represent."""
     size: float
     """|difference| / |base weight|, Frobenius norms."""
+    energy: float
+    """Sum of squares of the difference."""
+    is_whole: bool
+    """Whether nothing but rounding is missing from the update."""
+    is_embedding: bool = False
+    """Whether the weight has a row for each token, not for each output."""
 
     @property
     def rank(self) -> int:
         """Return the rank of the update."""
         return len(self.down)
+
+    def facts(self) -> dict[str, Any]:
+        """Return rank, shares and size as JSON values."""
+        return {"rank": self.rank, "share": self.share, "size": self.size, "shares": self.shares}
 
 
 def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> Extracted | None:
@@ -53,25 +65,60 @@ def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> 
     noise = min(rounding_noise(tuned, effective_dtype(tuned)), squares)
     if not squares or _is_rounding(base, tuned):
         return None
+    return closest(name, difference, config, base_norm=float(base.float().norm()), noise=noise)
+
+
+def closest(
+    name: str,
+    difference: Tensor,
+    config: ExtractConfig,
+    *,
+    base_norm: float,
+    noise: float = 0.0,
+    floor: float = 0.0,
+    is_embedding: bool = False,
+) -> Extracted:
+    """Return the LoRA that is closest to a difference that isn't zero.
+
+    Args:
+        name: Name of the module.
+        difference: (rows, columns)
+        config: Section `extract` of the configuration: rank or share.
+        base_norm: Frobenius norm of the base's weight.
+        noise: Expected sum of squares of rounding errors in the difference; no share counts them.
+        floor: Singular values up to this are rounding errors.
+        is_embedding: Whether the weight has a row for each token.
+    """
+    squares = float(difference.double().square().sum())
     most = min(config.rank or config.max_rank, *difference.shape)
     parts = spectrum(difference, most, noise)
     if not parts.energy:
         parts = spectrum(difference, most)
-    needed = parts.rank(config.share) or most
-    rank = most if config.rank is not None else min(needed, most)
+    whole = max(1, int((parts.values > max(floor, _smallest(parts.values, difference))).sum()))
+    is_exact = config.share == 1 and not noise  # sums of squares in float32 may reach 1 too early
+    needed = most if is_exact else parts.rank(config.share) or most
+    rank = most if config.rank is not None else min(needed, most, whole)
     root = parts.values[:rank].sqrt()
     return Extracted(
         name=name,
         down=(root[:, None] * parts.right[:, :rank].T).contiguous(),
         up=(parts.left[:, :rank] * root).contiguous(),
-        share=float(parts.shares[rank - 1]),
+        share=min(1.0, float(parts.shares[rank - 1])),
         shares={
             2**power: float(parts.shares[2**power - 1])
             for power in range(most.bit_length())
             if 2**power <= most
         },
-        size=math.sqrt(squares) / float(base.float().norm()),
+        size=math.sqrt(squares) / base_norm if base_norm else math.inf,
+        energy=squares,
+        is_whole=rank >= whole,
+        is_embedding=is_embedding,
     )
+
+
+def _smallest(values: Tensor, matrix: Tensor) -> float:
+    """Return the largest singular value that arithmetic in float32 alone gives a matrix of lower rank."""
+    return float(values[0]) * max(matrix.shape) * torch.finfo(torch.float32).eps
 
 
 def _is_rounding(base: Tensor, tuned: Tensor) -> bool:

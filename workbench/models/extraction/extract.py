@@ -1,42 +1,24 @@
 """Extracts the LoRA closest to the difference of two checkpoints, and writes an adapter folder of peft."""
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, TaskType
-from safetensors.torch import save_file
+from peft import TaskType
 from torch import Tensor
 
 from workbench.config.inspection.extract import ExtractConfig
 from workbench.errors import CheckpointError
 from workbench.files import write_atomic
 from workbench.folders import new_folder
-from workbench.models.adapters.adapter_config import CONFIG_FILE, WEIGHTS_FILE, tidy_config
 from workbench.models.checkpoints.model_folder import ModelFolder, is_embedding, is_head
 from workbench.models.diagnosis.described import TEMPLATE_FILE, Description
-from workbench.models.extraction.decompose import Extracted, decompose
+from workbench.models.extraction.decompose import decompose
+from workbench.models.extraction.lora_folder import Extraction, write_lora
 from workbench.models.stored import Stored
 
-ROOT = "base_model.model."
 TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose linear layers store their weights transposed."""
-
-
-@dataclass
-class Extraction:
-    """Result of an extraction: LoRA matrices of layers, and changed weights that a LoRA can't represent."""
-
-    layers: list[Extracted] = field(default_factory=list)
-    rest: dict[str, float] = field(default_factory=dict)
-    """Changed weight that a LoRA can't represent, by its name in the tuned file -> |difference| / |base|,
-    or 1 if the base lacks the weight."""
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    """Weights that are saved whole in the adapter, by their names in the tuned file."""
-    num_equal: int = 0
-    """Number of tensors that are equal in both checkpoints."""
 
 
 def extract(
@@ -77,8 +59,20 @@ def extract(
         )
     extraction.kept = _kept(extraction, base, tuned, config)
     with new_folder(folder) as temporary:
-        _write(extraction, tuned, temporary, base_name)
+        task = TaskType.SEQ_CLS if tuned.is_classifier else TaskType.CAUSAL_LM
+        write_lora(extraction, temporary, base_name, task)
+        if (template := Description(tuned.path).template) is not None:
+            write_atomic(temporary / TEMPLATE_FILE, template)
     return extraction
+
+
+def check_layers(base: ModelFolder) -> None:
+    """Raise CheckpointError if the base's layers store their weights transposed."""
+    if base.config.get("model_type") in TRANSPOSED:
+        raise CheckpointError(
+            f"{base.path}: layers of {base.config['model_type']} have transposed weights (Conv1D), which "
+            "peft's LoRA of a linear layer doesn't fit"
+        )
 
 
 def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
@@ -87,11 +81,7 @@ def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
     Raises:
         CheckpointError: A tensor is missing, quantized or of another shape, or layers are transposed.
     """
-    if base.config.get("model_type") in TRANSPOSED:
-        raise CheckpointError(
-            f"{base.path}: layers of {base.config['model_type']} have transposed weights (Conv1D), which "
-            "peft's LoRA of a linear layer doesn't fit"
-        )
+    check_layers(base)
     for name, stored in base.tensors.items():
         other = tuned.tensors.get(name)
         if other is None and not is_head(name):
@@ -150,31 +140,3 @@ def _is_layer(name: str, stored: Stored) -> bool:
     """Return whether a tensor is the matrix of a layer, not of an embedding or a head."""
     is_matrix = len(stored.shape) == 2 and name.endswith(".weight")
     return is_matrix and not is_embedding(name) and not is_head(name)
-
-
-def _write(extraction: Extraction, tuned: ModelFolder, folder: Path, base_name: str | None) -> None:
-    """Write the adapter's configuration, tensors and chat template in peft's format."""
-    ranks = {layer.name: layer.rank for layer in extraction.layers}
-    most = max(ranks.values())
-    others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
-    saved = sorted({name.rpartition(".")[0] for name in extraction.kept})  # whole names: peft matches ends
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS if tuned.is_classifier else TaskType.CAUSAL_LM,
-        r=most,
-        lora_alpha=most,
-        rank_pattern=others,
-        alpha_pattern=dict(others),
-        target_modules=sorted(ranks),
-        modules_to_save=saved or None,
-        inference_mode=True,
-    )
-    config.save_pretrained(str(folder))
-    tidy_config(folder / CONFIG_FILE, base_name)
-    tensors: dict[str, Tensor] = {}
-    for layer in extraction.layers:
-        tensors[f"{ROOT}{layer.name}.lora_A.weight"] = layer.down
-        tensors[f"{ROOT}{layer.name}.lora_B.weight"] = layer.up
-    if (template := Description(tuned.path).template) is not None:
-        write_atomic(folder / TEMPLATE_FILE, template)
-    tensors |= {ROOT + name: tensor.contiguous() for name, tensor in extraction.kept.items()}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

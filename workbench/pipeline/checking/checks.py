@@ -28,10 +28,14 @@ def check(run: Run) -> None:
         WorkbenchError: A model, data set or benchmark can't be read, or the configuration contradicts itself.
     """
     config, steps = run.config, set(run.config.steps)
-    if {Step.diagnose, Step.extract} & steps:
+    if Step.diagnose in steps:
         from workbench.pipeline.inspection.diagnose import open_folders
 
         open_folders(run)
+    if Step.extract in steps:
+        from workbench.pipeline.inspection.extract import check as check_extraction
+
+        check_extraction(run)
     if steps - WITHOUT_MODEL:
         check_loadable(config)
     if config.adapter.path and steps & ASK_ADAPTER:

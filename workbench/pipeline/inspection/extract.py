@@ -1,11 +1,18 @@
-"""The extract step: makes a LoRA of the difference between two checkpoints."""
+"""The extract step: makes a LoRA of the difference between two checkpoints, or of another adapter."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from workbench.config import Config
+from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
-from workbench.models.extraction.extract import Extraction
+from workbench.errors import ConfigError
+from workbench.models.adapters import adapter_config
+from workbench.models.extraction.convert import Source, convert, open_adapter
+from workbench.models.extraction.decompose import Extracted
 from workbench.models.extraction.extract import extract as extract_lora
+from workbench.models.extraction.lora_folder import Extraction
 from workbench.pipeline.inspection.diagnose import open_folders
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import content, skip_finished
@@ -20,35 +27,112 @@ SHOWN = 8
 
 
 def extract(run: Run) -> None:
-    """Write the LoRA between `model.path` and `merged.path` as the run's adapter.
+    """Write the LoRA of the difference that `merged.path` or `adapter.path` makes as the run's adapter.
 
     The log tells how much of the difference the LoRA reproduces.
 
     Raises:
-        CheckpointError: The checkpoints can't be compared, or don't differ.
+        CheckpointError: The checkpoints can't be compared, or don't differ; the adapter can't be converted.
     """
     config, run_dir = run.config, run.run_dir
     record, inputs = RunRecord(run_dir.run_json), extracted_from(config)
     if skip_finished("extract", record.is_finished("extract", inputs, run_dir.adapter), config):
         return
-    base, tuned = open_folders(run)
-    with Progress("extract", len(tuned.tensors), unit="tensors") as bar:
-        extraction = extract_lora(
-            base, tuned, config.extract, run_dir.adapter, config.model.path, lambda: bar.advance(1)
-        )
-    show(extraction, config)
+    if is_conversion(config):
+        extraction = convert(source(config), config.extract, run_dir.adapter)
+        show_conversion(extraction, config)
+    else:
+        extraction = _between(run)
+        show(extraction, config)
     log.info("extract: %s", run_dir.adapter)
-    layers = {
-        layer.name: {"rank": layer.rank, "share": layer.share, "size": layer.size, "shares": layer.shares}
-        for layer in extraction.layers
-    }
+    layers = {layer.name: layer.facts() for layer in extraction.layers}
     record.finish("extract", inputs, run_dir.adapter, {"layers": layers, "rest": extraction.rest})
+
+
+def check(run: Run) -> None:
+    """Check what the step needs, before any step.
+
+    Raises:
+        ConfigError: The run's folder has an adapter that the step would replace, or both sources are given.
+        WorkbenchError: A folder is missing or damaged, or the adapter can't be converted.
+    """
+    config, run_dir = run.config, run.run_dir
+    path = config.adapter.path
+    made_here = "extract" in RunRecord(run_dir.run_json).values["steps"]
+    is_source = path is not None and Path(path).resolve() == run_dir.adapter.resolve()
+    if run_dir.adapter.is_dir() and (is_source or not made_here):
+        raise ConfigError(
+            f"run_dir: {str(run_dir.path)!r} has an adapter that would be replaced (give another)"
+        )
+    if path and config.merged.path:
+        raise ConfigError("adapter.path: extract makes a LoRA of merged.path or of adapter.path (give one)")
+    if is_conversion(config):
+        open_adapter(source(config))
+    else:
+        open_folders(run)
+
+
+def is_conversion(config: Config) -> bool:
+    """Return whether the LoRA is made of an adapter, not of two checkpoints."""
+    return bool(config.adapter.path) and not config.merged.path
+
+
+def source(config: Config) -> Source:
+    """Return the adapter to convert, with its base."""
+    return Source(
+        model=config.model,
+        quantization=config.quantization,
+        adapter_path=str(config.adapter.path),
+        accepts_base=config.adapter.base is AdapterBase.accept,
+    )
 
 
 def extracted_from(config: Config) -> str:
     """Return the fingerprint of the settings and files that the extracted adapter depends on."""
-    paths = [content(config.model.path), config.model.revision, content(config.merged.path)]
-    return fingerprint([*paths, hashed(config.extract, "extract")])
+    base, settings = [content(config.model.path), config.model.revision], hashed(config.extract, "extract")
+    if not is_conversion(config):
+        return fingerprint([*base, content(config.merged.path), settings])
+    sections = [hashed(config.quantization, "quantization"), config.model.dtype.value, settings]
+    return fingerprint([*base, adapter_config.fingerprint(str(config.adapter.path)), *sections])
+
+
+def _between(run: Run) -> Extraction:
+    """Extract the LoRA between two checkpoints."""
+    base, tuned = open_folders(run)
+    settings, folder = run.config.extract, run.run_dir.adapter
+    with Progress("extract", len(tuned.tensors), unit="tensors") as bar:
+        return extract_lora(base, tuned, settings, folder, run.config.model.path, lambda: bar.advance(1))
+
+
+def show_conversion(extraction: Extraction, config: Config) -> None:
+    """Log what the LoRA keeps of the adapter, and the weights that it has whole."""
+    layers = extraction.layers
+    ranks = [layer.rank for layer in layers]
+    log.info(
+        "extract: keeps %s of the update's energy at rank %s; %d of %d layers whole",
+        _percent(extraction.energy_kept),
+        f"{ranks[0]}" if len(set(ranks)) == 1 else f"{min(ranks)} to {max(ranks)}",
+        *(sum(layer.is_whole for layer in layers), len(layers)),
+    )
+    _warn_of_ranks(layers, config)
+    if extraction.kept:
+        log.info("extract: the adapter's own weights, saved whole: %s", ", ".join(sorted(extraction.kept)))
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage that is 100% only if nothing is missing."""
+    return "100%" if share > 1 - 1e-6 else f"{min(100 * share, 99.99):.4g}%"
+
+
+def _warn_of_ranks(layers: Sequence[Extracted], config: Config) -> None:
+    """Warn of layers whose rank is too small for the share."""
+    beyond = [layer for layer in layers if layer.share < config.extract.share and not layer.is_whole]
+    if beyond:
+        log.warning(
+            "extract: %d layers reproduce a smaller share than extract.share=%.3g, such as %s (%.3f): %s",
+            *(len(beyond), config.extract.share, beyond[0].name, beyond[0].share),
+            "extract.rank is too small" if config.extract.rank else "extract.max_rank is too small",
+        )
 
 
 def show(extraction: Extraction, config: Config) -> None:
@@ -60,13 +144,7 @@ def show(extraction: Extraction, config: Config) -> None:
         "%d tensors are equal in both models",
         *(len(layers), min(ranks), max(ranks), 100 * min(shares), 100 * max(shares), extraction.num_equal),
     )
-    beyond = [layer for layer in layers if layer.share < config.extract.share]
-    if beyond:
-        log.warning(
-            "extract: %d layers reproduce a smaller share than extract.share=%.3g, such as %s (%.3f): %s",
-            *(len(beyond), config.extract.share, beyond[0].name, beyond[0].share),
-            "extract.rank is too small" if config.extract.rank else "extract.max_rank is too small",
-        )
+    _warn_of_ranks(layers, config)
     if not extraction.rest:
         return
     names = sorted(extraction.rest, key=lambda name: -extraction.rest[name])

@@ -1,0 +1,76 @@
+"""Writes an adapter folder of peft: LoRA matrices of layers, and weights that are saved whole."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+
+from workbench.models.adapters.adapter_config import CONFIG_FILE, WEIGHTS_FILE, tidy_config
+from workbench.models.extraction.decompose import Extracted
+
+ROOT = "base_model.model."
+
+
+@dataclass
+class Extraction:
+    """Result of an extraction: LoRA matrices of layers, and changed weights that a LoRA can't represent."""
+
+    layers: list[Extracted] = field(default_factory=list)
+    rest: dict[str, float] = field(default_factory=dict)
+    """Changed weight that a LoRA can't represent, by its name in the tuned file -> |difference| / |base|,
+    or 1 if the base lacks the weight."""
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """Weights that are saved whole in the adapter, by their names in the tuned file."""
+    num_equal: int = 0
+    """Number of tensors that are equal in both checkpoints."""
+
+    @property
+    def energy_kept(self) -> float:
+        """Return the share of the squared difference of all layers together that the LoRA reproduces."""
+        total = sum(layer.energy for layer in self.layers)
+        return sum(layer.share * layer.energy for layer in self.layers) / total
+
+
+def write_lora(extraction: Extraction, folder: Path, base_name: str | None, task_type: str | None) -> None:
+    """Write the adapter's configuration and tensors.
+
+    Args:
+        extraction: Layers and weights.
+        folder: Existing folder.
+        base_name: Name of the base in adapter_config.json.
+        task_type: Task in adapter_config.json.
+    """
+    ranks = {layer.name: layer.rank for layer in extraction.layers}
+    most = max(ranks.values())
+    others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
+    saved = sorted({name.rpartition(".")[0] for name in extraction.kept})  # whole names: peft matches ends
+    config = LoraConfig(
+        task_type=task_type,
+        r=most,
+        lora_alpha=most,
+        rank_pattern=others,
+        alpha_pattern=dict(others),
+        target_modules=sorted(ranks),
+        modules_to_save=saved or None,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    tidy_config(folder / CONFIG_FILE, base_name)
+    tensors: dict[str, Tensor] = {}
+    for layer in extraction.layers:
+        tensors |= _matrices(layer)
+    tensors |= {ROOT + name: tensor.contiguous() for name, tensor in extraction.kept.items()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _matrices(layer: Extracted) -> dict[str, Tensor]:
+    """Return a layer's matrices A and B under peft's names; those of an embedding are transposed."""
+    if layer.is_embedding:
+        return {
+            f"{ROOT}{layer.name}.lora_embedding_A": layer.up.T.contiguous(),
+            f"{ROOT}{layer.name}.lora_embedding_B": layer.down.T.contiguous(),
+        }
+    return {f"{ROOT}{layer.name}.lora_A.weight": layer.down, f"{ROOT}{layer.name}.lora_B.weight": layer.up}
