@@ -47,9 +47,10 @@ class AnswerCache:
     """Answers of one model under one scoring rule: prompt hash -> answer.
 
     Answers are appended to the file, one per line, so a killed run continues where it stopped. Several
-    processes may add to one file; each locks the folder's lock file while it writes. A line's
-    checksum covers the line and the name of its file. A damaged line is skipped with a warning, so that its
-    prompt is asked again. An incomplete last line, as a kill leaves it, is skipped without a warning.
+    processes may add to one file; each locks the folder's lock file while it writes. A line's checksum covers
+    the line and the beginning of the file's name, so that a line of another model's file doesn't count. A
+    damaged line is skipped with a warning, so that its prompt is asked again. An incomplete last line, as a
+    kill leaves it, is skipped without a warning.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Writer:
 
         Args:
             cache: the cache in memory.
-            descriptor: of the file, open for appending; None writes to memory only.
+            descriptor: descriptor of the file, open for appending; None: answers stay in memory only.
             lock: held while a line is written.
         """
         self.cache = cache

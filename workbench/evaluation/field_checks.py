@@ -54,7 +54,7 @@ def list_of(is_valid: Check) -> Check:
 
 
 def is_target(value: object) -> bool:
-    """Return whether the value is an answer or a list of answers."""
+    """Return whether the value is an answer (a text or the index of a choice) or a list of answers."""
     return is_answer(value) or list_of(is_answer)(value)
 
 

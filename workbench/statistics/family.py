@@ -46,7 +46,7 @@ def level(error_rate: float, num_comparisons: int) -> float:
 def adjusted(p_value: float, num_comparisons: int) -> float:
     """Return a Bonferroni-adjusted p-value: times the number of comparisons, at most 1.
 
-    The comparison is significant if it is below the error rate of the family.
+    The comparison is significant if its adjusted p-value is below the error rate of the family.
     """
     return min(1.0, max(1, num_comparisons) * p_value)
 

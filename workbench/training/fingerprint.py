@@ -15,9 +15,10 @@ from workbench.run_dir import fingerprint
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
 ) -> str:
-    """Return a fingerprint of all that decides a training's outcome: only with the same one it may resume.
+    """Return a fingerprint of a training; a training may resume only from checkpoints with its fingerprint.
 
-    It covers names, shapes and dtypes of the trained weights, the rows, the settings, the seed and `inputs`.
+    The fingerprint covers names, shapes and dtypes of the trained weights, the rows, the settings of `train`
+    that change the weights, the seed and `inputs`.
 
     The number of processes counts too, because it changes how many rows a step has.
     """

@@ -33,5 +33,8 @@ class ReleaseMemory(TrainerCallback):
     """
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Return the memory; allocating it again costs the next step a few percent of its time."""
+        """Give freed memory back to the operating system.
+
+        To allocate it again costs the next step a few percent of its time.
+        """
         release_freed()

@@ -110,7 +110,7 @@ class CountingTrainer(Trainer):
         """Run forward and backward on one batch and return its loss; in microbatches if memory runs out.
 
         Raises:
-            TrainingError: Memory doesn't hold a single row.
+            TrainingError: Not even a single row fits into memory.
         """
         counters, lengths = self.counters, self.batches.lengths
         rows = inputs["row"].tolist()

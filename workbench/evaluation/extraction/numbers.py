@@ -201,7 +201,7 @@ def _loosely_announced(text: str) -> Quantity | _Several | None:
 def _bold(text: str) -> Quantity | None:
     """Return the last number in bold, as in `**18 apples**`.
 
-    Bold text that has more words than a unit is skipped.
+    Bold text that is more than a number and a unit is skipped.
     """
     for match in reversed(list(_BOLD.finditer(text))):
         start = match.start(match.lastindex or 0)

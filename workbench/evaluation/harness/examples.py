@@ -15,8 +15,8 @@ def read_examples(
 ) -> list[Example]:
     """Return the items of a task, with their prompts as plain text, without a chat format.
 
-    An item's `description` has all its prompts with their few-shot examples, one per line; `continuations`
-    has the answers to score.
+    An item's `description` has all its prompts with their few-shot examples, joined by newlines;
+    `continuations` has the answers to score.
 
     Args:
         task: The harness's task.

@@ -157,9 +157,9 @@ def _load_name(manager: Any, key: str, where: str) -> Any:
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
-    """Check that a task is supported, limit the time of its patterns, set its number of few-shot examples.
+    """Check that a task is supported, and set its number of few-shot examples, unless the task fixes it at 0.
 
-    A task that fixes its number of few-shot examples at 0 keeps 0. Overflowing scores become infinite.
+    Also limit the time that the task's regular expressions may take, and let overflowing scores be infinite.
 
     Raises:
         ConfigError: This engine doesn't support the task.

@@ -232,7 +232,7 @@ def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
 
 
 def _shared_length(rows: Sequence[_Row]) -> int:
-    """Return the number of leading tokens that all prompts share; 0 for a single row, or if they are few.
+    """Return the number of leading tokens that all prompts share; 0 for a single row, or for a short prefix.
 
     Rows are sorted by prompt. At least one token of each prompt comes after the shared prefix.
     """

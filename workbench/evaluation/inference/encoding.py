@@ -163,7 +163,8 @@ def pad(
 def batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
     """Yield batches of consecutive sequences with at most `budget` tokens each, padding included.
 
-    The sequences are sorted by length, the longest last; a sequence longer than `budget` is a batch alone.
+    The sequences must be sorted by length, the longest last. A sequence longer than `budget` is a batch by
+    itself.
     """
     batch: list[tuple[int, ...]] = []
     for tokens in inputs:

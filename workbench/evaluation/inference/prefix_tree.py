@@ -94,9 +94,9 @@ def schedule(tree: Tree, budget: int, num_cached: int = 0) -> Iterator[Pass]:
 
 
 def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> Iterator[Pass]:
-    """Yield passes over the subtrees that the nodes start to stop - 1 consist of.
+    """Yield passes over sibling subtrees, which have the numbers `start` to `stop` - 1.
 
-    The subtrees are siblings, and all ancestors of their roots are in the cache.
+    All ancestors of the subtrees' roots are in the cache.
     """
     large: list[tuple[int, int]] = []
     packer = _Packer(budget, num_cached)
