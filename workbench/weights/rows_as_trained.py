@@ -12,8 +12,8 @@ from workbench.weights.merge_plan import MergePlan, PlannedTensor
 
 BLOCK = 2**16
 """Weights that are yielded at a time; what is computed from them stays in a core's cache."""
-SPAN = 2**17
-"""Weights that are read at a time; larger memory would come from the system, which clears it each time."""
+SPAN = 2
+"""Blocks that are read at a time; larger memory would come from the system, which clears it each time."""
 
 
 def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Tensor]]:
@@ -28,7 +28,7 @@ def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Ten
         return
     row_size = math.prod(shape[1:])
     count = max(1, BLOCK // row_size)
-    for start, stored in _spans(tensor, plan, max(1, SPAN // row_size)):
+    for start, stored in _spans(tensor, plan, SPAN * count):
         for first in range(0, len(stored), count):
             rows = stored[first : first + count]
             is_held = tensor.quantized is not None

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
+from workbench.errors import CheckpointError
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.device import attention_name, torch_device
@@ -60,11 +61,15 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
         keep: Stores the logits of one model.
 
     Raises:
+        CheckpointError: A weight in the folder isn't that of the sum, rounded once.
         NotStreamable: The model can't be filled layer by layer.
     """
     job = replace(job, batches=_batches(job))
     made = Made(device=torch_device(job.model.device))
-    weights = _Weights(plan, tied_weights(_empty(job, torch.float32)))
+    section = replace(job.model, path=str(folder), dtype=Dtype.auto, revision=None, tokenizer=None)
+    stored = {name: PlannedTensor(source=source) for name, source in base_tensors(section).items()}
+    written = replace(plan, tensors=stored, base_dtype=plan.dtype)
+    weights = _Weights(plan, written, tied_weights(_empty(job, torch.float32)))
     if job.base_dtype != torch.float32:
         with _adapter_model(job, weights.read_base, job.base_dtype) as model:
             made.adapter = keep("the adapter model", logits(model, job.batches, made.device))
@@ -72,17 +77,18 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
         made.unmerged = keep("base + adapter in float32", logits(model, job.batches, made.device))
         with without_layers(model):
             made.base = keep("the base in float32", logits(model, job.batches, made.device))
-    for dtype in rounded_dtypes(job):
+    reads = {job.dtype: weights.read_written, torch.float32: weights.read_sum}
+    for dtype in rounded_dtypes(job):  # float32 first, by which the folder is checked
         plain = _empty(job, dtype)
-        with filled_when_called(plain, weights.read_merged, made.device):
+        with filled_when_called(plain, reads.get(dtype, weights.read_rounded), made.device):
             made.rounded[dtype] = keep(
                 f"their sum in {dtype_name(dtype)}", logits(plain, job.batches, made.device)
             )
     made.total = made.rounded[torch.float32]
-    made.merged = keep("the folder in float32", _folder_logits(job, plan, folder, torch.float32))
+    made.merged = keep("the folder in float32", _folder_logits(job, written, section, torch.float32))
     made.reloaded = made.merged
     if job.dtype != torch.float32:
-        made.reloaded = keep("the folder read back", _folder_logits(job, plan, folder, job.dtype))
+        made.reloaded = keep("the folder read back", _folder_logits(job, written, section, job.dtype))
     return made
 
 
@@ -92,32 +98,59 @@ def _batches(job: MergeJob) -> list[Batch]:
     return packed(job.batches, ROW_TOKENS) if is_packable else job.batches
 
 
-def _folder_logits(job: MergeJob, plan: MergePlan, folder: Path, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield the logits of the merged model in `folder`, computed in `dtype`."""
-    section = replace(job.model, path=str(folder), dtype=Dtype.auto, revision=None, tokenizer=None)
-    stored = {name: PlannedTensor(source=source) for name, source in base_tensors(section).items()}
+def _folder_logits(
+    job: MergeJob, written: MergePlan, section: ModelConfig, dtype: torch.dtype
+) -> Iterator[Tensor]:
+    """Yield the logits of the merged model that `section` names, computed in `dtype`."""
     model, device = _empty(job, dtype, section), torch_device(job.model.device)
-    weights = _Weights(replace(plan, tensors=stored, base_dtype=plan.dtype), tied_weights(model))
-    with filled_when_called(model, weights.read_base, device):
+    weights = _Weights(written, written, tied_weights(model))
+    with filled_when_called(model, weights.read_written, device):
         yield from logits(model, job.batches, device)
 
 
 class _Weights:
-    """Reads weights of base and merged model by their names."""
+    """Reads weights of the base and of the merged model by their names."""
 
-    def __init__(self, plan: MergePlan, tied: Mapping[str, str]) -> None:
-        self.plan, self.adapter, self.tied = plan, file_tensors([plan.adapter]), tied
+    def __init__(self, plan: MergePlan, written: MergePlan, tied: Mapping[str, str]) -> None:
+        """Take the plan of the merge, one of its written tensors, and the names of shared weights."""
+        self.plan, self.written, self.tied = plan, written, tied
+        self.adapter = file_tensors([plan.adapter])
 
     def read_base(self, name: str, values: Tensor) -> None:
         """Write a base weight as in training (rounded, quantized) into `values`."""
         read_held(_of(self.plan.tensors, name, self.tied), self.plan, values)
 
-    def read_merged(self, name: str, values: Tensor) -> None:
+    def read_written(self, name: str, values: Tensor) -> None:
+        """Write a weight of the merged model's folder into `values`."""
+        read_held(_of(self.written.tensors, name, self.tied), self.written, values)
+
+    def read_rounded(self, name: str, values: Tensor) -> None:
         """Write a merged weight into `values`: computed in float32, rounded once to their dtype."""
+        for first, rows in self._sums(name):
+            set_rows(values, first, rows)
+
+    def read_sum(self, name: str, values: Tensor) -> None:
+        """Write a merged weight into `values`, in float32, and check that the folder has it rounded once.
+
+        Raises:
+            CheckpointError: It doesn't.
+        """
+        source = _of(self.written.tensors, name, self.tied).source
+        for first, rows in self._sums(name):
+            set_rows(values, first, rows)
+            stored = source.rows(first, first + len(rows)) if source.shape else source[...].view(1)
+            if not torch.equal(stored.view(torch.uint8), rows.to(stored.dtype).view(torch.uint8)):
+                raise CheckpointError(
+                    f"merge: the folder read back differs from the sum of base and adapter in {name}, so "
+                    "nothing is published"
+                )
+
+    def _sums(self, name: str) -> Iterator[tuple[int, Tensor]]:
+        """Yield blocks of a merged weight's rows in float32, with the number of the first row of each."""
         tensor = _of(self.plan.tensors, name, self.tied)
         update = tensor.update.read(self.adapter) if tensor.update is not None else None
         for first, rows in held_rows(tensor, self.plan):
-            set_rows(values, first, rows if update is None else update.changed(rows, first).rows)
+            yield first, rows if update is None else update.changed(rows, first).rows
 
 
 @contextmanager
