@@ -35,7 +35,10 @@ def torch_device(device: Device) -> torch.device:
 
 
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return transformers' name of the attention kernel; None stands for the model's default."""
+    """Return transformers' name of the attention kernel; None stands for the model's default.
+
+    Where the configured kernel can't run, the log says why, and `sdpa` is returned.
+    """
     if attention is Attention.auto:
         return None
     reason = None

@@ -20,7 +20,11 @@ def chosen_dtype(choice: Enum, own: torch.dtype) -> torch.dtype:
 def autocast_dtype(
     model_dtype: torch.dtype, adapter: AdapterConfig, train: TrainConfig
 ) -> torch.dtype | None:
-    """Return the 16-bit dtype for autocast if float32 weights are trained in mixed precision; else None."""
+    """Return the 16-bit dtype for autocast in mixed precision; None without autocast.
+
+    Only a 16-bit model that is trained without an adapter has mixed precision: its weights are trained in
+    float32.
+    """
     is_mixed = adapter.is_none and train.precision is Precision.mixed
     return model_dtype if is_mixed and model_dtype in HALF else None
 

@@ -283,7 +283,11 @@ def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: s
 
 
 def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
-    """Copy the tokenizer's files, or save the tokenizer of a GGUF file or of a folder with its own code."""
+    """Copy the tokenizer's files; if there is none, log a warning.
+
+    If the tokenizer is in a GGUF or other single file, has its own code or gets a padding token, it is loaded
+    and saved instead.
+    """
     source = tokenizer_place(model)
     settings = source / "tokenizer_config.json"
     has_code = settings.is_file() and "auto_map" in read_json_object(settings)

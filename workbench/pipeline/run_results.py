@@ -38,7 +38,10 @@ NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", 
 def waiting_benchmarks(
     run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
 ) -> dict[str, dict[str, PreparedBenchmark]]:
-    """Return the benchmarks that each model has no valid scores on yet, by model."""
+    """Return model -> the benchmarks to score it on: those without valid scores of it.
+
+    With `force` or `evaluate.verify`, all benchmarks.
+    """
     config, run_dir = run.config, run.run_dir
     record = RunRecord(run_dir.run_json)
     _, scores = valid_results(run_dir, identities, log_problems=True)

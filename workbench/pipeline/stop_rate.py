@@ -60,7 +60,8 @@ def draw_prompts(
     """Draw `train.sample_answers` prompts from the held-out rows, or else from the training rows.
 
     Returns:
-        The prompts; None if no answers are wanted or the rows have none.
+        The prompts that fit into the context; None if no answers are wanted, no prompt fits or exists, or
+        the model is a classifier or sharded.
     """
     count = num_prompts(run.config.train, len(training or held_out))
     origin = "held-out" if held_out else "training"

@@ -10,9 +10,9 @@ from workbench.pipeline.step_inputs import model_folder
 
 
 def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the base, adapter, merged or trained model.
+    """Return the tokenizer of the base, adapter, merged or trained model, with its chat template.
 
-    If `evaluate.chat_template` is true and the base has no chat template, it gets that of the run.
+    If `evaluate.chat_template` is true, a base without a template gets that of the run's trained model.
     """
     tokenizer = run.tokenizer
     take_template(tokenizer, borrowed_template(run) if name == BASE else trained_template(name, run))
@@ -34,7 +34,10 @@ def trained_template(name: str, run: Run) -> str | None:
 
 
 def borrowed_template(run: Run) -> str | None:
-    """Return the run's chat template if the base needs one and has none, else None."""
+    """Return a chat template for a base without one: that of the run's adapter, trained or merged model.
+
+    None if the base has a template, or if `evaluate.chat_template` is false.
+    """
     if not run.config.evaluate.chat_template or run.tokenizer.chat_template:
         return None
     templates = (trained_template(name, run) for name in (ADAPTER, TRAINED, MERGED))

@@ -93,7 +93,7 @@ def check_restorable(config: PeftConfig, path: str | Path) -> None:
 
 
 def is_base_copy(name: str) -> bool:
-    """Return whether a tensor of an adapter file is a weight of the base.
+    """Return whether the name of a tensor in an adapter file is that of a copy of the base's weight.
 
     peft saves the base's embedding together with an adapter on it.
     """

@@ -267,16 +267,20 @@ def _keep_in_float32(layer: nn.Linear) -> None:
 
 
 def _return_in_dtype(layer: nn.Embedding, dtype: torch.dtype) -> None:
-    """Convert an embedding's output to `dtype`, which the next layers take.
+    """Make an embedding convert its outputs to `dtype`, which the next layers take.
 
-    An embedding that shares its weight with a float32 head is in float32 too.
+    Needed where the embedding shares its weight with a head that is trained in float32.
     """
     if layer.weight.dtype != dtype:
         layer.register_forward_hook(lambda _, __, output: output.to(dtype))
 
 
 def _prepare(model: PeftModel, trainable: bool) -> None:
-    """Give the new layers the base's mode (train or eval), enable input gradients, sort target modules."""
+    """Give the adapter's layers the base's mode (train or eval), and make the configuration reproducible.
+
+    For training, gradients of the embedding's output are enabled. In the configuration, target modules are
+    sorted and the base's name is cleared.
+    """
     base = base_model(model)
     model.train(base.training)
     if trainable:

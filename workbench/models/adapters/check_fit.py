@@ -11,7 +11,7 @@ from workbench.models.stored import Stored
 
 
 def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file has the tensors that the model expects, in their shapes."""
+    """Raise CheckpointError unless the file has exactly the tensors `expected`, in their shapes."""
     reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
     reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
     reasons += [

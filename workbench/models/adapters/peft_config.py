@@ -215,7 +215,7 @@ def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequenc
 
 
 def _feedforward(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
-    """Return the adapted layers whose inputs, not outputs, IA3 scales."""
+    """Return the last parts of the names of adapted layers whose inputs, not outputs, IA3 scales."""
     known: Mapping[str, list[str]] = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
     names = known.get(model.config.model_type, FEEDFORWARD)
     targets = _targets(model, adapter, adapter.modules_to_save)

@@ -38,7 +38,7 @@ def open_weights(path: str | None, key: str, revision: str | None = None) -> Mod
 
 
 def _without_tied_head(model: ModelFolder) -> ModelFolder:
-    """Leave out a tied head that some tools store as a copy of the embedding.
+    """Return the model without a head that some tools store though it is tied to the embedding.
 
     Raises:
         CheckpointError: config.json ties head and embedding, but they differ.

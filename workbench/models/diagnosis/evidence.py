@@ -60,7 +60,10 @@ class Evidence:
 
     @cached_property
     def is_foreign(self) -> bool:
-        """Return whether most tensors of the layers are neither the base's nor base + update."""
+        """Return whether more than half of the layers' tensors are neither the base's nor base + update.
+
+        Or more than half of the tensors that the adapter updates.
+        """
         matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
         unexplained = self.of(Kind.unexplained, among=matrices)
         updated = self.of(Kind.unexplained, among=self.updated)

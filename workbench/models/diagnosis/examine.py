@@ -113,7 +113,11 @@ def _replacement(name: str, weight: Tensor | None, adapter: AdapterLayers | None
 
 
 def _examine_replaced(name: str, weight: Tensor | None, tensor: Tensor, expected: Tensor) -> Fit:
-    """Return whether a replaced tensor is the adapter's, still the base's, or neither, as a fit."""
+    """Compare a tensor with `expected`, the adapter's replacement for it, and with the base's weight.
+
+    The fit's kind is merged (equal to the replacement), equal (still the base's), misshapen, not_finite or
+    unexplained.
+    """
     if tensor.shape != expected.shape:
         shapes = (tuple(tensor.shape), tuple(expected.shape))
         return Fit(name=name, kind=Kind.misshapen, is_adapted=True, shapes=shapes)

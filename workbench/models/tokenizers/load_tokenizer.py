@@ -174,7 +174,10 @@ def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
 
 
 def _tiktoken_in(path: Path) -> Path | None:
-    """Return the tiktoken file at a folder or file path; None if there is none, or if a tokenizer.json is."""
+    """Return the tiktoken file at `path`, itself or in the folder; None if there is none.
+
+    None too if the folder has a tokenizer.json, which is read instead.
+    """
     if (path / "tokenizer.json").is_file():
         return None
     for file in [path] if path.is_file() else [path / tiktoken_file.QWEN_FILE, path / "tokenizer.model"]:

@@ -88,7 +88,10 @@ class ChatModels:
         self._add(ADAPTER, attach.base_model(self._adapted))
 
     def _add(self, name: str, model: PreTrainedModel) -> None:
-        """Add a decoder like that of the predict step; it copies the model's end tokens."""
+        """Create and store a decoder for a loaded model, with the chat's sampling settings.
+
+        The decoder copies the model's end tokens.
+        """
         chat = self.config.chat
         limits = GenerationConfig(stop=[], temperature=chat.temperature, top_k=chat.top_k, top_p=chat.top_p)
         with evaluation_mode(model):

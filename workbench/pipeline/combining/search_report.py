@@ -86,7 +86,10 @@ def write_report(
     decision: Decision | None,
     halves: tuple[Mapping[str, PreparedBenchmark], Mapping[str, PreparedBenchmark]],
 ) -> None:
-    """Write search.json, search.csv and the curve into the run's folder search/; log table and verdict."""
+    """Write search.json, search.csv and the curve's SVG into the run's folder search/; log table and verdict.
+
+    There is a curve only if two or more settings have the same factor on all adapters.
+    """
     merge = run.config.merge
     names = [Path(entry.path).name for entry in merge.adapters]
     chosen = next((setting for setting in judged if decision and setting.factors == decision.chosen), None)

@@ -22,7 +22,7 @@ def compare(run: Run) -> None:
     """Compare two results, or ask two models until their difference is decided.
 
     Raises:
-        WorkbenchError: A model, benchmark or result that can't be read.
+        WorkbenchError: A model, benchmark or result can't be read.
     """
     if run.config.compare.until is Until.decided:
         compare_until_decided(run)

@@ -83,7 +83,7 @@ def _given(label: str, path: str, run: Run) -> Asked:
     """Return the model at a path; if an adapter is there, the configured model with this adapter.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no model or adapter at the path.
     """
     config = run.config
     is_adapter = (Path(path) / CONFIG_FILE).is_file()

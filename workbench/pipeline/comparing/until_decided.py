@@ -72,10 +72,10 @@ class Decision:
 
 
 def check_asked(benchmarks: dict[str, PreparedBenchmark]) -> None:
-    """Check that items of the benchmarks can be asked in any order.
+    """Check that there are benchmarks, and that their items can be asked in any order.
 
     Raises:
-        ConfigError: There are none, or their items can't be asked apart.
+        ConfigError: There are none, or one is a task of lm-evaluation-harness, which is asked as a whole.
     """
     if not benchmarks:
         raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")

@@ -94,7 +94,7 @@ def pushed_folder(run: Run) -> Path:
 
 
 def folders_of(run_dir: RunDir) -> dict[Pushed, Path]:
-    """Return the folders of a run that can be sent."""
+    """Return kind -> folder for all kinds of folders that can be sent, existing or not."""
     return {
         Pushed.merged: run_dir.merged,
         Pushed.model: run_dir.model,

@@ -103,7 +103,10 @@ def _log(value: float) -> float:
 
 
 def _change(report: Report) -> _Panel | None:
-    """Return the panel of the change of the mean over all benchmarks, else of the first benchmark."""
+    """Return the panel of the change of the mean score over all benchmarks.
+
+    Where there is no mean, of the first benchmark's score; None without a change.
+    """
     points, title, factor = [], "", 1.0
     for line in report.lines[1:]:
         comparison = line.comparison

@@ -30,7 +30,10 @@ def probe_rows(
 
 
 def _texts(benchmarks: Mapping[str, PreparedBenchmark], num_texts: int) -> Iterator[str]:
-    """Yield the texts of at least `num_texts` items: the first of each benchmark, then the second of each."""
+    """Yield items' texts: that of the first item of each benchmark, then of the second of each, and so on.
+
+    They are `num_texts` or a few more, unless the benchmarks have fewer items.
+    """
     share = math.ceil(num_texts / len(benchmarks)) if benchmarks else 0
     spread = [_spread(benchmark.examples, share) for benchmark in benchmarks.values()]
     for examples in zip_longest(*spread):

@@ -35,7 +35,7 @@ class Speeds:
 
 
 def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int) -> dict[HeldAs, Speeds]:
-    """Measure each number format once a round.
+    """Measure each number format's speed once a round, in new processes; return the medians.
 
     If the process of a number format fails, it is left out with a warning.
 
