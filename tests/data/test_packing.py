@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.data.example import Example, check_packed, packed
-from workbench.data.packing import best_fit, positions
+from workbench.data.example import Example
+from workbench.data.packing import best_fit, check_packed, packed, positions
 from workbench.errors import DataError
 
 

@@ -22,9 +22,10 @@ from workbench.data.classification import (
 )
 from workbench.data.conversations import conversation, with_shuffled_answers
 from workbench.data.encoded import Encoded, as_dataset
-from workbench.data.example import Example, check_packed, packed
+from workbench.data.example import Example
 from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.mask_check.check_masks import MaskCheck
+from workbench.data.packing import check_packed, packed
 from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.readers.row_store import by_source
 from workbench.data.row_counts import Account

@@ -1,7 +1,12 @@
-"""Packs texts into rows, and numbers their positions so that attention doesn't cross from text to text."""
+"""Packs texts into rows, best fit first, and numbers positions so that attention stays within a text."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from workbench.config.names import IGNORED
+from workbench.data.example import Example, predictable
+from workbench.errors import DataError
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -35,6 +40,39 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         with_room[room - lengths[item]].append(chosen)
         rooms |= 1 << (room - lengths[item])
     return sorted((sorted(items) for items in bins), key=lambda items: items[0])
+
+
+def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
+    """Pack examples into rows of at most `max_length` tokens.
+
+    Best-fit packing keeps the number of rows small.
+    """
+    for items in best_fit([len(example.input_ids) for example in examples], max_length):
+        group = [examples[item] for item in items]
+        yield Example(
+            [token for example in group for token in example.input_ids],
+            [label for example in group for label in cast(list[int], example.labels)],
+            ", ".join(dict.fromkeys(example.where for example in group)),
+            [length for example in group for length in example.lengths or [len(example.input_ids)]],
+        )
+
+
+def check_packed(examples: Sequence[Example], packed_examples: Sequence[Example]) -> None:
+    """Check that packed rows and their examples have the same unmasked labels, each equally often.
+
+    Raises:
+        DataError: The unmasked tokens of the packed rows differ from those of the examples.
+    """
+    labels, packed_labels = Counter[float](), Counter[float]()
+    for counts, rows in ((labels, examples), (packed_labels, packed_examples)):
+        for example in rows:
+            counts.update(cast(list[int], predictable(example)))
+    if labels != packed_labels:
+        num_unmasked = [counts.total() - counts[IGNORED] for counts in (labels, packed_labels)]
+        raise DataError(
+            f"data.packing: packed rows have {num_unmasked[1]:,} unmasked tokens, their examples "
+            f"{num_unmasked[0]:,} (set data.packing=false)"
+        )
 
 
 def positions(lengths: Sequence[int]) -> list[int]:

@@ -27,7 +27,6 @@ from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.checkpoints.foreign_code import runs_model_code
 from workbench.models.checkpoints.generation_config import FILE as GENERATION_FILE
 from workbench.models.checkpoints.generation_config import settle_generation
-from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.state_dict import (
     existing_files,
     read_folder,
@@ -41,6 +40,7 @@ from workbench.models.checkpoints.supported_models import (
     check_known,
     check_not_quantized,
 )
+from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header

@@ -1,4 +1,4 @@
-"""Scores how well a model predicts a text: log-likelihood over windows that cover each token once."""
+"""Measures a text's log-likelihood over windows; `metrics/likelihood_scores.py` turns it into perplexity."""
 
 import math
 from collections.abc import Iterator, Sequence

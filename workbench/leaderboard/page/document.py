@@ -11,14 +11,11 @@ from workbench.leaderboard.page import bundle
 from workbench.leaderboard.page.containers import as_json, packed
 from workbench.leaderboard.page.core import core, later, reference_key
 from workbench.leaderboard.page.items import add_items
-from workbench.leaderboard.page.size_limit import Shelf
+from workbench.leaderboard.page.size_limit import MOST_BYTES, Shelf
 from workbench.leaderboard.page.texts import ItemTexts
 from workbench.shown import clean
 
 PAGE = "leaderboard.html"
-
-MOST_BYTES = 15_000_000
-"""Largest size of a page. What doesn't fit is only in items.parquet, and the page says so."""
 
 
 def write(board: Board, items: ItemTexts, folder: Path) -> Path:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+MOST_BYTES = 15_000_000
+"""Largest size of a page. What doesn't fit is only in items.parquet, and the page says so."""
+
 
 @dataclass(frozen=True, order=True)
 class Chunk:

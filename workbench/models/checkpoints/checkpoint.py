@@ -15,10 +15,10 @@ from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.foreign_code import check_kernels
 from workbench.models.checkpoints.generation_config import settle_generation
-from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.checkpoints.state_dict import read_folder, read_json_object
 from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
+from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.relatives import NAMES, RELATIVES, open_llama_fields, unsupported

@@ -12,8 +12,8 @@ from workbench.files import local_path
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
+from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.gguf import reader
 from workbench.models.open_llama.relatives import RELATIVES, relative_config
 from workbench.models.stored import Stored

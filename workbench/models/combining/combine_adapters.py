@@ -20,8 +20,8 @@ from workbench.models.adapters import adapter_config
 from workbench.models.adapters.provenance import TRAINED_ON
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.hub import locate_adapter
+from workbench.models.combining.combine_layer import combine_layer, difference_from_sum, squared_size
 from workbench.models.combining.compatible import check_compatible
-from workbench.models.combining.layer import combine_layer, difference_from_sum, squared_size
 from workbench.models.combining.lora_factors import PREFIX, SUFFIXES, Factors, LoraAdapter, read_lora
 from workbench.models.tokenizers.load_tokenizer import READ
 from workbench.progress import Progress

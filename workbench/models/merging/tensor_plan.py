@@ -16,9 +16,9 @@ from workbench.models.adapters.targets import shared_layers
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import read_with
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.checkpoints.state_dict import existing_files
+from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.checkpoints.validation import FLOATS, fitted
 from workbench.models.device import torch_device
 from workbench.models.gguf import reader
