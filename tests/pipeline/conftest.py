@@ -20,7 +20,8 @@ Run = Callable[..., RunDir]
 
 def run_recipe(recipe: str, *overrides: str) -> RunDir:
     """Run a recipe in the current folder; a quickstart of few steps reads few of its 9,000 rows."""
-    if recipe == "quickstart" and any(re.fullmatch(r"train\.max_steps=\d", text) for text in overrides):
+    is_short = any(re.fullmatch(r"train\.max_steps=\d", text) for text in overrides)
+    if recipe == "quickstart" and is_short and not any(text.startswith("data.path=") for text in overrides):
         overrides = ("data.limit=640", *overrides)
     cli.register()
     GlobalHydra.instance().clear()
