@@ -271,6 +271,16 @@ def test_a_perplexity_that_no_number_can_hold(command, tmp_path):
     assert command(*asked) == "error: text.jsonl:1: the text is empty (`keep` can filter such rows out)"
 
 
+@pytest.mark.parametrize("before", ["description=News", "num_fewshot=2"])
+def test_nothing_stands_before_the_text_of_a_perplexity_benchmark(command, tmp_path, before):
+    (tmp_path / "text.jsonl").write_text('{"text": "a"}\n')
+    asked = ("benchmark=[perplexity]", "benchmarks.perplexity.path=text.jsonl", "steps=[evaluate]")
+    said = command(*asked, f"benchmarks.perplexity.{before}")
+    assert said.startswith(
+        f"error: benchmarks.perplexity.{before.partition('=')[0]}: nothing may stand before"
+    )
+
+
 def test_a_damaged_record_of_the_run(command, tmp_path):
     overrides = own(tmp_path, [ROW])
     command(*overrides, "steps=[evaluate]")
