@@ -174,7 +174,7 @@ class MergeConfig:
         self._check_others(method)
 
     def _check_density(self, method: MergeMethod) -> None:
-        """Raise ConfigError if `density` is missing, or is given for a method that keeps all values."""
+        """Raise ConfigError if `density` is missing for a method that prunes, or is set for any other."""
         if method.prunes and self.density is None:
             raise ConfigError(
                 f"merge.density: not given, and merge.method={method.name} needs the share of values that it "
@@ -187,7 +187,10 @@ class MergeConfig:
             )
 
     def _check_others(self, method: MergeMethod) -> None:
-        """Raise ConfigError if a key is given that the method doesn't use, or slerp's keys are wrong."""
+        """Raise ConfigError if rank, normalize or t is set and the method doesn't use it, or slerp lacks `t`.
+
+        slerp also needs exactly two models without weights.
+        """
         if self.rank is not None and not method.truncates:
             raise ConfigError(
                 f"merge.rank: {self.rank!r}, but with merge.method={method.name} the adapters' ranks decide "

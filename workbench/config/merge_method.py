@@ -42,7 +42,7 @@ class MergeMethod(Enum):
 
     @property
     def truncates(self) -> bool:
-        """Whether the result is a truncated SVD of rank `merge.rank`."""
+        """Whether the combined update is cut to rank `merge.rank` by a truncated SVD."""
         return self.value.endswith("svd")
 
     @property

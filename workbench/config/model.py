@@ -8,7 +8,7 @@ from workbench.errors import ConfigError
 
 
 class Task(Enum):
-    """What the model's head does."""
+    """What the model's head predicts: the next token, or a class of a text."""
 
     causal_lm = "causal_lm"
     sequence_classification = "sequence_classification"

@@ -28,7 +28,10 @@ Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedDefault:
-    """A key whose present default differs from its default, or from the behaviour, in an earlier version."""
+    """A key whose default has changed, with its former default.
+
+    If the earlier version lacked the key, the former default is the value that gives its behaviour.
+    """
 
     version: int
     """The first configuration version with today's default."""
@@ -71,7 +74,7 @@ def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool
 
 
 def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -> dict[str, Any]:
-    """Return a section of an earlier version with the keys that it lacks, set so that it behaves as before.
+    """Return an earlier version's section plus the keys that it lacks, with values that keep its behaviour.
 
     A key that is a constant today is removed if it has this value.
 
@@ -98,7 +101,7 @@ def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -
 
 @cache
 def changed_default(key: str) -> ChangedDefault | None:
-    """Return the changed default of a dotted key; None: its default never changed."""
+    """Return the entry of `CHANGED_DEFAULTS` for a dotted key; None: its default never changed."""
     words = key.split(".")
     for changed in CHANGED_DEFAULTS:
         pattern = changed.key.split(".")
@@ -177,11 +180,12 @@ def version_of(text: str, where: str) -> int:
 def _without_later(
     values: Mapping[str, Any], schema: type, key: str, *, named: bool, as_written: bool = False
 ) -> dict[str, Any]:
-    """Return a section's values as version 1 would have them: without new fields, with removed fields.
+    """Return a section's values as version 1 would have written them, to be hashed.
 
-    A new field stays if its value differs from the default, and without `named` only if it also changes the
-    behaviour of version 1. With `named`, a default that has changed becomes the former one; and a former
-    default that the user gives becomes {"given": value}, so that the two differ, except with `as_written`.
+    Fields removed since are added. A newer field is left out if it has its default or, in a fingerprint
+    (`named` false), the value that gives the behaviour of version 1. In a run's name (`named`), a present
+    default becomes the former default; a former default that the user sets becomes {"given": value}, which
+    tells the two apart, unless `as_written`.
     """
     first = FIRST_FIELDS.get(schema.__name__, frozenset())
     treat = partial(_without_later, named=named, as_written=as_written)

@@ -60,10 +60,11 @@ def ranks(
 def _apart_from(
     reference: str, models: Sequence[str], differences: Sequence[Difference], lower_is_better: bool
 ) -> NDArray[np.bool_]:
-    """Compare models by their intervals of differences to the reference; one is better if they don't overlap.
+    """Compare models by the intervals of their differences to the reference.
 
     Returns:
-        (num_models, num_models) booleans: the row's model is better than the column's.
+        (num_models, num_models) booleans: the row's model is better than the column's, because its interval
+        lies wholly on the better side of the other interval.
     """
     low, high = np.full(len(models), -np.inf), np.full(len(models), np.inf)
     index_of = {model: index for index, model in enumerate(models)}

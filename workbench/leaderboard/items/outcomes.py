@@ -169,7 +169,7 @@ def _is_of_harness(scored: Scored) -> bool:
 
 
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
-    """Choose the score of a model to show: one on the column's prompts, then most items, then verified."""
+    """Choose which of a model's scores to show: on the column's prompts, then most items, then verified."""
     return min(
         scored,
         key=lambda each: (

@@ -125,7 +125,7 @@ def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
 
 
 def _details(run: Run) -> list[Any]:
-    """Return the quantization settings that differ from the defaults, and another tokenizer if one is set.
+    """Return the quantization settings that differ from the defaults, and `model.tokenizer` if it is set.
 
     They change answers, so they belong to a row's key. The quantization method is already in the key.
     """
