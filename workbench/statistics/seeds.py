@@ -89,7 +89,7 @@ def _seed_parts(scores: Floats, weight: Floats, codes: NDArray[np.int64]) -> lis
 
 
 def _recipe(checkpoints: PairedTest, parts: list[tuple[float, float]], fewest: int) -> PairedTest:
-    """Return the test of two recipes: the test of their checkpoints, with another variance.
+    """Return the test of two recipes: the test of their checkpoints, with a variance that includes the seeds.
 
     `parts` are the terms of the variance, each (variance, degrees of freedom); `fewest` is the number of
     seeds of the recipe with fewer seeds.

@@ -80,7 +80,7 @@ def as_decimal(value: Fraction) -> str | None:
 
 
 def spellings(quantity: Quantity) -> tuple[str, ...]:
-    """Return the normal forms of a value: first as it is written, then as fraction or decimal."""
+    """Return the normal forms of a number: as it is written, then as fraction or decimal (`3/4`, `0.75`)."""
     other_forms = {str(quantity.value), as_decimal(quantity.value)} - {quantity.text, None}
     return (quantity.text, *sorted(text for text in other_forms if text))
 

@@ -287,7 +287,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _scored_tokens(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:
-    """Return node -> next tokens to score: those whose log-probability after the node some request needs."""
+    """Return node -> tokens to score after the node: the scored tokens that follow it in any request."""
     targets: dict[int, dict[int, None]] = {}
     for request, path in zip(requests, tree.paths, strict=True):
         for position in range(request.first, len(request.tokens)):
