@@ -30,7 +30,7 @@ def autocast_dtype(
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """Return torch's dtype of a name in a file, such as bfloat16."""
+    """Convert the name of a dtype in a file, such as bfloat16, to torch's dtype."""
     return cast(torch.dtype, getattr(torch, name))
 
 

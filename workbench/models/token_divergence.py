@@ -35,7 +35,7 @@ def text_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterat
 
 
 def divergences(first: Iterable[Tensor], second: Iterable[Tensor]) -> list[TextDivergence]:
-    """Compare two models' logits (T, V) text by text, in blocks of positions.
+    """Return, for each text, how far the second model's next-token distributions are from the first's.
 
     Args:
         first: Logits of the reference.

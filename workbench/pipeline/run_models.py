@@ -93,10 +93,10 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
 
 
 def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Load each named model in turn. Base and adapter share one load: the adapter is disabled for the base.
+    """Load the named models in turn and yield each with its name; base and adapter share one load.
 
-    An adapter that changes the base weights is attached after the base was yielded. `workbench.load_model` is
-    not called because it loads a single model.
+    While the base is used, the adapter is disabled; an adapter that changes the base's weights is attached
+    after the base was yielded. `workbench.load_model` is not called because it loads a single model.
     """
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)

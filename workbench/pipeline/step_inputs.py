@@ -87,7 +87,7 @@ def trained_from(config: Config) -> dict[str, Any]:
 
 
 def recipe_from(settings: Mapping[str, Any]) -> str:
-    """Return the fingerprint of the settings of a training without its seed."""
+    """Return the fingerprint of a training's settings, leaving out the seed."""
     return fingerprint({**settings, "seed": None})
 
 

@@ -30,8 +30,6 @@ class LayerAngles:
 
         NaN without angles. Source: LoRA (arXiv:2106.09685), section 7.2, equation 4, here averaged over the
         subspaces of the inputs and of the outputs.
-
-        NaN without angles. Source: LoRA (arXiv:2106.09685), section 7.2, equation 4, over both sides.
         """
         angles = [*self.read_angles, *self.write_angles]
         return (

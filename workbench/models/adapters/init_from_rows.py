@@ -42,7 +42,7 @@ def attach_from_rows(
         token_ids: Tokens whose embeddings are trained too.
         batches: Training rows on the model's device, read again and again until the directions are stable.
         folder: Folder of the saved initial adapter.
-        made_from: Fingerprint of base, rows and settings; the saved adapter is used if its own is equal.
+        made_from: Fingerprint of base, rows and settings; an adapter saved with the same one is loaded.
 
     Raises:
         ConfigError: A target matches no layer, or this base doesn't allow the initialization.

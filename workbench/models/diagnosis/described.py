@@ -142,7 +142,10 @@ def _texts(merged_files: Description, sources: Sequence[Description]) -> Iterato
 
 
 def _generation(merged_files: Description, sources: Sequence[Description]) -> Iterator[Finding]:
-    """Yield findings if end tokens or sampling settings in generation_config.json are not the expected."""
+    """Yield findings if generation_config.json has other end tokens or sampling settings than expected.
+
+    Expected are those of the adapter, or else of the base.
+    """
     ends = _first([source.generation_ends for source in sources])
     if ends and not ends <= merged_files.generation_ends:
         now = sorted(merged_files.generation_ends) or "not given"

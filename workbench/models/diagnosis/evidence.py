@@ -14,7 +14,7 @@ MOST_FOREIGN = 0.5
 
 @dataclass
 class Evidence:
-    """Fits of all tensors of a merged model, with the adapter."""
+    """How each tensor of a merged model relates to base and adapter (`Fit`), and the adapter itself."""
 
     fits: Sequence[Fit]
     adapter: AdapterLayers | None

@@ -22,7 +22,7 @@ PREFIX = ("[gMASK]", "sop")
 
 
 def with_special_pieces(model: SentencePieceModel) -> SentencePieceModel:
-    """Append ChatGLM's special tokens to a SentencePiece model's pieces."""
+    """Return a SentencePiece model with ChatGLM's special tokens appended to its pieces."""
     added = (Piece(text, 0.0, UNMATCHED if text in WORDS else CONTROL) for text in SPECIAL)
     return replace(model, pieces=(*model.pieces, *added))
 

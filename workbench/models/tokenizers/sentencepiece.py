@@ -134,7 +134,7 @@ def _content(token: Any) -> Any:
 
 
 def _listed_tokens(settings: dict[str, Any], file: Path) -> dict[int, AddedToken]:
-    """Return id -> added token, from tokenizer_config.json and added_tokens.json."""
+    """Return id -> token of all tokens that tokenizer_config.json and added_tokens.json list."""
     listed = {int(index): token for index, token in settings.get("added_tokens_decoder", {}).items()}
     listed |= {index: token for token, index in _settings(file.parent / "added_tokens.json").items()}
     return {
@@ -148,12 +148,10 @@ def _listed_tokens(settings: dict[str, Any], file: Path) -> dict[int, AddedToken
 
 
 def _replaced(model: SentencePieceModel, listed: dict[int, AddedToken], file: Path) -> SentencePieceModel:
-    """Put each listed token in place of the model's piece that has the token's id.
+    """Put each token that the JSON files list in place of the model's piece that has the token's id.
 
     InternLM2, for instance, lists tokens at the ids of unused pieces. Ids beyond the pieces are left to
     `_add_tokens`.
-
-    InternLM2, for instance, lists tokens at the ids of unused pieces.
 
     Raises:
         CheckpointError: The model has the token under another id, or the piece is the unknown one or a byte.
@@ -173,7 +171,9 @@ def _replaced(model: SentencePieceModel, listed: dict[int, AddedToken], file: Pa
 
 
 def _add_tokens(backend: Tokenizer, listed: dict[int, AddedToken], file: Path) -> None:
-    """Add the listed tokens whose ids follow those of the model's pieces.
+    """Add the tokens of tokenizer_config.json and added_tokens.json whose ids follow those of the pieces.
+
+    Tokens that the tokenizer has already under the same id are skipped.
 
     Raises:
         CheckpointError: A token's id is not the next free one.

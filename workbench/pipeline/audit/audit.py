@@ -213,8 +213,6 @@ def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> 
     """Return a remark for each of weights, adapter and quantization that differs from the recorded one.
 
     Weights from the Hub are recorded by their name, which isn't compared with the SHA-256 of a local copy.
-
-    Weights from the Hub are recorded by their name: it can't be compared with the content of a local copy.
     """
     return [
         f"another {key}: {str(weights[key])[:12]}, the scores are of {str(recorded[key])[:12]}"
@@ -232,7 +230,10 @@ def _is_name_of(first: Any, second: Any) -> bool:
 
 
 def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
-    """Return a remark if all prompts differ: then one cause, such as another template, explains them."""
+    """Return a remark if the prompts of all items differ from the recorded ones.
+
+    Then one cause, such as another template, explains all differences.
+    """
     prompts = [difference for difference in differences if difference.what == "prompt"]
     if prompts and len(prompts) == num_items:
         return [

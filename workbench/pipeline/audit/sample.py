@@ -92,9 +92,6 @@ def other_choices(
     answers well. Subsets without any answer are allowed. Another remark says if the score's total is too
     small.
 
-    A limit selects the same items for everybody; items selected in another way may be those that the model
-    answers well. Whole subsets may be missing.
-
     Args:
         scores: The scores of one model.
         answers: Benchmark -> all recorded answers of the model.

@@ -41,10 +41,11 @@ reported."""
 
 
 def searched_weights(run: Run) -> list[WeightedPart]:
-    """Search unless a finished search is there; return `merge.adapters` with the chosen weights.
+    """Return `merge.adapters` with the weights that the search chose; search first unless that is done.
 
     Raises:
-        ConfigError: No setting's loss on the guard set is known to be small enough, or items are too few.
+        ConfigError: No setting's loss on the guard set is known to be small enough, items are too few, or
+            the command was started with several processes.
     """
     config, run_dir = run.config, run.run_dir
     if rank_and_world_size()[1] > 1:

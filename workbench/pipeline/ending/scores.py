@@ -33,7 +33,7 @@ def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
 
 
 def score_line(board: Board, column: Column) -> str:
-    """Return the line of one benchmark, such as `acc 26.3 → 90.0, better (+63.7, p < 0.001)`."""
+    """Return a benchmark's scores of base and trained model, as `acc 26.3 → 90.0, better (+63.7, ...)`."""
     cells = {cell.model: cell for cell in board.cells if cell.column == column.key}
     trained = trained_model(board.models)
     shown = [trained.parent, trained.key] if trained is not None else list(cells)

@@ -61,7 +61,7 @@ def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
 
 
 def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
-    """Make the benchmark of the answers' loss, in nats per token."""
+    """Make the benchmark of the loss on the held-out rows' answers, in nats per token."""
     examples: list[Example] = [
         EncodedExample(
             id=row.id, questions=(row.prompt,), target=row.ending, input_ids=row.input_ids, spans=row.spans
@@ -73,7 +73,10 @@ def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
 
 
 def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> PreparedBenchmark:
-    """Make the benchmark of generated answers, at most twice as long as the rows' longest answer."""
+    """Make the benchmark that compares generated answers with those of the held-out rows.
+
+    At most twice as many tokens are generated as the longest of the rows' answers has.
+    """
     examples: list[Example] = [
         EncodedExample(
             id=row.id,

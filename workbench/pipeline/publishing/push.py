@@ -71,7 +71,8 @@ def pushed_folder(run: Run) -> Path:
     """Return the folder to send, after checking that it is unchanged since its step wrote it.
 
     Raises:
-        MissingStepError: The run doesn't have the folder, or the merge isn't proven.
+        MissingStepError: The run doesn't have the folder; or the merged model, its report or its adapter was
+            changed since the merge.
         CheckpointError: The folder was changed.
     """
     run_dir, folders = run.run_dir, folders_of(run.run_dir)

@@ -66,7 +66,7 @@ def _with_base(path: Path, base: str) -> bytes | None:
 
 
 def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
-    """Return warnings about what readers on the Hub can't use: local paths, a missing model card."""
+    """Return warnings about files to send that name local paths, and about a missing model card."""
     lines = []
     if MODEL_CARD not in {file.name for file in files}:
         written = "recipe=leaderboard writes it, with the scores"

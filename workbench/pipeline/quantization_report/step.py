@@ -150,7 +150,7 @@ def machine(run: Run) -> dict[str, Any]:
 
 
 def show(report: Report) -> None:
-    """Print the tables, and how much of the adapter's gain each number format keeps."""
+    """Print the report's tables, and how much of the adapter's gain over the base each format keeps."""
     print("\n\n".join(table.text() for table in tables(report)), flush=True)
     if report.gains:
         print("\nThe adapter's gain:", flush=True)
