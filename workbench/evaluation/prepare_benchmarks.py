@@ -81,9 +81,9 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
 
 
 def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
-    """Return a number, as text, for each row that was unfolded: the index of the first row unfolded from it.
+    """Map an unfolded row's position in its file to the index, as text, of the first row made from it.
 
-    The key is the position of the unfolded row in the file. For rows that weren't unfolded, both are "".
+    Rows that weren't unfolded have the position "", which is mapped to "".
     """
     parents: dict[str, str] = {"": ""}
     for number, row in rows:

@@ -31,8 +31,8 @@ def rank_intervals(better: ArrayLike, comparable: ArrayLike | None = None) -> li
 def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
     """Return each row's letters: two rows share a letter exactly where no difference is shown between them.
 
-    The letters are a cover of all pairs without a difference by groups in which no two rows differ; each
-    group is grown from the first uncovered pair, best rows first.
+    Each letter is a group of rows of which no two differ; together the groups contain all pairs without a
+    difference. Each group is grown from the first pair that no group contains yet, best rows first.
 
     Args:
         different: (rows, rows), whether a difference is shown between two rows; symmetric.

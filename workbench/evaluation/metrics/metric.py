@@ -23,7 +23,7 @@ CorpusScore = Callable[[Sequence[Judged]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """How a metric takes a prediction from an answer, and scores one item and all items."""
+    """A metric: functions that take a prediction from an answer, score one item, and score all items."""
 
     output_types: tuple[OutputType, ...]
     judge: Judge
