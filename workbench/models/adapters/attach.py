@@ -65,7 +65,7 @@ def attach(
 
 
 def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Check that a new adapter can be attached, by a model on the meta device (without weights).
+    """Check with a model on the meta device (without weights) that a new adapter can be attached.
 
     Raises:
         ConfigError: A target matches no layer, or peft refuses an option.

@@ -238,9 +238,9 @@ def _base_name(model: ModelConfig) -> str:
 
 
 def _other_name(adapter_path: str | Path, model: ModelConfig) -> list[str]:
-    """Compare the base's name in adapter_config.json with `model.path`; return the mismatch as a list.
+    """Compare the base's name in adapter_config.json with the names of `model.path`, by their last parts.
 
-    The list is empty if a last part of the names is equal, or if the file names no base.
+    Return the mismatch as a list of one phrase; empty if a name is equal, or if the file names no base.
     """
     description = read_json_object(locate_adapter(adapter_path) / adapter_config.CONFIG_FILE)
     named = description.get("base_model_name_or_path")

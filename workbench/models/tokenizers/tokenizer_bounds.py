@@ -157,7 +157,7 @@ def _growth(member: Mapping[str, Any]) -> float:
 
 
 def _matches_nothing(pattern: Any) -> bool:
-    """Return whether a regular expression can match the empty text between two characters."""
+    """Return whether a regular expression may match the empty text; True too if that can't be decided."""
     if not isinstance(pattern, str) or "(?" in pattern:
         return True
     try:

@@ -71,7 +71,10 @@ def columns(first: Values, second: Values, items: Mapping[str, Items], names: Se
 
 
 def is_safe(setting: Judged, margin: float) -> bool:
-    """Return whether a setting's loss on the guard set is known to be below the margin."""
+    """Return whether the upper bound of a setting's loss on the guard set is below the margin.
+
+    True if there is no guard set.
+    """
     return setting.most_lost is None or setting.most_lost < margin
 
 

@@ -105,7 +105,7 @@ def label_heading(config: Config, output: Path, questions: Sequence[Question]) -
 
 
 def with_heading(answer: Mapping[str, Any], heading: str) -> dict[str, Any]:
-    """Return an answer's columns with the predicted class under this heading."""
+    """Return an answer's columns with `label`, the column of the predicted class, renamed to `heading`."""
     return {heading if name == LABEL else name: value for name, value in answer.items()}
 
 

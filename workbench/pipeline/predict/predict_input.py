@@ -28,7 +28,7 @@ LINES = (".txt", ".md")
 
 @dataclass(frozen=True)
 class Question:
-    """A row to predict."""
+    """A row of `predict.input`, once as in the file and once as the model needs it."""
 
     given: dict[str, Any]
     """The row's columns as in the file, for the output."""

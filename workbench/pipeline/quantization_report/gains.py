@@ -101,7 +101,7 @@ def _paired(first: Floats, second: Floats, items: Items, alpha: float) -> Paired
 
 
 def _values(results: Results, score: Score) -> Floats:
-    """Return each item's score by the score's metric, negated if lower is better."""
+    """Return each item's score by the metric of `score`, negated if lower is better."""
     sign = -1.0 if lower_is_better(score.metric) else 1.0
     predictions = results.predictions[score.benchmark]
     return sign * np.array([prediction.scores[score.metric] for prediction in predictions])
