@@ -118,7 +118,7 @@ def tokenizer_place(model: ModelConfig) -> Path:
 
 
 def has_tokenizer(model: ModelConfig) -> bool:
-    """Return whether the section `model` names a tokenizer, or the model's folder has one."""
+    """Return whether the model has a tokenizer: `model.tokenizer`, `model.init`, or one in its folder."""
     if model.tokenizer is not None or model.init:
         return True
     return _has_files(tokenizer_place(model))

@@ -40,7 +40,8 @@ def forecast_merge(
         longest: Number of tokens of the longest row.
 
     Raises:
-        NotStreamable: The proof takes the whole model.
+        NotStreamable: The adapter or base can't be merged tensor by tensor, so the proof takes the whole
+            model.
     """
     shape, process = setting.shape, resident_bytes()
     is_quantized = setting.quantization.method is not QuantizationMethod.none

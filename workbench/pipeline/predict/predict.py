@@ -121,7 +121,7 @@ def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
     Args:
         output: The file.
         asked: The last turn of each prompt, or the text to label, in the order of the file's rows.
-        heading: Name of the class column in the training data, which a CSV may have, too.
+        heading: Name of the training data's class column; in a CSV the predicted class may have this name.
     """
     rows, answers = read_answers(output), []
     for text, values in zip(asked, rows, strict=False):
