@@ -80,7 +80,7 @@ class Averaged:
 
     def _mean(self, model: str, chances: Sequence[float]) -> tuple[float, float]:
         cells = [column.cells[model].score for column in self.columns]
-        errors = [_error(cell.stderr, cell.interval) for cell in cells]
+        errors = [_stderr(cell.stderr, cell.interval) for cell in cells]
         return statistics.mean_of_scores([cell.value for cell in cells], errors, chances)
 
     def test(self, pair: Pair, alpha: float) -> PairedTest:
@@ -124,7 +124,7 @@ def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
     return unfit
 
 
-def _error(stderr: float | None, interval: Sequence[float] | None) -> float:
+def _stderr(stderr: float | None, interval: Sequence[float] | None) -> float:
     """Return the standard error of a score; if it is 0 or missing, a quarter of the interval's width.
 
     The standard error is 0 where all items score the same.

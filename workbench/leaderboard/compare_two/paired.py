@@ -185,12 +185,12 @@ def _subjects(one: _Paired) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for index, prediction in enumerate(one.pairs.first):
         found.setdefault(prediction.subset, []).append(index)
-    if len(found) < 2 or _is_untested(one):
+    if len(found) < 2 or _is_joint(one):
         return {}
     return {name: indices for name, indices in found.items() if len(indices) >= FEWEST_SUBJECT_ITEMS}
 
 
-def _is_untested(one: _Paired) -> bool:
+def _is_joint(one: _Paired) -> bool:
     """Return whether the metric isn't a mean of item scores, so that `compare_jointly` must test it."""
     return bool(one.first.item_score or one.second.item_score)
 
@@ -243,7 +243,7 @@ def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTe
 
 def _test_and_values(one: _Paired, alpha: float) -> tuple[PairedTest | None, list[float]]:
     """Return a benchmark's test (None if its metric has none) and both models' values on the common items."""
-    if _is_untested(one):
+    if _is_joint(one):
         jointly = compare_jointly(one.first, one.second, one.pairs, alpha)
         return jointly or (None, [one.first.value, one.second.value])
     sides = ((one.pairs.first, one.first), (one.pairs.second, one.second))

@@ -35,13 +35,13 @@ def aligned(
     if not metrics or metrics[0] not in own:
         return None
     if items.ids == reference.ids and items.prompts == reference.prompts and metrics == list(own):
-        return items, [_as_there(items, own[name], reference) for name in metrics]
+        return items, [_score_as_there(items, own[name], reference) for name in metrics]
     for prompts in (items.prompts, items.plain_prompts):
         matched = _matched(items.ids, prompts, reference)
         if len(matched) >= COMMON_SHARE * min(len(items.ids), len(reference.ids)):
             found = _reordered(items, prompts, matched, reference)
             order = [name for name in metrics if name in own] + [name for name in own if name not in metrics]
-            return found, [_as_there(found, own[name], reference) for name in order]
+            return found, [_score_as_there(found, own[name], reference) for name in order]
     return None
 
 
@@ -95,7 +95,7 @@ def _reordered(
     )
 
 
-def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score:
+def _score_as_there(items: ImportedItems, score: Score, reference: Reference) -> Score:
     """Compute a score anew from reordered items, with the benchmark, protocol and rule of the reference."""
     there = next((one for one in reference.scores if one.metric == score.metric), reference.scores[0])
     found = score_of(

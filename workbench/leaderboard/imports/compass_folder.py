@@ -84,7 +84,7 @@ def _files(folder: Path, model: str) -> dict[str, list[Path]]:
         part = PART.fullmatch(name)
         whole = part["name"] if part else ""
         is_part = (
-            part and whole not in paths and f"{whole}_0" in paths and _is_whole(folder, model, whole, name)
+            part and whole not in paths and f"{whole}_0" in paths and _is_part(folder, model, whole, name)
         )
         found.setdefault(whole if is_part else name, []).append(path)
     for members in found.values():
@@ -92,7 +92,7 @@ def _files(folder: Path, model: str) -> dict[str, list[Path]]:
     return found
 
 
-def _is_whole(folder: Path, model: str, whole: str, name: str) -> bool:
+def _is_part(folder: Path, model: str, whole: str, name: str) -> bool:
     """Return whether the predictions `name` are a part of dataset `whole`, not a dataset called `name`.
 
     They are if `whole` has a results file, or `name` has none.

@@ -113,7 +113,7 @@ def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
     Raises:
         DataError: There are neither details nor labels, or the details have another number of items.
     """
-    told = _told(details)
+    told = _rightness(details)
     replicas, rest = divmod(len(entries), len(told)) if told else (0, 0)
     if told and rest == 0 and all(len(flags) == replicas for flags in told):
         # Samples of a question are written replica after replica.
@@ -125,7 +125,7 @@ def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
     raise DataError("which items are right isn't told (evaluate with --dump-eval-details)")
 
 
-def _told(details: Any) -> list[list[bool]]:
+def _rightness(details: Any) -> list[list[bool]]:
     """Return, for each item in OpenCompass's details, one boolean per answer: whether it is right.
 
     Empty if an item of the details has no such boolean.

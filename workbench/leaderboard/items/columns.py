@@ -50,7 +50,7 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     """
     by_rule: dict[tuple[object, ...], list[Scored]] = {}
     for scored in (one for run in runs for one in _scored(run, keys)):
-        by_rule.setdefault(_asked(scored.score), []).append(scored)
+        by_rule.setdefault(_settings(scored.score), []).append(scored)
     joined = _unruled_joined(by_rule)
     columns = [ScoredColumn(column=_column(asked, scored), scored=scored) for asked, scored in joined.items()]
     labels = _labels([each.column for each in columns])
@@ -91,7 +91,7 @@ def _scored(run: Run, keys: Mapping[tuple[str, str], str]) -> list[Scored]:
     ]
 
 
-def _asked(score: Score) -> tuple[object, ...]:
+def _settings(score: Score) -> tuple[object, ...]:
     """Return the settings that two scores in one column must share, as a tuple that ends with the rule."""
     settings = (score.language, score.protocol, score.num_fewshot, score.average, score.permutations)
     return (score.benchmark, score.metric, *settings, score.rule)

@@ -115,7 +115,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     for model in untrained:
         items[model] = _majority(items[model])
     apart_of = {model: _apart(scored, column.column, items.get(model)) for model, scored in chosen.items()}
-    described = _described(column.column, items)
+    described = _with_is_share(column.column, items)
     main = _main(items, apart_of)
     first = _with_clusters([items[model] for model in main])
     if first is not None:
@@ -198,7 +198,7 @@ def _with_clusters(same: Sequence[Items]) -> Items | None:
     return replace(same[0], clusters=known.clusters) if known else next(iter(same), None)
 
 
-def _described(column: Column, items: dict[str, Items]) -> Column:
+def _with_is_share(column: Column, items: dict[str, Items]) -> Column:
     """Return the column; with `is_share` false if a model scores an item below 0 or above 1."""
     is_within = all(each.values.min() >= 0 and each.values.max() <= 1 for each in items.values())
     return column if is_within else replace(column, is_share=False)

@@ -31,7 +31,7 @@ def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
     """Read the items of a score and check that they give the score; return the items, or the problem."""
     score = scored.score
     columns = columns_of(score)
-    if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):
+    if kind in (MetricKind.mean, MetricKind.alone) and _needs_answers(scored):
         columns = (*columns, "prediction", "target")
     try:
         items = _items(scored, columns, index)
@@ -84,7 +84,7 @@ def _items(scored: Scored, columns: Sequence[str], index: ItemIndex) -> Items | 
     return items
 
 
-def _is_needed(scored: Scored) -> bool:
+def _needs_answers(scored: Scored) -> bool:
     """Return whether the answers must be read too, not only their scores.
 
     They are compared between an adapter and its merged model, and for an untrained head with the most

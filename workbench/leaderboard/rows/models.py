@@ -118,13 +118,13 @@ def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
     if not facts.get("weights"):
         return fingerprint([run.label, name])[:KEY_DIGITS]
     identity = [facts.get(fact) for fact in ("weights", "adapter", "quantization", "dtype")]
-    details = [] if name == MERGED else _details(run)
+    details = [] if name == MERGED else _other_settings(run)
     is_untrained = any(score.model == name and score.note == UNTRAINED for score in run.scores)
     seed = [run.config.get("seed")] if is_untrained else []
     return fingerprint([*identity, *details, *seed])[:KEY_DIGITS]
 
 
-def _details(run: Run) -> list[Any]:
+def _other_settings(run: Run) -> list[Any]:
     """Return the quantization settings that differ from the defaults, and `model.tokenizer` if it is set.
 
     They change answers, so they belong to a row's key. The quantization method is already in the key.

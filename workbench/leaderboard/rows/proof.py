@@ -14,10 +14,10 @@ def merge_proof(run: Run) -> str:
 
 def proof_of(report: Mapping[str, Any]) -> str:
     """Return a merge report as sentences; reports of earlier versions give fewer."""
-    return " ".join([*_kept(report), *_logits(report), *_base(report)])
+    return " ".join([*_summary(report), *_logits(report), *_base(report)])
 
 
-def _kept(report: Mapping[str, Any]) -> list[str]:
+def _summary(report: Mapping[str, Any]) -> list[str]:
     """Return a list with the report's summary as a sentence; empty without a summary.
 
     It says how much of the adapter's effect the merge preserves.
