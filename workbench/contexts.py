@@ -58,3 +58,11 @@ def without_panics() -> Iterator[None]:
                 written.seek(0)
                 os.write(2, written.read())
             os.close(terminal)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """In the `with` block, put a model into evaluation mode; then restore the mode of every module."""
+    with restored_modes(model):
+        model.eval()
+        yield

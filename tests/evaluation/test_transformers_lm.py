@@ -5,8 +5,9 @@ import torch
 from transformers import PreTrainedModel
 
 from workbench.config.evaluate import EvaluateConfig
+from workbench.contexts import evaluation_mode
 from workbench.evaluation.inference import prefix_tree
-from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 

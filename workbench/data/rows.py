@@ -129,9 +129,7 @@ def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Split rows into training and held-out rows, both in order; equal rows stay in one part.
-
-    The choice of held-out rows depends on nothing but the rows.
+    """Split rows into training and held-out rows, both in order, by their contents alone.
 
     Raises:
         DataError: There are too few different rows to hold some out.

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
+from workbench.contexts import evaluation_mode
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
-from workbench.evaluation.inference.causal_lm import evaluation_mode
 from workbench.evaluation.model_checks import check, named
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
 from workbench.evaluation.records import Score, write_predictions

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
@@ -30,14 +29,14 @@ from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, fold
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import torch_device
-from workbench.models.dtypes import chosen_dtype, dtype_name
+from workbench.models.dtypes import chosen_dtype
 from workbench.models.gguf import reader
 from workbench.models.gguf.writer import MARK, check_describable, write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.quantization import check_device
 from workbench.models.quantized_folder import save_quantized
-from workbench.models.stored import Stored
+from workbench.models.stored import Cast, FiniteTensor, Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
 from workbench.weights.normalized_rows import NormalizedRows
@@ -73,52 +72,6 @@ class ExportReport:
     folded: bool
     """Whether a stable embedding, whose rows a norm normalizes, was replaced by a plain one with
     normalized rows."""
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Stored tensor that indexing reads and converts to another dtype."""
-
-    stored: Stored
-    dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the tensor's shape."""
-        return self.stored.shape
-
-    def __getitem__(self, index: Any, /) -> Tensor:
-        """Read and convert the tensor; the only index is `...`."""
-        return self.stored[...].to(self.dtype)
-
-
-@dataclass(frozen=True)
-class FiniteTensor:
-    """Stored tensor that indexing reads and checks for NaN and infinite values."""
-
-    where: str
-    """File and name of the tensor, for error messages."""
-    stored: Stored
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the tensor's shape."""
-        return self.stored.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the tensor's dtype."""
-        return self.stored.dtype
-
-    def __getitem__(self, index: Any, /) -> Tensor:
-        """Read the tensor and check its values; the only index is `...`."""
-        tensor = self.stored[...]
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{self.where}: has NaN or infinite values in {dtype_name(tensor.dtype)} "
-                "(damaged weights, or the dtype's range is too small: try export.dtype=float32)"
-            )
-        return tensor
 
 
 def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport:

@@ -16,10 +16,10 @@ from workbench.models.checkpoints.checkpoint import read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.checkpoints.validation import fitted
-from workbench.models.export import Cast, write_weights
+from workbench.models.export import write_weights
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
-from workbench.models.stored import Stored
+from workbench.models.stored import Cast, Stored
 from workbench.models.tokenizers.learn_vocabulary import subpieces
 
 

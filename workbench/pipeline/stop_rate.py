@@ -14,9 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.train import TrainConfig
+from workbench.contexts import evaluation_mode
 from workbench.data.rows import Row
 from workbench.distributed import is_sharded
-from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked

@@ -16,6 +16,7 @@ from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.fewshot import ExamplePicker
 from workbench.evaluation.benchmarks.option_letters import (
     check_can_move,
+    check_options,
     names_letters,
     own_letters,
     speaks_of_others,
@@ -153,7 +154,7 @@ class Renderer:
         values = self._values(row, subset)
         identity = self.identity(row, number, subset)
         choices = self._choices(row, values)
-        self._check_options(row, choices)
+        check_options(row, self.config.options, choices)
         target = target_of(config, row, values, choices)
         continuations = [self._continuation(row, values, choice) for choice in choices]
         question_choices = choices if self.question_per_choice else [""]
@@ -213,28 +214,11 @@ class Renderer:
             self.fewer_shots.append(len(distinct))
         return distinct
 
-    def _check_options(self, row: Row, choices: list[str]) -> None:
-        """Check that no option column of a row is empty, and that there are as many options as choices."""
-        columns = self.config.options
-        texts = [row.values.get(column, "?") for column in columns]  # rendering reports a missing column
-        if len(columns) == 1 and isinstance(texts[0], list):
-            columns, texts = columns * len(texts[0]), texts[0]
-        for column, value in zip(columns, texts, strict=True):
-            if value is None or not str(value).strip():
-                raise DataError(f"{row.where}: column {column!r}, an option of the question, is empty")
-        if columns and choices and len(texts) != len(choices):
-            letters = ", ".join(choices)
-            raise DataError(f"{row.where}: {len(texts)} options for the {len(choices)} letters {letters}")
-
     def _check_distinct(self, row: Row, choices: list[str], pairs: list[tuple[str, str]]) -> None:
         """Check that no two choices have the same text or the same prompt.
 
-        With protocol=lm-eval, the same text is only recorded in `alike`.
-
-        Args:
-            row: row of the question.
-            choices: choices of the question.
-            pairs: question and continuation of each choice.
+        With protocol=lm-eval, the same text is only recorded in `alike`. `pairs` has the question and the
+        continuation of each choice.
         """
         texts = [choice.strip() for choice in choices] if self.config.target else choices
         if len(set(texts)) < len(texts):

@@ -148,3 +148,16 @@ def _ends_with_letter(before: str, letter: str) -> bool:
     """Return whether a text ends with `letter` as a label, followed by punctuation at most, as in `A. `."""
     words = re.sub(r"[\W_]+$", "", unicodedata.normalize("NFKC", before))
     return words.upper().endswith(letter) and not re.search(r"[A-Za-z0-9]", words[-2:-1])
+
+
+def check_options(row: Row, columns: Sequence[str], choices: Sequence[str]) -> None:
+    """Check that no option column of a row is empty, and that there are as many options as choices."""
+    texts = [row.values.get(column, "?") for column in columns]  # rendering reports a missing column
+    if len(columns) == 1 and isinstance(texts[0], list):
+        columns, texts = [columns[0]] * len(texts[0]), texts[0]
+    for column, value in zip(columns, texts, strict=True):
+        if value is None or not str(value).strip():
+            raise DataError(f"{row.where}: column {column!r}, an option of the question, is empty")
+    if columns and choices and len(texts) != len(choices):
+        letters = ", ".join(choices)
+        raise DataError(f"{row.where}: {len(texts)} options for the {len(choices)} letters {letters}")

@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.contexts import restored_modes
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
@@ -276,14 +274,6 @@ class TransformersLM:
         branch_difference = (separate[0, 8:] - separate[1, 8:]).square().mean().sqrt()
         is_rounded = self.dtype != torch.float32 or getattr(self.model, "is_quantized", False)
         return bool(error <= (_ROUNDING_TOLERANCE if is_rounded else _EXACT_TOLERANCE) * branch_difference)
-
-
-@contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """In the `with` block, put a model into evaluation mode; then restore the mode of every module."""
-    with restored_modes(model):
-        model.eval()
-        yield
 
 
 def _scored_tokens(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:

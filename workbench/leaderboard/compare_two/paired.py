@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workbench.config.compare import CompareConfig
-from workbench.errors import ConfigError, DataError
-from workbench.evaluation.metric_directions import metric_name
+from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
+from workbench.leaderboard.compare_two.common_scores import common_benchmarks, common_metric
 from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.compare_two.pairing import Pairs, pair_items
 from workbench.leaderboard.compare_two.sides import Side
@@ -21,17 +21,6 @@ SUBJECT_SHARE = 0.2
 """Part of alpha that is spent on the tests of subjects, if there are any."""
 FEWEST_SUBJECT_ITEMS = 10
 """A subject with fewer common items isn't tested."""
-ALIASES = {
-    "arc-c": "arc_challenge",
-    "arc-e": "arc_easy",
-    "ceval-valid": "ceval",
-    "openbookqa_fact": "openbookqa",
-    "lambada_openai": "lambada",
-    "lukaemon_mmlu": "mmlu",
-}
-"""Name of a benchmark in another tool -> its name in this project."""
-RIGHT = ("acc", "exact_match")
-"""Metrics that are 1 for a right answer, else 0; tools name them differently, so they count as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,42 +112,6 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> Compariso
         left_out=left_out,
         alpha=config.alpha,
     )
-
-
-def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[str, str]:
-    """Return the common benchmarks, or those in `chosen`: name in the first results -> name in the second.
-
-    Raises:
-        ConfigError: No benchmark is common, or one of `chosen` isn't.
-    """
-    there = {plain_name(name): name for name in reversed(list(second.scores()))}
-    common = {name: there[plain_name(name)] for name in first.scores() if plain_name(name) in there}
-    known = [", ".join(side.scores()) for side in (first, second)]
-    for name in chosen:
-        if name not in common:
-            raise ConfigError(f"compare.benchmarks: {name!r} is not in both (a has {known[0]}; b {known[1]})")
-    if not common:
-        raise ConfigError(f"compare: no benchmark in common (a has {known[0]}; b has {known[1]})")
-    return {name: other for name, other in common.items() if not chosen or name in chosen}
-
-
-def plain_name(benchmark: str) -> str:
-    """Normalize a benchmark's name across tools: no `PREFIX.`, lower case, `_` for `-`, aliases resolved."""
-    name = benchmark.rpartition(".")[2].lower()
-    return ALIASES.get(name, name).replace("-", "_")
-
-
-def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Score, Score] | None:
-    """Return both models' scores in the first metric of `first` that `second` has too.
-
-    Without one, both main scores if each is acc or exact_match, which count as one metric; else None.
-    """
-    there = {score.metric: score for score in second}
-    for score in first:
-        if score.metric in there:
-            return score, there[score.metric]
-    mains = first[0], second[0]
-    return mains if all(metric_name(score.metric) in RIGHT for score in mains) else None
 
 
 def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:

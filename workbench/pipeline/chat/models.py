@@ -10,8 +10,9 @@ from workbench.api.loading import load_adapter
 from workbench.config import QuantizationConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
+from workbench.contexts import evaluation_mode
 from workbench.errors import MissingStepError
-from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.loading import load_model

@@ -14,11 +14,12 @@ from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.names import ADAPTER, BASE, TRAINED
 from workbench.config.predict import PredictModel
+from workbench.contexts import evaluation_mode
 from workbench.data.classification import VALUE
 from workbench.data.inference_prompts import Prompt, prompts
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.answer_cache import AnswerCache
-from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer
