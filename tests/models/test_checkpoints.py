@@ -114,6 +114,16 @@ def test_every_rope_type_of_llama_gives_the_same_logits(tmp_path, kind):
     torch.testing.assert_close(logits(model, ids), logits(reference, ids), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["longrope", "yarn", "llama3"])
+def test_the_length_trained_first_may_be_beside_the_rope_fields(tmp_path, kind):
+    write_llama(tmp_path, {"original_max_position_embeddings": 8}, rope_parameters=ROPES[kind])
+    reference = LlamaForCausalLM.from_pretrained(tmp_path)
+    ids = torch.arange(12)[None]  # between 8 and the 16 of the rope fields
+    torch.testing.assert_close(
+        logits(load_model(at(tmp_path), PLAIN), ids), logits(reference, ids), rtol=0, atol=1e-5
+    )
+
+
 def test_old_rope_scaling_and_theta_are_kept(tmp_path):
     scaling = {"type": "linear", "factor": 2.0}
     write_llama(tmp_path, {"rope_scaling": scaling, "rope_theta": 777.0, "rope_parameters": None})

@@ -145,6 +145,7 @@ def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
     Raises:
         ValueError: Open-Llama doesn't support a field's value.
     """
+    relative.standardize_rope_params()  # rope fields beside rope_parameters
     if reason := unsupported(relative):
         raise ValueError(f"config.json: {reason}")
     return {
