@@ -48,7 +48,10 @@ class CheckpointError(WorkbenchError):
 
 
 class TrainingError(WorkbenchError):
-    """The training broke down: a loss or weight is infinite or NaN, or memory or disk space ran out."""
+    """The training broke down, can't be deterministic, or failed the resume_check.
+
+    It breaks down when a loss or weight is infinite, NaN or far too large, or memory or disk space runs out.
+    """
 
 
 class MissingStepError(WorkbenchError):

@@ -159,7 +159,7 @@ class RunDir:
 
     @property
     def resume_check(self) -> Path:
-        """Folder of the resume_check step's trainings, which it deletes at its end."""
+        """Folder of the resume_check step's trainings, which the step deletes if the check succeeds."""
         return self.path / "resume-check"
 
     @property

@@ -18,7 +18,7 @@ _SCORINGS = {
 
 
 def check_settings(name: str, config: BenchmarkConfig) -> None:
-    """Check a benchmark's settings, with those of its protocol.
+    """Check a benchmark's settings, some of which its protocol (such as lm-eval) may have replaced.
 
     Raises:
         ConfigError: A setting can't be meant, or contradicts another.

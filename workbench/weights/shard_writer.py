@@ -71,18 +71,20 @@ class ShardWriter:
         return self.write_rows(name, [tensor] if tensor.dim() else [tensor.view(1)])
 
     def write_rows(self, name: str, blocks: Iterable[Tensor]) -> FileTensor:
-        """Write the next tensor from blocks of its rows, which may be computed one by one.
+        """Write the next tensor from blocks of its rows, computed one by one; return the stored tensor.
 
         Raises:
             ValueError: The tensor isn't the next one, or the blocks have another dtype or size.
+            CheckpointError: The file returns other bytes than were written.
         """
         return self._write(name, (_bytes(block, name, self.layout[name][0]) for block in blocks))
 
     def copy(self, name: str, source: FileTensor) -> FileTensor:
-        """Write the next tensor with the bytes of a stored one, in blocks.
+        """Write the next tensor with the bytes of a stored one, in blocks; return the stored tensor.
 
         Raises:
             ValueError: The tensor isn't the next one, or has another dtype or shape.
+            CheckpointError: The file returns other bytes than were written.
         """
         if (source.dtype, source.shape) != self.layout.get(name):
             raise ValueError(f"{name}: {source.dtype}, {source.shape} is not as in the layout")

@@ -18,7 +18,8 @@ def check_files_of_other_tools(words: Sequence[str]) -> None:
 
     Raises:
         FileOfAnotherToolError: A word does; the message has the command that replaces the file.
-        ConfigError: The file's training stage doesn't exist here, or a recipe is given as a file.
+        ConfigError: The file's training stage doesn't exist here, or a word is any other YAML or JSON file,
+            where a recipe's name belongs.
     """
     for verb, word in zip(["", *words], words, strict=False):
         name = word.removeprefix("recipe=").removeprefix("--config=")

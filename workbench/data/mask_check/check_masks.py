@@ -28,7 +28,10 @@ MOST_SHAPES = 1000
 
 @dataclass
 class MaskCheck:
-    """Checks the loss masks of the training rows that are built from conversations of one data format."""
+    """Checks tokens and labels of training rows against what their conversations should give.
+
+    All conversations are of one data format; of many rows a sample is checked.
+    """
 
     chats: Chats
     data: DataConfig
@@ -84,7 +87,7 @@ class MaskCheck:
                 noted[f"of {self.num_rows:,} checked: {kind.value}"] += count
 
     def refuse(self) -> None:
-        """Fail with the first fault that would spoil training, unless `data.check_mask` is warn.
+        """Fail with the first fault that would spoil training; with `data.check_mask=warn`, do nothing.
 
         Raises:
             DataError: There is a fault, and `data.check_mask` is refuse.

@@ -13,7 +13,7 @@ from workbench.data.holdout import normal_form
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.benchmark_files import Row
-from workbench.evaluation.benchmarks.fewshot import ExamplePicker
+from workbench.evaluation.benchmarks.choose_fewshot import ExamplePicker
 from workbench.evaluation.benchmarks.option_letters import (
     check_can_move,
     check_options,

@@ -100,7 +100,7 @@ def record(board: Board, model: Model, cells: list[Cell]) -> dict[str, Any]:
 
 
 def model_id(model: Model) -> str:
-    """Return the model's Hub id; `local/NAME-KEY` for a model that doesn't come from the Hub."""
+    """Return the model's Hub id; for another model `local/NAME-KEY`, KEY: start of its key on the board."""
     path = str(model.facts.get("path", ""))
     if model.role not in OURS and HUB_ID.fullmatch(path) and not Path(path).exists():
         return path

@@ -30,7 +30,7 @@ from workbench.models.logit_comparison import Batch, Check, encode, logits
 from workbench.models.merging.adapter_updates import NotStreamable
 from workbench.models.merging.effect import ProbeEffect, judge
 from workbench.models.merging.job import Made, MergeJob
-from workbench.models.merging.proof import Proof, prove
+from workbench.models.merging.logit_proof import Proof, prove
 from workbench.models.merging.streamed import merge_streamed
 from workbench.models.merging.tensor_plan import planned_merge
 from workbench.models.merging.whole_model import merge_whole

@@ -22,7 +22,7 @@ from workbench.models.loading import load_model
 from workbench.models.logit_comparison import logits
 from workbench.models.merging.description import as_llama, came_as_llama, unquantized_config
 from workbench.models.merging.job import Made, MergeJob
-from workbench.models.merging.proof import overflow
+from workbench.models.merging.logit_proof import overflow
 from workbench.models.merging.tensor_plan import untie
 from workbench.models.merging.without_layers import without_layers
 from workbench.models.quantization import dequantize_state_dict
