@@ -15,6 +15,7 @@ from workbench.errors import CheckpointError
 from workbench.models.adapters import attach
 from workbench.models.checkpoints.model_folder import open_base, open_merged
 from workbench.models.diagnosis.low_rank import spectrum
+from workbench.models.extraction.decompose import closest
 from workbench.models.extraction.extract import extract
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft warns of much that is done on purpose here
@@ -142,3 +143,10 @@ def test_a_sketched_spectrum_is_the_exact_one_for_the_largest_values(monkeypatch
     state = torch.get_rng_state()
     assert torch.allclose(spectrum(matrix, 12).values[:12], exact, rtol=1e-3)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_small_singular_value_of_a_tall_matrix_is_no_rounding():
+    left, right = (torch.linalg.qr(torch.randn(size, 8)).Q for size in (20_000, 8))
+    difference = left * torch.logspace(0, -2.7, 8) @ right.T
+    lora = closest("lm_head", difference, ExtractConfig(share=1, max_rank=8), base_norm=1.0)
+    assert lora.rank == 8 and lora.is_whole

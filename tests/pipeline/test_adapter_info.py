@@ -101,6 +101,26 @@ def test_an_adapter_is_not_replaced_by_its_own_conversion(run, loha):
     assert json.loads((own / "adapter_config.json").read_text())["peft_type"] == "LOHA"
 
 
+def test_an_adapter_that_was_trained_where_one_was_extracted_is_not_replaced(run, loha):
+    asked = (f"model.path={BASE}", f"adapter.path={loha}", "run_dir=first")
+    made = run("extract", *asked)
+    record = json.loads(made.run_json.read_text())
+    made.run_json.write_text(json.dumps(record | {"steps": record["steps"] | {"train": {}}}))
+    with pytest.raises(ConfigError, match="run_dir: 'first' has an adapter that would be replaced"):
+        run("extract", *asked, "extract.max_rank=2")
+
+
+def test_a_conversion_is_made_again_when_a_file_that_it_copies_has_changed(run, loha, tmp_path, caplog):
+    shutil.copytree(loha, tmp_path / "source")
+    asked = (f"model.path={BASE}", "adapter.path=source", "run_dir=again", "extract.max_rank=2")
+    run("extract", *asked)
+    run("extract", *asked)
+    assert "already done" in caplog.text
+    (tmp_path / "source" / "tokenizer_config.json").write_text("{}")
+    run("extract", *asked)
+    assert "already done" not in caplog.text
+
+
 def test_two_sources_of_a_lora_are_refused(run, loha, trained):
     merged = trained / "run" / "merged"
     with pytest.raises(ConfigError, match=r"a LoRA of merged.path or of adapter.path .give one"):

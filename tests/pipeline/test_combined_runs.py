@@ -8,10 +8,14 @@ import pytest
 import torch
 from toy_adapters import TOY, toy_adapter
 
+from workbench.config import Config
+from workbench.config.model import ModelConfig
+from workbench.config.predict import PredictModel
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 from workbench.pipeline import merge as merge_step
+from workbench.pipeline.predict.predict import model_to_ask
 from workbench.pipeline.step_inputs import content
 from workbench.weights.shard_writer import ShardWriter
 
@@ -142,6 +146,17 @@ def test_merged_models_take_the_tokenizer_that_is_named(run, tmp_path):
     models = ("merge.models=[{path: a}]", "run_dir=soup", "quantization=none")
     folder = run("merge", "model.path=base", "model.tokenizer=other", *models)
     assert (folder.merged / "tokenizer.json").is_file()
+    settings = tmp_path / "other" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": 77}))
+    run("merge", "model.path=base", "model.tokenizer=other", *models)
+    assert json.loads((folder.merged / "tokenizer_config.json").read_text())["model_max_length"] == 77
+
+
+def test_a_prediction_asks_the_merge_of_a_run_that_trained_nothing():
+    config = Config(model=ModelConfig(path="base"))
+    assert model_to_ask(config, {"base", "merged"}) == PredictModel.merged
+    assert model_to_ask(config, {"base"}) == PredictModel.base
+    assert model_to_ask(config, {"base", "adapter", "merged"}) == PredictModel.adapter
 
 
 def test_merged_models_that_cannot_be_loaded_are_not_published(run, tmp_path, monkeypatch):

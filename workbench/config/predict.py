@@ -33,7 +33,7 @@ class PredictConfig:
     run."""
     model: PredictModel | None = None
     """Which model answers; trained is the model of adapter=none. null: adapter, or trained with
-    adapter=none; base if nothing was trained."""
+    adapter=none; if nothing was trained, merged, or else base."""
     max_new_tokens: int = number(128, 1, 10**6)
     """Tokens after which an answer is cut off."""
 

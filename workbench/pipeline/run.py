@@ -114,10 +114,11 @@ def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
         if is_rank0():
             record_sources(trusted, run_dir)
         barrier()
-        for step in run.config.steps:
+        functions = [step_function(step) for step in run.config.steps]  # a broken package shows at once
+        for step, function in zip(run.config.steps, functions, strict=True):
             log.info("== %s", step.name)
             if step in SHARED or is_rank0():
-                step_function(step)(run)
+                function(run)
             if is_rank0():
                 record_sources(trusted, run_dir)
             barrier()

@@ -90,7 +90,7 @@ class AdapterLayers:
             torch.no_grad(),
         ):
             layer.merge()
-            layer.merged_adapters.clear()
+            _forget_merge(layer)
             return cast(Tensor, cast(Any, base).weight.data)
 
     def changes_bias(self, name: str, weight: Tensor, bias: Tensor) -> bool:
@@ -101,7 +101,7 @@ class AdapterLayers:
             given.bias = nn.Parameter(bias.clone(), requires_grad=False)
             try:
                 layer.merge()
-                layer.merged_adapters.clear()
+                _forget_merge(layer)
                 return not torch.equal(given.bias, bias)
             finally:
                 given.bias = None
@@ -197,6 +197,13 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
     return AdapterLayers(config, tensors, model, sorted(expected.keys() - tensors.updates.keys()))
 
 
+def _forget_merge(layer: BaseTunerLayer) -> None:
+    """Let a layer be merged again, into another weight: forget the merge, and PEANUT's copy of the weight."""
+    layer.merged_adapters.clear()
+    if hasattr(layer, "_base_weight_before_merge"):
+        layer._base_weight_before_merge = None
+
+
 def _check_determined(path: str | Path, config: PeftConfig) -> None:
     """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
     init = getattr(config, "init_lora_weights", True)
@@ -205,6 +212,10 @@ def _check_determined(path: str | Path, config: PeftConfig) -> None:
         ("init_lora_weights", init if from_weights else None),
         ("layer_replication", getattr(config, "layer_replication", None)),
         ("target_parameters", getattr(config, "target_parameters", None)),
+        (
+            "save_precomputed_indices",
+            "false" if not getattr(config, "save_precomputed_indices", True) else None,
+        ),
     ):
         if value:
             raise CheckpointError(

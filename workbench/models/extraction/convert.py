@@ -41,12 +41,9 @@ from workbench.weights.as_trained import Quantized, as_trained
 CONVERTED_FROM = "converted_from.json"
 """File in a converted adapter's folder: the adapter that it was made of, and what is kept of each layer."""
 SCHEMA_VERSION = 1
-ALONE = {
-    *(PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.MISS, PeftType.HIRA, PeftType.IA3, PeftType.VERA),
-    *(PeftType.OFT, PeftType.BOFT, PeftType.HRA, PeftType.ROAD, PeftType.FOURIERFT, PeftType.WAVEFT),
-    *(PeftType.C3A, PeftType.GRALORA, PeftType.DELORA, PeftType.RANDLORA, PeftType.VBLORA, PeftType.ADALORA),
-    *(PeftType.DEFT, PeftType.GLORA, PeftType.PEANUT, PeftType.PVERA, PeftType.SHIRA, PeftType.SUPERTUNING),
-}
+_LOW_RANK = "LORA LOHA LOKR MISS HIRA VERA PVERA RANDLORA VBLORA ADALORA GRALORA DELORA GLORA DEFT"
+_SCALING_OR_ROTATION = "IA3 OFT BOFT HRA ROAD FOURIERFT WAVEFT C3A"
+ALONE = {PeftType[name] for name in f"{_LOW_RANK} {_SCALING_OR_ROTATION}".split()}
 """Methods whose layers peft merges right with nothing but the adapter's file and the layer's weight."""
 
 

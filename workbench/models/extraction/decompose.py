@@ -27,8 +27,8 @@ class Extracted:
     """Share of the squared difference that the update represents."""
     shares: dict[int, float]
     """Rank (powers of two) -> share of the squared difference that an update of this rank would represent."""
-    size: float
-    """|difference| / |base weight|, Frobenius norms."""
+    size: float | None
+    """|difference| / |base weight|, Frobenius norms; None if the base's weight is zero."""
     energy: float
     """Sum of squares of the difference."""
     is_whole: bool
@@ -97,7 +97,7 @@ def closest(
     whole = max(1, int((parts.values > max(floor, _smallest(parts.values, difference))).sum()))
     is_exact = config.share == 1 and not noise  # sums of squares in float32 may reach 1 too early
     needed = most if is_exact else parts.rank(config.share) or most
-    rank = most if config.rank is not None else min(needed, most, whole)
+    rank = most if config.rank is not None else min(needed, most, most if noise else whole)
     root = parts.values[:rank].sqrt()
     return Extracted(
         name=name,
@@ -109,7 +109,7 @@ def closest(
             for power in range(most.bit_length())
             if 2**power <= most
         },
-        size=math.sqrt(squares) / base_norm if base_norm else math.inf,
+        size=math.sqrt(squares) / base_norm if base_norm else None,
         energy=squares,
         is_whole=rank >= whole,
         is_embedding=is_embedding,
@@ -117,8 +117,8 @@ def closest(
 
 
 def _smallest(values: Tensor, matrix: Tensor) -> float:
-    """Return the largest singular value that arithmetic in float32 alone gives a matrix of lower rank."""
-    return float(values[0]) * max(matrix.shape) * torch.finfo(torch.float32).eps
+    """Estimate the largest singular value that float32 arithmetic alone gives a matrix of lower rank."""
+    return float(values[0]) * sum(map(math.sqrt, matrix.shape)) * torch.finfo(torch.float32).eps
 
 
 def _is_rounding(base: Tensor, tuned: Tensor) -> bool:

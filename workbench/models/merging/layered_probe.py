@@ -139,7 +139,9 @@ class _Weights:
         for first, rows in self._sums(name):
             set_rows(values, first, rows)
             stored = source.rows(first, first + len(rows)) if source.shape else source[...].view(1)
-            if not torch.equal(stored.view(torch.uint8), rows.to(stored.dtype).view(torch.uint8)):
+            rounded = rows.to(self.plan.dtype)
+            is_same_dtype = stored.dtype == rounded.dtype
+            if not is_same_dtype or not torch.equal(stored.view(torch.uint8), rounded.view(torch.uint8)):
                 raise CheckpointError(
                     f"merge: the folder read back differs from the sum of base and adapter in {name}, so "
                     "nothing is published"

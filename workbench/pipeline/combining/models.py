@@ -57,6 +57,8 @@ def check_written(run: Run, folder: Path) -> None:
 def merged_from(config: Config) -> list[Any]:
     """Return the settings and model contents that a merge of models depends on."""
     base = {**hashed(config.model, "model"), "path": content(config.model.path)}
+    if config.model.tokenizer:
+        base["tokenizer"] = ["written", content(config.model.tokenizer)]
     merge = hashed(config.merge, "merge") | {"dtype": config.merge.dtype.value}
     return [base, merge, [content(entry.path) for entry in config.merge.models]]
 

@@ -8,7 +8,8 @@ from workbench.config import Config
 from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
 from workbench.errors import ConfigError
-from workbench.models.adapters import adapter_config
+from workbench.files import file_fingerprint
+from workbench.models.checkpoints.hub import locate_adapter
 from workbench.models.extraction.convert import Source, convert, open_adapter
 from workbench.models.extraction.decompose import Extracted
 from workbench.models.extraction.extract import extract as extract_lora
@@ -58,7 +59,8 @@ def check(run: Run) -> None:
     """
     config, run_dir = run.config, run.run_dir
     path = config.adapter.path
-    made_here = "extract" in RunRecord(run_dir.run_json).values["steps"]
+    steps = RunRecord(run_dir.run_json).values["steps"]
+    made_here = "extract" in steps and "train" not in steps
     is_source = path is not None and Path(path).resolve() == run_dir.adapter.resolve()
     if run_dir.adapter.is_dir() and (is_source or not made_here):
         raise ConfigError(
@@ -93,7 +95,7 @@ def extracted_from(config: Config) -> str:
     if not is_conversion(config):
         return fingerprint([*base, content(config.merged.path), settings])
     sections = [hashed(config.quantization, "quantization"), config.model.dtype.value, settings]
-    return fingerprint([*base, adapter_config.fingerprint(str(config.adapter.path)), *sections])
+    return fingerprint([*base, file_fingerprint(locate_adapter(str(config.adapter.path))), *sections])
 
 
 def _between(run: Run) -> Extraction:

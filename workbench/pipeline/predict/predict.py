@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
-from workbench.config.names import ADAPTER, BASE, TRAINED
+from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
 from workbench.config.predict import PredictModel
 from workbench.contexts import evaluation_mode
 from workbench.data.classification import VALUE
@@ -138,7 +138,7 @@ def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
 
 
 def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
-    """Return `predict.model`; if it is null, the model that the run trains, or the base if it trains none.
+    """Return `predict.model`; if it is null, the model that the run trains, else its merge, else the base.
 
     Args:
         config: The configuration.
@@ -146,7 +146,8 @@ def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
     """
     trained = PredictModel[TRAINED if config.adapter.is_none else ADAPTER]
     has_training = trained.name in present or bool(config.data.path or config.data.sources)
-    return config.predict.model or (trained if has_training else PredictModel[BASE])
+    other = PredictModel[MERGED if MERGED in present else BASE]
+    return config.predict.model or (trained if has_training else other)
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:

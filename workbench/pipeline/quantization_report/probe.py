@@ -34,8 +34,12 @@ def _texts(benchmarks: Mapping[str, PreparedBenchmark], num_texts: int) -> Itera
 
     They are `num_texts` or a few more, unless the benchmarks have fewer items.
     """
-    share = math.ceil(num_texts / len(benchmarks)) if benchmarks else 0
-    spread = [_spread(benchmark.examples, share) for benchmark in benchmarks.values()]
+    shares, left = {}, num_texts
+    by_size = sorted(benchmarks, key=lambda name: len(benchmarks[name].examples))
+    for index, name in enumerate(by_size):
+        shares[name] = min(len(benchmarks[name].examples), math.ceil(left / (len(by_size) - index)))
+        left -= shares[name]
+    spread = [_spread(benchmark.examples, shares[name]) for name, benchmark in benchmarks.items()]
     for examples in zip_longest(*spread):
         yield from (_text(example) for example in examples if example is not None)
 
