@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.names import IGNORED
 from workbench.data.conversations import conversation
 from workbench.data.encode import Encoding, encode
-from workbench.data.formats import row_format
+from workbench.data.formats import row_format, text
 from workbench.data.rows import Row
 from workbench.pipeline.run_state import Run
 
@@ -56,14 +56,14 @@ def encoded_rows(
         if len(input_ids) > context or not spans:
             continue
         first, end = spans[-1]
-        text, answer = texts[row["where"]]
+        said, answer = texts[row["where"]]
         ending = str(tokenizer.decode(list(input_ids[first:end])))
         held_out.append(
             HeldOutRow(
                 id=short_name(row["where"]),
                 input_ids=input_ids,
                 spans=spans,
-                text=text,
+                text=said,
                 prompt=str(tokenizer.decode(list(input_ids[:first]))),
                 ending=ending,
                 answer=answer if answer.strip() and answer.strip() in ending else "",
@@ -90,16 +90,19 @@ def unique_names() -> Callable[[str], str]:
 def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
     """Map each row's file and line to the texts of its user and assistant turns, and to its last answer.
 
-    The turns are joined by newlines, without the system prompt. The last answer of plain text is empty.
+    The turns are joined by newlines, without the system prompt. Of plain text it is the whole, and no answer.
     """
     texts: dict[str, tuple[str, str]] = {}
     for source, group in groupby(rows, key=lambda row: row.source):
         source_rows = list(group)
         shape = row_format(source_rows[0], run.config.data.of_source(source), run.config.model.task)
         for row in source_rows:
+            if shape.name == "text":
+                texts[row.where] = text(row, "text"), ""
+                continue
             turns = conversation(row, shape).turns
             said = "\n".join(turn.text for turn in turns if turn.role in ("user", "assistant"))
-            texts[row.where] = said, "" if shape.name == "text" else turns[-1].text
+            texts[row.where] = said, turns[-1].text
     return texts
 
 
