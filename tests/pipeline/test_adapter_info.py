@@ -16,6 +16,7 @@ import workbench.toy
 from workbench.config.names import ADAPTER
 from workbench.errors import ConfigError
 from workbench.pipeline.inspection.picture import bars, grid, picture_svg
+from workbench.run_record import RunRecord
 
 BASE = str(Path(workbench.toy.__file__).parent / "base")
 
@@ -104,8 +105,7 @@ def test_an_adapter_is_not_replaced_by_its_own_conversion(run, loha):
 def test_an_adapter_that_was_trained_where_one_was_extracted_is_not_replaced(run, loha):
     asked = (f"model.path={BASE}", f"adapter.path={loha}", "run_dir=first")
     made = run("extract", *asked)
-    record = json.loads(made.run_json.read_text())
-    made.run_json.write_text(json.dumps(record | {"steps": record["steps"] | {"train": {}}}))
+    RunRecord(made.run_json).finish("train", "of it", made.adapter, {})
     with pytest.raises(ConfigError, match="run_dir: 'first' has an adapter that would be replaced"):
         run("extract", *asked, "extract.max_rank=2")
 
