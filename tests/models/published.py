@@ -57,7 +57,7 @@ CHATGLM_SIZES = dict(
 )
 CHATGLMS: dict[str, dict[str, Any]] = {
     "chatglm3": dict(rope_ratio=1),
-    "chatglm3, one head of keys per query head": dict(multi_query_attention=False, add_qkv_bias=False),
+    "chatglm3, no biases": dict(add_qkv_bias=False),
     "glm-4": dict(padded_vocab_size=151552, rope_ratio=500, hidden_size=16, num_attention_heads=2),
 }
 CONFIGS_OF_ALL = {name: SIZES | own for name, own in CONFIGS.items()} | {
@@ -205,7 +205,7 @@ def baichuan_logits(config: dict[str, Any], tensors: Tensors, ids: Tensor) -> Te
 
 def chatglm_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     hidden, inner, rows = config["hidden_size"], config["ffn_hidden_size"], config["padded_vocab_size"]
-    heads, groups = config["num_attention_heads"], chatglm_groups(config)
+    heads, groups = config["num_attention_heads"], config["multi_query_group_num"]
     fused = (heads + 2 * groups) * config["kv_channels"]
     shapes: dict[str, tuple[int, ...]] = {
         "transformer.embedding.word_embeddings.weight": (rows, hidden),
@@ -228,11 +228,6 @@ def chatglm_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def chatglm_groups(config: dict[str, Any]) -> int:
-    grouped = config["multi_query_attention"]
-    return int(config["multi_query_group_num"] if grouped else config["num_attention_heads"])
-
-
 def half_rotated(heads: Tensor, theta: float) -> Tensor:
     """Rotate neighbours in the first half of each head; (B, A, S, D)."""
     width = heads.shape[-1] // 2
@@ -246,7 +241,7 @@ def half_rotated(heads: Tensor, theta: float) -> Tensor:
 def chatglm_logits(config: dict[str, Any], tensors: Tensors, ids: Tensor) -> Tensor:
     """modeling_chatglm.py of huggingface.co/THUDM/chatglm3-6b and glm-4-9b."""
     eps, heads, width = config["layernorm_epsilon"], config["num_attention_heads"], config["kv_channels"]
-    groups, theta = chatglm_groups(config), 1e4 * config.get("rope_ratio", 1)
+    groups, theta = config["multi_query_group_num"], 1e4 * config.get("rope_ratio", 1)
     hidden = tensors["transformer.embedding.word_embeddings.weight"][ids]
     for number in range(config["num_layers"]):
         prefix = f"transformer.encoder.layers.{number}."

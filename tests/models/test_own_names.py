@@ -184,6 +184,7 @@ def test_a_fused_tensor_of_another_shape_is_named_with_both_shapes(tmp_path):
             {"multi_query_group_num": 1},
             "query_key_value.bias: (128,) in the file, (96,) by",
         ),
+        ("chatglm3", {"multi_query_attention": False}, "multi_query_attention=False is not supported"),
         ("chatglm3", {"rope_ratio": 50}, "rope_ratio=50 divides positions in ChatGLM2 and multiplies"),
         ("chatglm3", {"add_bias_linear": True}, "add_bias_linear=True is not supported"),
         ("chatglm3", {"ffn_hidden_size": 48}, "4 tensors with another shape: model.layers.0.mlp.down_proj"),

@@ -61,13 +61,18 @@ def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
         raise CheckpointError(
             f"{file}: {missing[0]} missing: ChatGLM of the first generation is not supported ({WAY_OUT})"
         )
+    if stored.get("multi_query_attention") is not True:
+        raise CheckpointError(
+            f"{file}: multi_query_attention={stored.get('multi_query_attention')!r:.40} is not supported, "
+            f"only true, as in all published models ({WAY_OUT})"
+        )
     for name, value in FIXED.items():
         if stored.get(name, value) not in (value, None):
             raise CheckpointError(f"{file}: {name}={stored[name]!r:.60} is not supported ({WAY_OUT})")
     fields = {ours: stored[theirs] for theirs, ours in SIZES.items()}
     fields |= {name: stored[name] for name in COPIED if stored.get(name) is not None}
     fields |= {
-        "num_key_value_heads": _num_key_value_heads(stored),
+        "num_key_value_heads": stored.get("multi_query_group_num", 1),
         "attention_bias": stored.get("add_qkv_bias", False),
         "hidden_act": "silu",
         "rope_theta": BASE * _rope_ratio(stored, file),
@@ -75,12 +80,6 @@ def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
         "dtype": stored.get("torch_dtype", stored.get("dtype")),
     }
     return GlmConfig(**fields)
-
-
-def _num_key_value_heads(stored: Mapping[str, Any]) -> Any:
-    if stored.get("multi_query_attention"):
-        return stored.get("multi_query_group_num", 1)
-    return stored["num_attention_heads"]
 
 
 def _rope_ratio(stored: Mapping[str, Any], file: Path) -> Any:
