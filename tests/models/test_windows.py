@@ -4,7 +4,7 @@ import pytest
 import torch
 from relatives import as_open_llama, relative, tokens
 from test_relatives import CLOSE, left_padded, trained_step
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, Qwen2MoeConfig, Qwen2MoeForCausalLM, StaticCache
 
 from workbench.evaluation.inference.preallocated_cache import GrowingCache
 from workbench.models import OpenLlamaConfig
@@ -146,3 +146,17 @@ def test_windows_in_some_layers_of_a_llama_are_a_relative_of_none():
     config = OpenLlamaConfig(**switches, sliding_window=8, layer_types=kinds)
     with pytest.raises(ValueError, match="no mistral of transformers has layer_types="):
         relative_config(config)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [WINDOW, WINDOW + 1, 3 * WINDOW])
+def test_a_window_is_kept_that_layers_of_transformers_do_not_tell_the_kernel(length):
+    sizes = dict(hidden_size=32, intermediate_size=32, moe_intermediate_size=16, num_experts=4, vocab_size=50)
+    heads = dict(num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3)
+    window = dict(use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1)
+    model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**sizes, **heads, **window)).eval()
+    logits = {}
+    for name in ("eager", "xformers"):
+        model.set_attn_implementation(name)
+        logits[name] = model(tokens(length=length) % 50).logits
+    torch.testing.assert_close(logits["xformers"], logits["eager"], **CLOSE)

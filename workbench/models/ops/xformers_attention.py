@@ -96,17 +96,17 @@ def xformers_bias(
 
 
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
-    """Return the tensor mask for `xformers`, or None where it can derive causal order and window itself.
+    """Return the tensor mask for `xformers`, or None where causal order is all it needs.
 
-    That is so without padding, if the last key is the last query's own. A window must, in addition, cover all
-    keys, or no key may be cached.
+    That is so without padding, if the last key is the last query's own and a window covers all keys: not all
+    layers of transformers tell the kernel their window.
     """
     padding, window = kwargs["attention_mask"], kwargs.get("local_size")
     if (
         allow_is_causal_skip
         and (padding is None or bool(padding.all()))
         and int(kwargs["q_offset"]) + kwargs["q_length"] == kwargs["kv_length"]
-        and (window is None or kwargs["kv_length"] <= max(window, kwargs["q_length"]))
+        and (window is None or kwargs["kv_length"] <= window)
     ):
         return None
     return sdpa_mask(**kwargs, allow_is_causal_skip=False)
