@@ -3,7 +3,16 @@
 import pytest
 import torch
 from test_transformers_lm import lm, one_by_one, random_requests
-from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.inference.decoder import Decoder
@@ -100,3 +109,23 @@ def test_answers_across_the_windows_end_are_those_of_generate(reference, model, 
         options = dict(max_new_tokens=len(answers[index]), do_sample=False, eos_token_id=None)
         expected = reference.generate(ids, attention_mask=torch.ones_like(ids), **options)
         assert answers[index] == expected[0, len(prompt) :].tolist()
+
+
+def test_a_window_that_is_counted_by_places_in_the_pass_shares_no_prefixes(tokenizer):
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=400, hidden_size=32, num_layers=1, num_heads=4, max_position_embeddings=512)
+    neo = GPTNeoForCausalLM(
+        GPTNeoConfig(**sizes, attention_types=[[["local"], 1]], window_size=128, initializer_range=0.3)
+    ).eval()
+    prefix = tuple(range(60))
+    texts = [(*prefix, *range(start, start + 60)) for start in (60, 120, 180)]
+    requests = [TokenRequest(text, len(prefix)) for text in texts]
+    for request, found in zip(requests, lm(neo, tokenizer).loglikelihoods(requests), strict=True):
+        assert found.loglikelihood == pytest.approx(one_by_one(neo, request)[0], abs=1e-4)
+
+
+def test_the_chunks_of_llama_4_are_a_window(tokenizer):
+    sizes = dict(FIELDS, num_local_experts=2, head_dim=8, intermediate_size_mlp=32)
+    config = Llama4TextConfig(**sizes, attention_chunk_size=48)
+    engine = lm(Llama4ForCausalLM(config).eval(), tokenizer)
+    assert engine.fits_window(48) and not engine.fits_window(49)

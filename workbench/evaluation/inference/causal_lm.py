@@ -27,6 +27,8 @@ _ROUNDING_TOLERANCE = 0.1
 """Largest error of the probe tree's logits, relative to the difference between two branches: in float32, and
 with weights or activations of 16 bits or fewer. Wrong masks or positions give a larger error."""
 
+_WINDOWS = ("sliding_window", "attention_chunk_size")
+
 Scored = dict[tuple[int, int], tuple[float, bool]]
 """(node, next token) -> log-probability, and whether the token is the argmax."""
 
@@ -63,7 +65,8 @@ class TransformersLM:
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
         self.computed_tokens = 0
         """Number of tokens that the model has computed."""
-        self.window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
+        windows = (getattr(model.config.get_text_config(), name, None) for name in _WINDOWS)
+        self.window: int | None = min((window for window in windows if window), default=None)
         self.shares_prefixes = evaluate.shared_prefix and self._can_share_prefixes()
         if self.invariant:
             self.budget = _INVARIANT_TOKENS
@@ -249,6 +252,8 @@ class TransformersLM:
 
     def _can_share_prefixes(self) -> bool:
         """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree."""
+        if getattr(self.model.config.get_text_config(), "window_size", None):
+            return False  # GPT-Neo counts its window by places in the pass, not by positions
         context_length = encoding.context_length(self.model, self.tokenizer)
         if context_length < _PROBE_LENGTH or not self.fits_window(_PROBE_LENGTH):
             return False
