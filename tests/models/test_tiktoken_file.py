@@ -66,6 +66,20 @@ def test_a_saved_tokenizer_comes_back_the_same(name, tmp_path):
         assert again.encode(item["text"]) == tokenizer.encode(item["text"])
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "qwen.tiktoken"])
+def test_a_chat_template_in_a_file_of_its_own_is_read(name, tmp_path):
+    """Of a tiktoken file and of a SentencePiece model, which have the same settings."""
+    folder = folder_of("qwen", tmp_path, chat_template="{{ old }}")
+    if name == "tokenizer.model":
+        (folder / "qwen.tiktoken").unlink()
+        shutil.copy(FOLDER.parent / "sentencepiece" / "tiny.model", folder / name)
+    (folder / "chat_template.jinja").write_text("{{ 早晨 }}", encoding="utf-8")
+    assert read_tokenizer(folder).chat_template == "{{ 早晨 }}"
+    (folder / "chat_template.jinja").write_bytes(b"{{ \xff }}")
+    with pytest.raises(CheckpointError, match="chat_template.jinja: not UTF-8 .byte 3."):
+        read_tokenizer(folder)
+
+
 def test_a_file_alone_is_read_where_its_name_says_whose_it_is(tmp_path):
     shutil.copy(FOLDER / "tiny.tiktoken", tmp_path / "qwen.tiktoken")
     section = ModelConfig(tokenizer=str(tmp_path / "qwen.tiktoken"), init={"vocab_size": 700})

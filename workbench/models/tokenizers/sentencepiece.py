@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.tokenizers import chatglm_tokens
+from workbench.models.tokenizers.copied_settings import copied_settings
 from workbench.models.tokenizers.sentencepiece_file import (
     BYTE,
     CONTROL,
@@ -104,7 +105,6 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     if is_chatglm:
         special["pad_token"] = special["unk_token"]
     present = {name: token for name, token in special.items() if token in vocabulary}
-    copied = ("model_max_length", "padding_side", "chat_template", "clean_up_tokenization_spaces")
     around: dict[str, Any] = {
         "add_bos_token": settings.get("add_bos_token", True),
         "add_eos_token": settings.get("add_eos_token", False),
@@ -115,7 +115,7 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
         tokenizer_object=backend,
         **around,
         **present,
-        **{name: settings[name] for name in copied if settings.get(name) is not None},
+        **copied_settings(settings, file.parent),
     )
 
 

@@ -17,6 +17,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from workbench.errors import CheckpointError
 from workbench.files import LONGEST_JSON
 from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.tokenizers.copied_settings import copied_settings
 from workbench.models.tokenizers.tokenizer_bounds import MAX_TOKENS
 
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})")
@@ -168,12 +169,11 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     family = FAMILIES[name]
     backend = build(read_ranks(file, rows or MAX_TOKENS), family)
     _check_added(backend, settings.get("added_tokens_decoder") or {}, settings_file)
-    copied = ("model_max_length", "padding_side", "chat_template", "clean_up_tokenization_spaces")
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         eos_token=END,
         pad_token=END,
-        **{name: settings[name] for name in copied if settings.get(name) is not None},
+        **copied_settings(settings, file.parent),
     )
 
 
