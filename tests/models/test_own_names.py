@@ -185,6 +185,7 @@ def test_a_fused_tensor_of_another_shape_is_named_with_both_shapes(tmp_path):
             "query_key_value.bias: (128,) in the file, (96,) by",
         ),
         ("chatglm3", {"multi_query_attention": False}, "multi_query_attention=False is not supported"),
+        ("chatglm3", {"eos_token_id": None}, "eos_token_id missing (2 in ChatGLM2 and ChatGLM3)"),
         ("chatglm3", {"rope_ratio": 50}, "rope_ratio=50 divides positions in ChatGLM2 and multiplies"),
         ("chatglm3", {"add_bias_linear": True}, "add_bias_linear=True is not supported"),
         ("chatglm3", {"ffn_hidden_size": 48}, "4 tensors with another shape: model.layers.0.mlp.down_proj"),
@@ -210,6 +211,12 @@ def test_chatglm_of_the_first_generation_is_refused_with_the_folder_to_take(tmp_
     )
     with pytest.raises(CheckpointError, match=said):
         check_model(section_of(tmp_path), PLAIN)
+
+
+def test_a_chatglm_without_a_padding_token_has_not_that_of_another(tmp_path):
+    folder_of("chatglm3", tmp_path)
+    model = load_model(reconfigured(tmp_path, pad_token_id=None), PLAIN)
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (None, 2)
 
 
 def test_auto_names_the_architecture_that_reads_a_chatglm(tmp_path):

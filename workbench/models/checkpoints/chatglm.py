@@ -23,7 +23,6 @@ SIZES = {
 COPIED = (
     "attention_dropout",
     "use_cache",
-    "pad_token_id",
     "bos_token_id",
     "eos_token_id",
     "id2label",
@@ -61,6 +60,8 @@ def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
         raise CheckpointError(
             f"{file}: {missing[0]} missing: ChatGLM of the first generation is not supported ({WAY_OUT})"
         )
+    if stored.get("eos_token_id") is None:
+        raise CheckpointError(f"{file}: eos_token_id missing (2 in ChatGLM2 and ChatGLM3)")
     if stored.get("multi_query_attention") is not True:
         raise CheckpointError(
             f"{file}: multi_query_attention={stored.get('multi_query_attention')!r:.40} is not supported, "
@@ -72,6 +73,7 @@ def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
     fields = {ours: stored[theirs] for theirs, ours in SIZES.items()}
     fields |= {name: stored[name] for name in COPIED if stored.get(name) is not None}
     fields |= {
+        "pad_token_id": stored.get("pad_token_id"),
         "num_key_value_heads": stored.get("multi_query_group_num", 1),
         "attention_bias": stored.get("add_qkv_bias", False),
         "hidden_act": "silu",
