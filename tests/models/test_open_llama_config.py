@@ -79,6 +79,7 @@ def test_misspelled_flag_that_contradicts_the_right_one_is_refused():
     [
         {"type": "linear", "factor": 2.0},
         {"type": "linear", "factor": 2},
+        {"type": "linear", "factor": 1.0},
         {"rope_type": "dynamic", "factor": 4.0},
         {"type": "linear", "rope_type": "linear", "factor": 2.0},
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8},
@@ -108,7 +109,7 @@ def test_rope_scaling_is_accepted(rope):
         [],
         "linear",
         {"type": "linear", "factor": True},
-        {"type": "linear", "factor": 1.0},
+        {"type": "linear", "factor": 0.99},
         {"type": "linear", "factor": "2"},
         {"type": "linear", "factor": float("nan")},
         {"type": "dynamic", "factor": float("inf")},

@@ -64,9 +64,9 @@ def test_logits_loss_and_answers_are_those_of_the_published_formula(name, tmp_pa
     assert torch.equal(answer, published_answer(config, stored, IDS, 8))
 
 
-@pytest.mark.parametrize("trained_length", [8, 64])
-def test_dynamic_rope_of_internlm2_is_as_published_and_kept_by_an_export(trained_length, tmp_path):
-    rope = {"type": "dynamic", "factor": 2.0}
+@pytest.mark.parametrize(("trained_length", "factor"), [(8, 2.0), (64, 2.0), (8, 1.0)])
+def test_dynamic_rope_of_internlm2_is_as_published_and_kept_by_an_export(trained_length, factor, tmp_path):
+    rope = {"type": "dynamic", "factor": factor}
     fields = {"rope_scaling": rope, "max_position_embeddings": trained_length}
     stored = folder_of("internlm2", tmp_path / "in", **fields)
     wanted = published_logits(config_of("internlm2") | fields, stored, IDS)

@@ -86,7 +86,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         use_stable_embedding: Apply a LayerNorm to the embeddings of `input_ids` (not to `inputs_embeds`).
         shared_input_output_embedding: Use the input embedding as output embedding.
         rope_parameters: Rotary embedding: `rope_type` (all types of transformers), `rope_theta`, and the keys
-            of the type. Old files have `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}),
+            of the type. Old files have `rope_scaling` ({"type": "linear" or "dynamic", "factor": >= 1}),
             `rope_theta`.
     """
 

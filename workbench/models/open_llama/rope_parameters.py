@@ -1,6 +1,7 @@
 """Checks the rotary parameters of a configuration."""
 
 import math
+from typing import TypeGuard
 
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -29,17 +30,17 @@ def check_rope(rope: object) -> None:
             f"config.json: rope_parameters of {layers[0]} alone are not supported (only for all layers)"
         )
     factor = rope.get("factor")
-    if rope_type in ("linear", "dynamic") and not _is_finite_above(1, factor):
+    if rope_type in ("linear", "dynamic") and not (_is_finite_above(factor, 0) and factor >= 1):
         raise ValueError(
-            f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}"
+            f"config.json: rope_scaling's factor must be a finite number of 1 or more, got {factor!r}"
         )
     for name in ("rope_theta", "factor"):
-        if rope.get(name) is not None and not _is_finite_above(0, rope[name]):
+        if rope.get(name) is not None and not _is_finite_above(rope[name], 0):
             raise ValueError(f"config.json: {name} must be a finite number above 0, got {rope[name]!r}")
     known = {"type", "rope_type", "rope_theta", "factor", "partial_rotary_factor"}
     if rope_type in ("linear", "dynamic") and (extra := sorted(set(rope) - known)):
         raise ValueError(f"config.json: rope_scaling of type {rope_type} has no key {', '.join(extra)}")
 
 
-def _is_finite_above(least: float, value: object) -> bool:
+def _is_finite_above(value: object, least: float) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and least < value < math.inf
