@@ -140,6 +140,15 @@ def test_windows_of_a_configuration_are_those_of_its_layers(name, fields, window
     torch.testing.assert_close(ours(ids).logits, reference(ids).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("window", [None, 8])
+def test_layers_that_all_attend_to_all_tokens_have_no_window(window):
+    kinds = ["full_attention", "full_attention"]
+    switches = dict(use_stable_embedding=False, shared_input_output_embedding=False, hidden_dropout_prob=0.0)
+    config = OpenLlamaConfig(**switches, num_hidden_layers=2, sliding_window=window, layer_types=kinds)
+    assert (config.sliding_window, config.layer_types) == (None, None)
+    assert relative_config(config).model_type == "llama"
+
+
 def test_windows_in_some_layers_of_a_llama_are_a_relative_of_none():
     kinds = ["full_attention", "sliding_attention"]
     switches = dict(use_stable_embedding=False, shared_input_output_embedding=False, num_hidden_layers=2)

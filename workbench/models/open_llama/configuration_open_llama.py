@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from workbench.models.open_llama.relatives import (
+    FULL,
     OPTIONAL_FIELDS,
     RELATIVES,
     SCALES,
@@ -147,6 +148,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             self.head_dim = self.hidden_size // max(1, self.num_attention_heads)
+        if set(self.layer_types or ()) == {FULL}:
+            self.sliding_window = self.layer_types = None
         for name in FRACTION_FIELDS:
             setattr(self, name, float(getattr(self, name)))  # LlamaConfig doesn't accept integers
         rope = kwargs.get("rope_scaling", self.rope_parameters)

@@ -18,6 +18,8 @@ from workbench.models.open_llama.own_configs import BaichuanConfig, InternLM2Con
 # Mistral adds windows to LLaMA, Qwen2 biases, Qwen3 norms on heads, Granite scales.
 SLIDING = "sliding_attention"
 """transformers' name in `layer_types` of a layer with a window."""
+FULL = "full_attention"
+"""transformers' name in `layer_types` of a layer without a window."""
 RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
@@ -219,7 +221,7 @@ def _qwen_windows(config: Any) -> dict[str, Any]:
     return {
         "use_sliding_window": True,
         "max_window_layers": slides.index(True) if True in slides else len(slides),
-        "layer_types": [SLIDING if has_window else "full_attention" for has_window in slides],
+        "layer_types": [SLIDING if has_window else FULL for has_window in slides],
     }
 
 
@@ -245,5 +247,5 @@ def _layer_types(config: PreTrainedConfig) -> set[str]:
     """Return the names that Open-Llama supports in `layer_types` of this configuration."""
     has_window = getattr(config, "sliding_window", None) is not None
     if config.model_type == "mistral":  # has one kind of layers, whatever `layer_types` says
-        return {SLIDING if has_window else "full_attention"}
-    return {"full_attention", SLIDING} if has_window else {"full_attention"}
+        return {SLIDING if has_window else FULL}
+    return {FULL, SLIDING} if has_window else {FULL}
