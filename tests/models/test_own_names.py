@@ -152,6 +152,14 @@ def test_a_normalized_head_is_exported_in_the_dtype_of_the_file(tmp_path):
     torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=4e-3)
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_a_head_behind_a_wrappers_prefix_is_normalized_for_a_diagnosis(prefix, tmp_path):
+    stored = folder_of("baichuan2", tmp_path)
+    changed(tmp_path, {prefix + name: tensor for name, tensor in stored.items()})
+    [head] = [t[...] for n, t in open_merged(str(tmp_path)).tensors.items() if n.endswith("lm_head.weight")]
+    torch.testing.assert_close(head.norm(dim=1), torch.ones(len(head)))
+
+
 def test_a_tokenizer_json_is_read_where_settings_name_code_of_its_own(tmp_path):
     folder_of("internlm2", tmp_path)
     code = {"AutoTokenizer": ["code.InternLM2Tokenizer", None]}
@@ -179,6 +187,7 @@ def test_a_fused_tensor_of_another_shape_is_named_with_both_shapes(tmp_path):
         ("baichuan", {"max_position_embeddings": 0}, "Baichuan of 13B has ALiBi instead of rotary positions"),
         ("baichuan", {"hidden_size": 5120}, "Baichuan of 13B has ALiBi instead of rotary positions"),
         ("baichuan", {"vocab_size": 64008}, "vocab_size=64008 doesn't say whether the head is normalized"),
+        ("baichuan2", {"tie_word_embeddings": True}, "tie_word_embeddings=True, but Baichuan2 normalizes"),
         (
             "chatglm3",
             {"multi_query_group_num": 1},

@@ -97,8 +97,9 @@ def with_llama_names(
             if new_name in named:
                 raise CheckpointError(f"{path}: {name} is also there under another name, {new_name}")
             named[new_name] = projection
-    if HEAD in named and config.vocab_size == layout.normalizing_rows:
-        named[HEAD] = NormalizedRows(cast(FileTensor, named[HEAD]))
+    if config.vocab_size == layout.normalizing_rows:
+        heads = [name for name in named if name.endswith(HEAD)]  # behind prefixes of wrappers, too
+        named |= {name: NormalizedRows(cast(FileTensor, named[name])) for name in heads}
     return named
 
 

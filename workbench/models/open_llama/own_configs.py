@@ -48,7 +48,8 @@ class BaichuanConfig(LlamaConfig):  # type: ignore[no-untyped-call]
         """Refuse models that don't have LLaMA's architecture.
 
         Raises:
-            ValueError: The model is Baichuan-13B, or its vocabulary is neither Baichuan's nor Baichuan2's.
+            ValueError: The model is Baichuan-13B, its vocabulary is neither Baichuan's nor Baichuan2's, or a
+                head with normalized rows is tied to the embedding.
         """
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         if self.hidden_size == BAICHUAN_13B_HIDDEN_SIZE or not self.max_position_embeddings:
@@ -60,4 +61,9 @@ class BaichuanConfig(LlamaConfig):  # type: ignore[no-untyped-call]
             raise ValueError(
                 f"vocab_size={self.vocab_size} doesn't say whether the head is normalized "
                 f"(it is in Baichuan2, {BAICHUAN2_ROWS}, and not in Baichuan, {BAICHUAN_ROWS})"
+            )
+        if self.tie_word_embeddings and self.vocab_size == BAICHUAN2_ROWS:
+            raise ValueError(
+                "tie_word_embeddings=True, but Baichuan2 normalizes the rows of its head, not those of its "
+                "embedding (only False)"
             )
