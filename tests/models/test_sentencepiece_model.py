@@ -180,6 +180,15 @@ def test_a_damaged_model_is_one_line(tmp_path, damage, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_chatglm_whose_pieces_include_a_special_token_is_refused(tmp_path):
+    folder = with_own_class(tmp_path, tokenizer_class="ChatGLMTokenizer")
+    piece = b"\n\x07[gMASK]\x15\0\0\0\0"  # text and score
+    file = folder / "tokenizer.model"
+    file.write_bytes(file.read_bytes() + b"\n" + bytes([len(piece)]) + piece)
+    with pytest.raises(CheckpointError, match=r"the piece '\[gMASK\]' occurs 2 times"):
+        tokenizer_of(folder)
+
+
 def test_damaged_settings_are_one_line(tmp_path):
     model = as_folder(tmp_path, add_bos_token=True)
     for text in ("{", "[]"):

@@ -21,6 +21,7 @@ from workbench.models.tokenizers.sentencepiece_file import (
     USER_DEFINED,
     Piece,
     SentencePieceModel,
+    check_distinct,
     read_model,
 )
 from workbench.models.tokenizers.tokenizer_bounds import MAX_TOKENS
@@ -98,6 +99,7 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     is_chatglm = settings.get("tokenizer_class") == chatglm_tokens.CLASS
     if is_chatglm:
         model = chatglm_tokens.with_special_pieces(model)
+        check_distinct(model.pieces, file)
     backend = build(_replaced(model, listed, file))
     _add_tokens(backend, listed, file)
     vocabulary = backend.get_vocab()

@@ -3,7 +3,7 @@
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,24 @@ def read_model(file: Path, limit: int = MAX_TOKENS) -> SentencePieceModel:
     )
 
 
+def check_distinct(pieces: Sequence[Piece], file: Path) -> None:
+    """Refuse pieces of which two have the same text.
+
+    Raises:
+        CheckpointError: Two have; the message names the text.
+    """
+    text, count = Counter(piece.text for piece in pieces).most_common(1)[0]
+    if count > 1:
+        raise CheckpointError(f"{file}: the piece {text!r:.60} occurs {count} times")
+
+
 def _check_pieces(pieces: list[Piece], file: Path) -> None:
     """Refuse pieces that SentencePiece itself would refuse.
 
     Raises:
         CheckpointError: A piece occurs twice, there isn't exactly one unknown piece, or a score isn't finite.
     """
-    texts = Counter(piece.text for piece in pieces)
-    text, count = texts.most_common(1)[0]
-    if count > 1:
-        raise CheckpointError(f"{file}: the piece {text!r:.60} occurs {count} times")
+    check_distinct(pieces, file)
     if (unknown := sum(piece.kind == UNKNOWN for piece in pieces)) != 1:
         raise CheckpointError(f"{file}: {unknown} pieces are for unknown text (exactly one is needed)")
     if not all(math.isfinite(piece.score) for piece in pieces):
