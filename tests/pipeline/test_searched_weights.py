@@ -215,6 +215,13 @@ def test_a_search_without_benchmarks_is_refused(run):
         run("merge", *MODEL, *SEARCH)
 
 
+def test_a_metric_that_is_no_mean_over_items_is_refused_before_the_model_is_loaded(run, tmp_path, caplog):
+    toy_adapter(tmp_path / "zh", 0)
+    with pytest.raises(ConfigError, match="benchmarks.toy_text_zh.metrics: bits_per_byte is not a mean"):
+        run("merge", *MODEL, "benchmark=[toy_text_zh]", *SEARCH)
+    assert "OpenLlamaForCausalLM from" not in caplog.text
+
+
 def test_two_adapters_are_searched_on_the_grid_of_their_weights(run, tmp_path):
     toy_adapter(tmp_path / "zh", 0)
     toy_adapter(tmp_path / "en", 1)

@@ -8,7 +8,6 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
@@ -36,9 +35,6 @@ class ScoredSettings:
         """Score the model with these factors: benchmark -> score of each item; higher is better.
 
         The score is by the benchmark's first metric, with opposite sign for losses.
-
-        Raises:
-            ConfigError: The metric isn't a mean over items.
         """
         self.weights.set(factors)
         evaluation = engine.evaluate(
@@ -52,12 +48,6 @@ class ScoredSettings:
             cache=self.cache,
             decoding=prepacked,
         )
-        for score in evaluation.scores:
-            if score.item_score and score.metric == benchmarks[score.benchmark].config.metrics[0]:
-                raise ConfigError(
-                    f"benchmarks.{score.benchmark}.metrics: {score.metric} is not a mean over items, and a "
-                    "search compares items (name such a metric first)"
-                )
         losses = {(score.benchmark, score.metric) for score in evaluation.scores if score.lower_is_better}
         return {
             name: self._values(name, metric := benchmark.config.metrics[0], (name, metric) in losses)

@@ -14,6 +14,7 @@ from workbench.config.history import hashed
 from workbench.config.merge import SEARCHED_BY, WeightedPart
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
+from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
@@ -52,6 +53,7 @@ def searched_weights(run: Run) -> list[WeightedPart]:
         raise ConfigError("merge.search: scores in one process (start it without torchrun or accelerate)")
     benchmarks = run.benchmarks()
     check_asked(benchmarks)
+    _check_metrics(benchmarks)
     identity = base_identity(config)
     inputs = fingerprint(searched_from(config, identity, benchmarks))
     record = RunRecord(run_dir.run_json)
@@ -64,6 +66,17 @@ def searched_weights(run: Run) -> list[WeightedPart]:
         replace(entry, weight=entry.weight * factor)
         for entry, factor in zip(config.merge.adapters, factors, strict=True)
     ]
+
+
+def _check_metrics(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
+    """Refuse benchmarks whose first metric isn't a mean over items, such as perplexity."""
+    for name, benchmark in benchmarks.items():
+        metric = benchmark.config.metrics[0]
+        if named(metric).corpus is not None:
+            raise ConfigError(
+                f"benchmarks.{name}.metrics: {metric} is not a mean over items, and a search compares items "
+                "(name such a metric first)"
+            )
 
 
 def base_identity(config: Config) -> dict[str, Any]:
