@@ -150,8 +150,8 @@ def without_folders(
 ) -> list[str]:
     """Return overrides of `hydra.run.dir` and `hydra.sweep.dir` that keep Hydra from creating folders.
 
-    The pipeline creates the run folders. A sweep's `multirun.yaml` goes into a temporary folder, except where
-    a plugin launches the runs or chooses their values. A folder that the user sets stays.
+    The pipeline creates the run folders. A sweep's `multirun.yaml` goes into a temporary folder; Hydra's own
+    folder stays where a plugin launches the runs or chooses their values. A folder that the user sets stays.
 
     Args:
         flags: Flags of Hydra, each as one word.

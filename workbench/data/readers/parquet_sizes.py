@@ -40,12 +40,12 @@ BY_PREFIX = 7
 
 @dataclass
 class Announced:
-    """Upper bounds of the uncompressed size of pages, from their headers."""
+    """What page headers announce: the number of values, and upper bounds of their bytes once decoded."""
 
     num_values: int = 0
     num_bytes: int = 0
     largest: int = 1
-    """Bytes that the largest value can have at most."""
+    """Bytes that the largest value can have at most; on plain pages those of the mean value."""
 
 
 def most_unfolded(path: Path) -> int:

@@ -128,7 +128,7 @@ class Renderer:
         return hashlib.sha256(f"{subset}/{text}".encode()).hexdigest()[:16] if text else ""
 
     def _text_naming_options(self, row: Row, letters: list[str]) -> str | None:
-        """Return an option or a column of the question that refers to options by letter or position, or None.
+        """Return an option that refers to others by letter or position, or a column that does by letter.
 
         Such a text, as in `A and B` or `none of the above`, would be wrong if the options were moved.
         """

@@ -36,11 +36,11 @@ TASK_NAMES = {Task.causal_lm: "causal language model", Task.sequence_classificat
 
 
 def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
-    """Refuse quantized weights, except for those of bitsandbytes.
+    """Refuse weights that config.json, or a file beside it, says are quantized, except by bitsandbytes.
 
     Args:
         config: Content of config.json.
-        file: Path of config.json.
+        file: Where `config` was read; the folder of a config.json is searched for files of GPTQ and AWQ.
 
     Raises:
         CheckpointError: The message names the quantization method, and what to do.

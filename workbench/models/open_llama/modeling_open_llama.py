@@ -207,7 +207,7 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Resize the input and output embeddings; see PreTrainedModel."""
+        """Resize the embeddings as PreTrainedModel does, and set `vocab_size` to their rows."""
         embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
         setattr(self.base_model, "vocab_size", embedding.num_embeddings)  # noqa: B010
         return embedding

@@ -143,7 +143,7 @@ class _Plot:
         return f'<line class="{name}" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
 
     def points(self, points: Sequence[Point], name: str) -> list[str]:
-        """Return a curve with a dot and an interval at each point."""
+        """Return SVG elements: a curve, with a dot and an interval at each point."""
         if not points:
             return []
         line = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y, _, _ in points)

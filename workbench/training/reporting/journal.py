@@ -19,7 +19,7 @@ EVALUATED = ("eval_loss", "eval_score")
 
 
 class Journal(TrainerCallback):
-    """Writes logged values to train.jsonl, which is the same whether or not the training was interrupted."""
+    """Writes logged values to train.jsonl, the same after an interruption as without, and draws loss.svg."""
 
     def __init__(self, folder: Path) -> None:
         """Write train.jsonl and loss.svg into `folder`."""
