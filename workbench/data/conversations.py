@@ -249,7 +249,7 @@ def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
 
 
 def content_text(content: Any) -> str | None:
-    """Return a message's content as text: a list of text blocks is joined; None for any other content."""
+    """Return a message's content as text: missing content is empty, text blocks are joined; else None."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):

@@ -136,7 +136,7 @@ def _ask(
 
 
 def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
-    """Return whether a cached answer has what an item needs: a text, or a log-likelihood per choice."""
+    """Return whether a cached answer has a text, a log-likelihood per choice, or (other types) any at all."""
     if output_type is OutputType.generation:
         return answer.generation is not None
     if output_type is OutputType.multiple_choice:

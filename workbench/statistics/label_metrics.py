@@ -223,7 +223,7 @@ def _mcc(targets: Floats, predictions: Floats) -> tuple[float, Floats]:
 
 
 def _acc(targets: Floats, predictions: Floats) -> tuple[float, Floats]:
-    """Return the share of right predictions and each item's influence on it."""
+    """Return the share of right predictions, and each item's deviation from it (its influence)."""
     right = (targets * predictions).sum(axis=1)
     return float(right.mean()), right - right.mean()
 

@@ -153,7 +153,7 @@ def checkpoint_problem(folder: Path, identity: str) -> str | None:
 def is_manifest(value: Any, folder: Path) -> bool:
     """Return whether a JSON value is a valid manifest of the checkpoint in `folder`.
 
-    Its checksum must fit; manifests of earlier versions without a checksum are accepted.
+    The manifest's own checksum must fit; those of earlier versions without one are accepted.
     """
     types = {"step": int, "meter": dict, "is_final": bool, "files": dict, "identity": str}
     return (

@@ -168,9 +168,9 @@ def _download(path: str, revision: str | None, key: str, weights: Sequence[list[
 
 
 def _download_folder(hub_id: str, revision: str | None, weights: Sequence[list[str]]) -> Path:
-    """Download a model's files except weights, and its weights in the first file format that it has.
+    """Download configuration, tokenizer and templates, and the weights in the first file format there is.
 
-    Python files are downloaded only if the user trusts code. Returns the local folder.
+    Without subfolders, and Python files only if the user trusts code. Returns the local folder.
     """
     for patterns in weights:
         allowed = [*DESCRIPTIONS, *patterns, *(["*.py"] if is_trusted() else [])]
