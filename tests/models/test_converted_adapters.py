@@ -153,7 +153,7 @@ def test_the_update_is_taken_at_the_quantized_base(base, tmp_path):
 def test_a_module_that_the_adapter_saves_whole_is_kept_whole(base, tmp_path):
     config = LoKrConfig(target_modules=LAYERS, r=3, init_weights=False, modules_to_save=["lm_head"])
     original = made(config, tmp_path / "adapter")
-    assert list(converted(base, tmp_path, **WHOLE).kept) == ["lm_head.weight"]
+    assert list(converted(base, tmp_path, **WHOLE).whole_weights) == ["lm_head.weight"]
     assert torch.allclose(logits(loaded(base, tmp_path)), logits(original), atol=1e-4)
 
 

@@ -144,8 +144,8 @@ def write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
         start, piece = file.tell(), left[:BLOCK]
         size = file.write(piece)
         file.seek(start)
-        found = bytearray(size)  # compared as memory; Python compares a memoryview value by value
-        if file.readinto(found) != size or found != piece[:size]:
+        read_back = bytearray(size)  # compared as memory; Python compares a memoryview value by value
+        if file.readinto(read_back) != size or read_back != piece[:size]:
             raise CheckpointError(f"{what} reads back as something else than was written")
         left = left[size:]
     return len(block)

@@ -10,7 +10,7 @@ from workbench.evaluation.records import Prediction, prompt_hash
 Sample = Mapping[str, Any]
 
 
-def predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
+def sample_predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
     """Return one prediction per item: its answer after the first filter, its scores after each filter."""
     by_item: dict[int, list[Sample]] = {}
     for sample in samples:

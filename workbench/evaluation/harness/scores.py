@@ -14,7 +14,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning, with_filter
 from workbench.evaluation.harness.model import HarnessLM
-from workbench.evaluation.harness.sample_predictions import Sample, predictions
+from workbench.evaluation.harness.sample_predictions import Sample, sample_predictions
 from workbench.evaluation.harness.tasks import silenced
 from workbench.evaluation.metric_directions import told_direction
 from workbench.evaluation.metrics.aggregate import resampled
@@ -58,7 +58,7 @@ def evaluate(
     predictions = [
         prediction
         for key, task_samples in samples.items()
-        for prediction in predictions(task_samples, key if selected.group else "", selected.tasks[key])
+        for prediction in sample_predictions(task_samples, key if selected.group else "", selected.tasks[key])
     ]
     totals = results["results"][selected.group.name if selected.group else next(iter(selected.tasks))]
     return predictions, _scores(benchmark, interviewer, samples, totals, predictions, config, model_name)

@@ -28,7 +28,7 @@ from workbench.errors import CheckpointError, first_line
 from workbench.models.adapters import adapter_config
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, is_embedding, is_head
-from workbench.models.diagnosis.adapter_tensors import ROOT, AdapterTensors, sort_tensors
+from workbench.models.diagnosis.adapter_tensors import ROOT, AdapterTensors, check_determined, sort_tensors
 
 ADAPTER = "default"
 """Name that peft gives a model's first adapter."""
@@ -173,7 +173,7 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
             and the base to be merged.
     """
     config = adapter_config.read_config(path)
-    _check_determined(path, config)
+    check_determined(path, config)
     shapes = _matrices(base)
     weights = adapter_config.read_weights(path)
     for name, values in weights.items():
@@ -202,27 +202,6 @@ def _forget_merge(layer: BaseTunerLayer) -> None:
     layer.merged_adapters.clear()
     if hasattr(layer, "_base_weight_before_merge"):
         layer._base_weight_before_merge = None
-
-
-def _check_determined(path: str | Path, config: PeftConfig) -> None:
-    """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
-    init = getattr(config, "init_lora_weights", True)
-    from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
-    for name, value in (
-        ("init_lora_weights", init if from_weights else None),
-        ("layer_replication", getattr(config, "layer_replication", None)),
-        ("target_parameters", getattr(config, "target_parameters", None)),
-        (
-            "save_precomputed_indices",
-            "false" if not getattr(config, "save_precomputed_indices", True) else None,
-        ),
-    ):
-        if value:
-            raise CheckpointError(
-                f"{path}: {name}={value!r:.60} changes the base in ways that the adapter's file doesn't say, "
-                "so a merge can't be compared with it (peft's path_initial_model_for_weight_conversion saves "
-                "such an adapter as a plain LoRA)"
-            )
 
 
 def _matrices(base: ModelFolder) -> dict[str, tuple[int, ...]]:

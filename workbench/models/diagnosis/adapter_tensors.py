@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from peft import PeftConfig
 from torch import Tensor
 
+from workbench.errors import CheckpointError
+from workbench.models.adapters import adapter_config
 from workbench.models.checkpoints.model_folder import HEADS, canonical
 
 ROOT = "base_model.model."
@@ -79,3 +82,24 @@ def _token_ids(config: PeftConfig, module: str) -> list[int]:
     if isinstance(indices, dict):
         indices = next((ids for name, ids in indices.items() if f".{module}".endswith(f".{name}")), [])
     return list(indices)
+
+
+def check_determined(path: str | Path, config: PeftConfig) -> None:
+    """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
+    init = getattr(config, "init_lora_weights", True)
+    from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
+    for name, value in (
+        ("init_lora_weights", init if from_weights else None),
+        ("layer_replication", getattr(config, "layer_replication", None)),
+        ("target_parameters", getattr(config, "target_parameters", None)),
+        (
+            "save_precomputed_indices",
+            "false" if not getattr(config, "save_precomputed_indices", True) else None,
+        ),
+    ):
+        if value:
+            raise CheckpointError(
+                f"{path}: {name}={value!r:.60} changes the base in ways that the adapter's file doesn't say, "
+                "so a merge can't be compared with it (peft's path_initial_model_for_weight_conversion saves "
+                "such an adapter as a plain LoRA)"
+            )

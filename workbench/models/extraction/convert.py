@@ -75,7 +75,7 @@ def convert(source: Source, config: ExtractConfig, folder: Path) -> Extraction:
     dtype = read_config(source.model)[1]
     base, adapter = open_adapter(source, dtype)
     quantized = _quantized(source, dtype)
-    extraction = Extraction(kept=_kept(source.adapter_path, base, adapter))
+    extraction = Extraction(whole_weights=_kept(source.adapter_path, base, adapter))
     device = torch_device(source.model.device)
     with Progress("extract", len(adapter.tensors.modules), unit="layers") as bar:
         for name in adapter.tensors.modules:

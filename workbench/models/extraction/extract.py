@@ -57,7 +57,7 @@ def extract(
         raise CheckpointError(
             f"{tuned.path}: no matrix of a layer differs from {base.path} (nothing to extract)"
         )
-    extraction.kept = _kept(extraction, base, tuned, config)
+    extraction.whole_weights = _kept(extraction, base, tuned, config)
     with new_folder(folder) as temporary:
         task = TaskType.SEQ_CLS if tuned.is_classifier else TaskType.CAUSAL_LM
         write_lora(extraction, temporary, base_name, task)

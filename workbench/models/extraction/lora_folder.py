@@ -22,7 +22,7 @@ class Extraction:
     rest: dict[str, float] = field(default_factory=dict)
     """Changed weight that a LoRA can't represent, by its name in the tuned file -> |difference| / |base|,
     or 1 if the base lacks the weight."""
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    whole_weights: dict[str, Tensor] = field(default_factory=dict)
     """Weights that are saved whole in the adapter, by their names in the tuned file."""
     num_equal: int = 0
     """Number of tensors that are equal in both checkpoints."""
@@ -46,7 +46,9 @@ def write_lora(extraction: Extraction, folder: Path, base_name: str | None, task
     ranks = {layer.name: layer.rank for layer in extraction.layers}
     most = max(ranks.values())
     others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
-    saved = sorted({name.rpartition(".")[0] for name in extraction.kept})  # whole names: peft matches ends
+    saved = sorted(
+        {name.rpartition(".")[0] for name in extraction.whole_weights}
+    )  # whole names: peft matches ends
     config = LoraConfig(
         task_type=task_type,
         r=most,
@@ -62,7 +64,7 @@ def write_lora(extraction: Extraction, folder: Path, base_name: str | None, task
     tensors: dict[str, Tensor] = {}
     for layer in extraction.layers:
         tensors |= _matrices(layer)
-    tensors |= {ROOT + name: tensor.contiguous() for name, tensor in extraction.kept.items()}
+    tensors |= {ROOT + name: tensor.contiguous() for name, tensor in extraction.whole_weights.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 

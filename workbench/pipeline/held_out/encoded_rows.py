@@ -56,14 +56,14 @@ def encoded_rows(
         if len(input_ids) > context or not spans:
             continue
         first, end = spans[-1]
-        said, answer = texts[row["where"]]
+        spoken, answer = texts[row["where"]]
         ending = str(tokenizer.decode(list(input_ids[first:end])))
         held_out.append(
             HeldOutRow(
                 id=short_name(row["where"]),
                 input_ids=input_ids,
                 spans=spans,
-                text=said,
+                text=spoken,
                 prompt=str(tokenizer.decode(list(input_ids[:first]))),
                 ending=ending,
                 answer=answer if answer.strip() and answer.strip() in ending else "",
@@ -101,8 +101,8 @@ def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
                 texts[row.where] = text(row, "text"), ""
                 continue
             turns = conversation(row, shape).turns
-            said = "\n".join(turn.text for turn in turns if turn.role in ("user", "assistant"))
-            texts[row.where] = said, turns[-1].text
+            spoken = "\n".join(turn.text for turn in turns if turn.role in ("user", "assistant"))
+            texts[row.where] = spoken, turns[-1].text
     return texts
 
 

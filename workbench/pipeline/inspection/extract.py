@@ -117,8 +117,10 @@ def show_conversion(extraction: Extraction, config: Config) -> None:
         *(sum(layer.is_whole for layer in layers), len(layers)),
     )
     _warn_of_ranks(layers, config)
-    if extraction.kept:
-        log.info("extract: the adapter's own weights, saved whole: %s", ", ".join(sorted(extraction.kept)))
+    if extraction.whole_weights:
+        log.info(
+            "extract: the adapter's own weights, saved whole: %s", ", ".join(sorted(extraction.whole_weights))
+        )
 
 
 def _percent(share: float) -> str:
@@ -152,6 +154,6 @@ def show(extraction: Extraction, config: Config) -> None:
     names = sorted(extraction.rest, key=lambda name: -extraction.rest[name])
     shown = ", ".join(f"{name} ({extraction.rest[name]:.2g})" for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    left_out = [name for name in names if name not in extraction.kept]
+    left_out = [name for name in names if name not in extraction.whole_weights]
     how = "saved whole" if not left_out else "left out (extract.keep_rest=true saves them whole)"
     log.warning("extract: changed weights that a LoRA can't change: %s%s: %s", shown, more, how)
