@@ -124,12 +124,13 @@ def target(row: Row) -> float:
 
 
 def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
-    """Return the names of the classes in the order of their indices: `data.labels`, or sorted from the rows.
+    """Return the names of the classes in the order of their indices.
 
-    Integers are sorted by value. A regression has one output, called VALUE.
+    They are `data.labels`, else those in `data.labels_file`, else those of the rows, sorted, integers by
+    value. A regression has one output, called VALUE.
 
     Raises:
-        DataError: There is only one class.
+        DataError: There is only one class, or a row's class can't be read.
     """
     if data.regression:
         return [VALUE]
@@ -141,7 +142,9 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
 
 
 def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") -> DataConfig:
-    """Set `data.labels`, if it is empty, to the classes of the classification head that is trained further.
+    """Return `data` with the classes of the head that is trained further, if the user names no classes.
+
+    The user names them by `data.labels` or `data.labels_file`; then they must be those of the head.
 
     Args:
         data: The section `data` of the configuration.
@@ -213,7 +216,7 @@ def text_ids(
 ) -> Iterator[tuple[list[int] | None, bool]]:
     """Encode each text with special tokens, and yield its ids and whether they were cut to `data.max_length`.
 
-    With `data.truncation=drop`, a text that is too long yields None as ids.
+    With `data.truncation=drop`, a text that is too long yields (None, False).
 
     Raises:
         DataError: `data.max_length` leaves no room for text.

@@ -74,7 +74,7 @@ def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
-    """Convert values in memory to rows, with columns renamed as `data.columns` says.
+    """Convert values in memory to rows; `data` limits them, renames columns and names classes as for a file.
 
     Raises:
         DataError: There are no rows, a row isn't a mapping, or a renamed column is missing.
@@ -99,7 +99,7 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
 
 
 def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of one source, at most its `limit`; fails if there are none."""
+    """Yield the rows of one source, at most its `limit`; raise a DataError if there are none."""
     rows = islice(read_rows(data, source, answered=answered), data.limit)
     first = next(rows, None)
     if first is None:
@@ -129,7 +129,7 @@ def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Split rows into training and held-out rows, both in order, by their contents alone.
+    """Split rows into (training, held-out) in order: a hash chooses `fraction` of the different contents.
 
     Raises:
         DataError: There are too few different rows to hold some out.
@@ -231,7 +231,7 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
 
 
 def check_places(data: DataConfig) -> None:
-    """Refuse `split` or `subset` for local paths that have none, such as a single file.
+    """Refuse `subset` for local files and folders, which have no subsets, and `split` for single files.
 
     Raises:
         ConfigError: The message names the key.

@@ -62,13 +62,18 @@ def hashed(value: Any, key: str) -> dict[str, Any]:
 
 
 def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool = False) -> dict[str, Any]:
-    """Return the values of a section that are hashed into a run's name, with the defaults of version 1.
+    """Return the values of a section that are hashed into a run's name, as version 1 would have named them.
+
+    Keys that YAML doesn't set remain unset. A key that version 1 lacked is left out if it has its default; a
+    key whose default has changed gets the former default if it has the present one; a key that is a constant
+    today is added.
 
     Args:
         values: The section as in YAML.
         schema: Its dataclass.
         key: Its dotted key.
-        as_written: Whether a value equal to a former default counts as not set, and not as the user's choice.
+        as_written: Whether a former default in `values` is returned as it is; else as {"given": value}, so
+            that the user's choice of it has another hash than the default.
     """
     return _without_later(values, schema, key, named=True, as_written=as_written)
 

@@ -21,9 +21,7 @@ FILE_MARK = b"ARROW1\0\0"
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
-    """Check the total uncompressed size that the file's buffers announce; then seek back to the start.
-
-    That is the position of the first message.
+    """Check the total uncompressed size that the file's buffers announce; then seek to the first message.
 
     Raises:
         DataError: The uncompressed size is too large.
@@ -46,7 +44,10 @@ def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
 
 
 def unpacked_sizes(metadata: bytes, body: "pyarrow.Buffer") -> Iterator[int]:
-    """Yield for each buffer of an Arrow message the uncompressed size in bytes that it announces."""
+    """Yield the uncompressed size in bytes that each buffer of a compressed Arrow message announces.
+
+    An uncompressed message yields nothing.
+    """
     message = _offset(metadata, 0)
     kind = metadata[_field(metadata, message, 1)]
     batch = _table(metadata, message, 2)

@@ -16,7 +16,8 @@ def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
     """Yield the rows of a table. Every cell is text; columns without a name are dropped.
 
     Raises:
-        DataError: A row has another number of cells than the header, or a quotation mark is not closed.
+        DataError: Two columns have the same name, a row has another number of cells than the header, or a
+            quotation mark is not closed.
     """
     dialect = dialect_of(path, layout)
     records = table_records(path, dialect)

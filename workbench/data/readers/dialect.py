@@ -43,7 +43,10 @@ class Dialect:
 
 @dataclass
 class Survey:
-    """Statistics of a table, parsed with one delimiter, with or without quoting."""
+    """What parsing a table with one delimiter, with or without quoting, shows about the two choices.
+
+    That is its number of columns, whether every record has as many, and how cells use quotation marks.
+    """
 
     num_columns: int = 0
     """Number of cells in the header."""
@@ -68,8 +71,12 @@ class Survey:
 def dialect_of(path: Path, layout: Layout) -> Dialect:
     """Return delimiter and quoting of a table: from the user's keys, else detected from the content.
 
+    A first line `sep=;`, as Excel writes it, also gives the delimiter. Quoting is detected only if tabs are
+    the delimiter; otherwise cells count as quoted.
+
     Raises:
-        DataError: The quotation marks are ambiguous.
+        ConfigError: The user's delimiter is neither a single character nor a known name.
+        DataError: The quotation marks of a tab-separated table are ambiguous.
     """
     sample = list(islice(numbered_lines(path), SAMPLE_LINES))
     excel_mark = re.fullmatch(r'"?sep=(.)"?\r?\n?', sample[0][1], re.IGNORECASE) if sample else None
@@ -104,7 +111,18 @@ def delimiter_named(written: str, key: str) -> str:
 
 
 def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: bool) -> str:
-    """Detect the delimiter: it gives every record as many cells as the header, and more than one."""
+    """Return the delimiter that splits every record into as many cells as the header, at least two.
+
+    Of several, the file name's goes first: a tab for .tsv, else a comma. It is also returned for a table with
+    one column. If no delimiter fits, it is returned if the header contains it, else the header's most
+    frequent delimiter.
+
+    Args:
+        lines: The table, or only its first lines.
+        path: The file, for its suffix and for the message about several possible delimiters.
+        layout: The user's keys: quoting and column names.
+        is_whole: Whether `lines` are the whole table.
+    """
     own = "\t" if path.suffix.lower() == ".tsv" else ","
     candidates = sorted(DELIMITERS, key=lambda delimiter: delimiter != own)  # on a tie, the file name decides
     columns: dict[str, int] = {}
@@ -127,7 +145,7 @@ def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: boo
 def survey(
     lines: Iterable[str], delimiter: str, quoting: bool, header: Sequence[str], is_whole: bool = True
 ) -> Survey:
-    """Parse a table with one delimiter, with or without quoting, and return statistics.
+    """Parse a table with one delimiter, with or without quoting; return columns and use of quotation marks.
 
     Args:
         lines: The table, or only its first lines.

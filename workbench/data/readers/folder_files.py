@@ -25,7 +25,16 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
     """Return the data files below a folder, at any depth, sorted by path.
 
     If names of files or folders contain split names (train.jsonl, test.jsonl), only files of `split` are
-    returned, so that no run trains on the folder's test rows.
+    returned, so that no run trains on the folder's test rows. Text files that describe the data, such as
+    README.txt, and hidden files are left out.
+
+    Args:
+        folder: The folder.
+        split: Name of the split, as in file names.
+        source: Name of the source in `data.sources`, for messages; empty: none.
+
+    Raises:
+        DataError: The folder has no data files, or none is named after a split that the user set.
     """
     files = sorted(
         path

@@ -50,7 +50,10 @@ class Value:
 
 
 def json_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the objects of a JSON or JSONL file; the suffix doesn't matter.
+    """Yield the rows of a JSON or JSONL file; either suffix may have either content.
+
+    The rows are the objects in the file's only array, or in the list of rows of its only object
+    (`list_of_rows`), else the file's top-level objects.
 
     Raises:
         DataError: The JSON is malformed, or a row is not an object.
@@ -76,7 +79,7 @@ def json_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def array_rows(array: Value, path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the objects of an array, numbered from 1."""
+    """Yield the rows of an array of objects; messages number them from 1."""
     for number, value in enumerate(array.value, start=1):
         where = f"{path}: row {number}"
         yield Row(checked_object(value, where, array.has_half, layout), where)
@@ -86,7 +89,7 @@ def list_of_rows(first: Value, path: Path, layout: Layout) -> str | None:
     """Return the name of the list of rows in a file that is one object; None: the object is a row itself.
 
     The object must have exactly one list of objects, with a name from LISTS_OF_ROWS, and no column of a known
-    format. With `unfold` the object is always a row.
+    format. With `unfold`, and on a single line of a .jsonl file, the object is always a row.
     """
     value = first.value
     if not isinstance(value, dict) or layout.unfold or value.keys() & set(COLUMNS):

@@ -48,7 +48,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Footer:
-    """The parts of a Parquet file's footer that decide about sizes."""
+    """The column chunks that a Parquet file's footer describes, and whether columns have lists."""
 
     chunks: list[Chunk]
     has_lists: bool
@@ -120,7 +120,10 @@ def page_at(start: int, content: BinaryIO, path: Path) -> Page:
 
 
 class ThriftReader:
-    """Parses a struct of Thrift's compact protocol into a dictionary: field id -> value."""
+    """Parses a struct of Thrift's compact protocol into a dictionary: field id -> value.
+
+    Texts and floating-point numbers are skipped; their value is None.
+    """
 
     def __init__(self, content: bytes) -> None:
         """Start at the first byte of `content`."""
@@ -162,7 +165,7 @@ class ThriftReader:
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
-        """Read a value whose type has the number `kind` in the protocol."""
+        """Read a value whose type has the number `kind` in the protocol; None for a text or a float."""
         if kind in (1, 2):
             return kind == 1
         if kind == 3:

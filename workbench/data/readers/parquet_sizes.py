@@ -121,7 +121,10 @@ def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) ->
 
 
 def longest_entry(page: Page, column: Chunk, content: BinaryIO) -> int:
-    """Return the bytes of a dictionary page's longest entry, or of the whole page if it can't be read."""
+    """Return the bytes of a dictionary page's longest entry, or of the whole page if it can't be read.
+
+    An entry of another type than byte arrays counts as 16 bytes.
+    """
     import pyarrow
 
     if column.physical_type != BYTE_ARRAY:

@@ -47,7 +47,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def written_once(token: str) -> str:
-    """Return a note for the log: rows contain a begin or end token that is added anyway."""
+    """Return a note for the log: a begin or end token in rows was removed, because it is added anyway."""
     return f"contain {token!r} where it is added anyway: the duplicate is removed"
 
 
@@ -72,7 +72,7 @@ def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str
 
 
 def read_as_characters(token: str) -> str:
-    """Return a note for the log: rows contain a control token that only other tokenizers have."""
+    """Return a note for the log: a control token of other tokenizers in rows is read as plain characters."""
     return f"contain {token!r}, which is not a token of this tokenizer and is read as plain characters"
 
 
@@ -84,7 +84,7 @@ class ControlTokens:
 
     @cached_property
     def any(self) -> str:
-        """Regular expression that matches any of the tokens; nothing if there are none."""
+        """Regular expression that matches any of the tokens; without tokens, one that never matches."""
         return "|".join(map(re.escape, self.tokens)) or r"(?!)"
 
     def within(self, texts: Sequence[str]) -> list[str]:
@@ -103,7 +103,7 @@ class ControlTokens:
             rows_with_token.setdefault(token, RowsWithToken()).add(RowsWithToken(1, [where]))
 
     def foreign(self, texts: Sequence[str]) -> list[str]:
-        """Return control tokens of other tokenizers in texts; this tokenizer reads them as characters."""
+        """Return the tokens of WELL_KNOWN in texts that this tokenizer lacks: it reads them as characters."""
         known = dict.fromkeys(token for text in texts for token in re.findall(WELL_KNOWN, text))
         return [token for token in known if token not in self.tokens]
 
@@ -131,7 +131,7 @@ class ControlTokens:
         return surroundings
 
     def begins_or_ends(self, text: str) -> bool:
-        """Return whether a text begins or ends with a control token."""
+        """Return whether a text begins or ends with a control token, white space around it aside."""
         return re.match(rf"\s*(?:{self.any})", text) is not None or text.rstrip().endswith(self.tokens)
 
 
@@ -147,7 +147,11 @@ def bare(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_text(turn: Turn, text: str, tokens: Sequence[str]) -> Turn:
-    """Return a turn with another text; also remove `tokens` at the ends of its instruction and input."""
+    """Return a turn with another text, and without `tokens` around its instruction and input.
+
+    They are removed at the start of the instruction, and at the end of the input, or of the instruction if
+    there is no input.
+    """
     extra = dict(turn.extra)
     if "instruction" in extra:
         last = "input" if extra.get("input") else "instruction"

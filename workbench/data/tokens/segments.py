@@ -123,7 +123,9 @@ def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
 
 
 def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: int) -> Tokens | None:
-    """Cut an example to `max_length` tokens; None if it is too long for `policy`, or no answer is left.
+    """Cut an example to `max_length` tokens; None if `policy` drops long examples, or no answer is left.
+
+    If the start of an answer is cut off, the rest of the answer carries no loss.
 
     Args:
         tokens: The example.

@@ -94,7 +94,12 @@ def _usual_reference(models: Sequence[Model]) -> int:
 
 
 def testable(answered: Answered, pair: Pair) -> bool:
-    """Return whether a column has a test for two models; all testable pairs are counted in the family."""
+    """Return whether two models can be tested in a column; a testable pair is one comparison of the family.
+
+    Both must have items that agree with their scores, at least one of them asked by the same prompt, and not
+    both an untrained head. The metric must be computed from items (`TESTED`), and without a macro average if
+    it isn't a mean of items (`ONLY_MICRO`).
+    """
     if not set(pair) <= answered.items.keys() or answered.kind not in TESTED:
         return False
     if set(pair) & answered.problems.keys() or set(pair) <= answered.untrained:

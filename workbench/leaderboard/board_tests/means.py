@@ -146,7 +146,7 @@ def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Average
 
 
 def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> list[Difference]:
-    """Test the differences in a mean between all pairs of models that have it."""
+    """Test the difference in a mean for each of `pairs` whose models both have the mean."""
     return [
         as_difference(mean.test(pair, level(family)), pair, mean.name, family)
         for pair in pairs

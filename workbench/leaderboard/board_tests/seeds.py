@@ -32,7 +32,7 @@ class Recipe:
     """Key of the model that all were trained from; empty if it isn't on the board."""
 
     def columns(self, columns: Sequence[Answered]) -> list[Answered]:
-        """Return the columns in which all models of the recipe have the same items."""
+        """Return the columns of means of items in which all models of the recipe have the same items."""
         return [
             column
             for column in columns
@@ -61,14 +61,20 @@ def _name(models: Sequence[Model]) -> str:
 
 
 def num_tests(seeded: Sequence[Recipe], columns: Sequence[Answered]) -> int:
-    """Return the number of tests of recipes against their parents, which count in the board's family."""
+    """Return the number of tests of recipes against their parents, which count in the board's family.
+
+    There are two for each recipe and column (`Recipe.columns`) in which the parent has the same items.
+    """
     return TESTS * sum(
         recipe.parent in column.main for recipe in seeded for column in recipe.columns(columns)
     )
 
 
 def seed_groups(seeded: Sequence[Recipe], columns: Sequence[Answered], family: Family) -> list[SeedGroup]:
-    """Compare each recipe with its parent in each column that all its models have."""
+    """Return each recipe's mean score, with interval, in each column that all its models have.
+
+    If the parent has the same items in the column, also test the recipe against it.
+    """
     return [_group(recipe, column, family) for recipe in seeded for column in recipe.columns(columns)]
 
 

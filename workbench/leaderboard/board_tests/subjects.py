@@ -30,8 +30,8 @@ def subject_differences(columns: Sequence[Answered], pairs: Sequence[Pair]) -> l
     """Test each pair of models in each subject and group of subjects, all together as one family of tests.
 
     Args:
-        columns: All columns; those without subsets have no subjects.
-        pairs: Keys of the models to compare, as (first, second).
+        columns: All columns; used are those with subsets whose metric is a mean of item scores.
+        pairs: Keys of the models to compare, as (first, second); used where both answered the column's items.
     """
     planned = [
         (column, list(subjects_of(column)), [pair for pair in pairs if set(pair) <= set(column.main)])

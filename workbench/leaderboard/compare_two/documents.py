@@ -28,7 +28,9 @@ LABEL = re.compile(r"^\s*[(（\[]?[A-Za-z0-9]{1,2}[)）\].、:：]\s*")
 def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[int, int]]:
     """Return (index in first, index in second) of items that ask the same question, each item at most once.
 
-    The pairs are in the order of the first list.
+    Questions needn't be equal: two items match if they have at least 80% (`SAME`) of the 8-letter runs of
+    the shorter one's question and choices in common, not counting runs that many items have. If both targets
+    are indices of choices, these must be equal. The pairs are in the order of the first list.
     """
     left, right = _pieces(first), _pieces(second)
     where: dict[str, list[int]] = {}

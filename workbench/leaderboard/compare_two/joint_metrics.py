@@ -30,7 +30,7 @@ def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> 
         alpha: Level of the test.
 
     Returns:
-        None for a metric that can't be recomputed from the predictions.
+        None if the metrics differ, a score is a macro average, or the predictions don't give the metric.
     """
     kinds = {kind_of(first), kind_of(second)}
     if first.metric != second.metric or "macro" in (first.average, second.average) or len(kinds) > 1:

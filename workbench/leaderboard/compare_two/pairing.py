@@ -41,7 +41,9 @@ class Pairs:
 
 
 def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
-    """Pair the items of two models on one benchmark.
+    """Pair the items of two models on one benchmark by equal prompts.
+
+    If these pair less than half of the shorter list, and equal questions pair more, pair by equal questions.
 
     Args:
         first: Results of the first model.

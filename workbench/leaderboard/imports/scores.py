@@ -59,12 +59,14 @@ def by_subset(items: ImportedItems, metric: str) -> dict[str, list[float]]:
 def score_of(
     items: ImportedItems, metric: str, reported: float | None = None, average: str = "micro", **facts: Any
 ) -> Score:
-    """Return the score of a model in one metric.
+    """Return the score of a model in one metric: the mean of its items, with error and interval.
+
+    A metric that isn't a mean has the value `reported`, without an error; without `reported`, the mean.
 
     Args:
         items: The model's items.
         metric: Name of the metric.
-        reported: The total that the tool reports; needed for a metric that isn't the mean of its items.
+        reported: The total that the tool reports; not used if the metric is the mean of its items.
         average: micro or macro.
         facts: Further fields of the score: model, benchmark, language, num_fewshot, protocol, ...
     """

@@ -73,7 +73,8 @@ def read_items(path: Path, metric: str, columns: Sequence[str] = ()) -> Items:
         columns: Further fields to read, from `LABELS` and `TEXTS`.
 
     Raises:
-        DataError: A line is not a prediction, has no finite score of this metric, or repeats an item's id.
+        DataError: The file can't be read or is empty, or a line is not a prediction, has no finite score of
+            this metric, or repeats an item's id.
     """
     try:
         data = path.read_bytes()
@@ -207,7 +208,7 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
     """Convert items imported from another tool to arrays, with the item scores of one metric.
 
     Raises:
-        DataError: The tool has no finite score of this metric for each item, or repeats an item's id.
+        DataError: There are no items, one has no finite score of this metric, or two have the same id.
     """
     values = np.array(found.values.get(metric, []), dtype=np.float64)
     if len(values) != len(found.ids) or not _are_scores(values):

@@ -23,7 +23,9 @@ def first_line(data: bytes) -> dict[str, Any] | None:
 
 
 def read_bulk(data: bytes, fields: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
-    """Return fields of JSON lines as columns; None if a value has another type, or null is not allowed.
+    """Return fields of JSON lines as columns; None if a line is malformed or has another type.
+
+    A null counts as another type except in the fields of MAY_BE_NULL.
 
     Args:
         data: Bytes of the file.

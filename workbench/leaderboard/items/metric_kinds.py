@@ -85,7 +85,10 @@ def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]
 
 
 def recomputed(items: Items, score: Score) -> float | None:
-    """Recompute a score from its items; None for a metric that can't be computed from items."""
+    """Recompute a score from its items; None for a metric that the items don't give.
+
+    That is a metric of all texts together, such as BLEU, or a macro average of a metric that isn't a mean.
+    """
     kind = kind_of(score)
     if kind is MetricKind.mean:
         return average(items, score.average == "macro")

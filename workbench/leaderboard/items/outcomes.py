@@ -28,7 +28,10 @@ HEAD = message("against the most frequent class, because the head of the base is
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A column of the leaderboard with the item scores of its models."""
+    """A column of the leaderboard with the items of its models, and which of them can be compared.
+
+    `main` is the largest group of models that answered the same items from the same prompts.
+    """
 
     column: Column
     kind: MetricKind

@@ -20,7 +20,10 @@ MISSING = message("the predictions are missing")
 
 @dataclass(frozen=True)
 class Reading:
-    """Result of reading a score's items: the items, or the problem that keeps them from being compared."""
+    """Result of reading a score's items: the items, and the problem that keeps them from being compared.
+
+    There are both if the number of items isn't that of the score; otherwise one of the two is empty.
+    """
 
     items: Items | None = None
     problem: str = ""
@@ -28,7 +31,7 @@ class Reading:
 
 
 def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
-    """Read the items of a score and check that they give the score; return the items, or the problem."""
+    """Read the items of a score, and check their number and, if the metric is computable, its value."""
     score = scored.score
     columns = columns_of(score)
     if kind in (MetricKind.mean, MetricKind.alone) and _needs_answers(scored):

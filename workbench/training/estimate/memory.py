@@ -58,7 +58,7 @@ def weights_bytes(setting: Setting) -> int:
 
 
 def adapted(setting: Setting) -> list[tuple[Linear, int]]:
-    """Return (linear layers of one name, the adapter's rank) for each name that the adapter targets."""
+    """Return (group of linear layers, the adapter's rank) for each group that the adapter targets."""
     adapter = setting.adapter
     if adapter is None:
         return []
@@ -135,7 +135,7 @@ def logits_bytes(setting: Setting) -> int:
     """Return the bytes for the logits: one chunk of them, and the hidden states that all logits come from.
 
     transformers' own code computes all logits at once. A GPU also has float32 copies of 16-bit logits; on a
-    CPU this project's code converts a few logits at a time.
+    CPU this project's code converts a few logits at a time. A classifier's logits count as 0 bytes.
     """
     shape, batch = setting.shape, setting.batch
     if shape.outputs:
@@ -217,6 +217,6 @@ def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[s
 
 
 def smaller(batch: Batch, rows: int) -> Batch:
-    """Return the batch that has only `rows` rows, of the same mean length as those of `batch`."""
+    """Return the sizes of a batch of `rows` rows with the mean length and labels per row of `batch`."""
     share = rows / batch.rows
     return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled)))

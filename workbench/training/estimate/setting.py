@@ -25,7 +25,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 @dataclass(frozen=True)
 class Linear:
-    """A group of a model's linear layers with the same name and size; output heads belong to no group."""
+    """A group of a model's linear layers of the same name and size, such as q_proj in each decoder layer."""
 
     name: str
     """Last part of the layers' names, such as `q_proj`."""
@@ -101,7 +101,7 @@ class Shape:
 
     @property
     def linear_weights(self) -> int:
-        """Number of weights in all linear layers; output heads don't count."""
+        """Number of weights in all linear layers, without output heads and without experts."""
         return sum(layer.count * layer.weights for layer in self.linear)
 
 
@@ -122,7 +122,7 @@ def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int
 
 
 def linear_layers(model: PreTrainedModel) -> tuple[Linear, ...]:
-    """Return the linear layers of a model, grouped by name and size; output heads don't count."""
+    """Return the linear layers of a model, without output heads, grouped by name and size."""
     heads = [cast(Any, model).get_output_embeddings(), getattr(model, "score", None)]
     counts = Counter(
         (name.rpartition(".")[2], *shape_of(module))
@@ -153,7 +153,7 @@ def active_share(config: PreTrainedConfig) -> float:
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest batch of a training: its number of rows and tokens."""
+    """Sizes of the largest microbatch of a training: rows, tokens, and tokens with loss."""
 
     rows: int
     tokens: int
