@@ -58,10 +58,12 @@ def check_plugin(value: Any, key: str, config: DictConfig, sources: Sources) -> 
 
 
 def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> None:
-    """Check that a text is one line, and that each `${...}` in it gives a text or number.
+    """Check that a text is one line, and that no `${...}` in it can give a mapping or list.
+
+    Allowed are references to a key with a text or number, and the interpolations of TEXT_INTERPOLATION.
 
     Raises:
-        ConfigError: The text has something else; the message names file and key.
+        ConfigError: The text has line breaks or another `${...}`; the message names file and key.
     """
     if not value.isprintable():
         raise refused(key, f"{value!r} has line breaks or control characters", config, sources)

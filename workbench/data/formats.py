@@ -82,7 +82,7 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
 
 
 def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answered: bool = True) -> None:
-    """Refuse a source whose files have rows of different data formats.
+    """Refuse a source whose files have different data formats, each judged by the file's first row.
 
     Raises:
         DataError: The message names a file of the least common format, text files first.

@@ -39,7 +39,8 @@ def check_kind(model: PreTrainedModel, benchmarks: Mapping[str, BenchmarkConfig]
     """Check that the model has the head that the benchmarks need: for classification, or for the next token.
 
     Raises:
-        ConfigError: The head is missing; the message names the class of the model, and the benchmark.
+        ConfigError: The head is missing or the wrong one, or the model has an encoder; the message names the
+            model's class and, for a wrong head, the benchmark.
     """
     kind = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):

@@ -111,7 +111,7 @@ def content(path: str | None) -> str | None:
 
 
 def skip_finished(step: str, is_finished: bool, config: Config) -> bool:
-    """Return whether to skip a step, and log it."""
+    """Return whether to skip a step: it is finished, and `force` isn't set. Log if it is skipped."""
     if is_finished and not config.force:
         log.info("%s: already done, nothing has changed since (force=true repeats it)", step)
         return True

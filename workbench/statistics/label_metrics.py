@@ -44,6 +44,9 @@ def compare_labels(
 ) -> PairedTest:
     """Compare two models' predicted labels in a metric of all labels together.
 
+    The test is Student's t of the items' influences on the metric. Where a class has few items, or a model
+    always predicts the same, a permutation test must agree, else the result has the `reason` NOT_SETTLED.
+
     Args:
         metric: `f1`, `macro_f1`, `mcc` or `acc`.
         targets: Right label of each item.

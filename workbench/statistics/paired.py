@@ -76,7 +76,8 @@ def compare_paired(
     """Compare two models' scores on the same items in the same order.
 
     Items that are right or wrong, independent and of equal weight take the exact McNemar test; all others
-    the exact sign-flip test of the clusters' differences.
+    the exact sign-flip test of the clusters' differences. That needs FEWEST_CLUSTERS clusters that differ;
+    with fewer, the result has a `reason` in place of p-value and interval.
 
     Args:
         first: Scores of the first model.

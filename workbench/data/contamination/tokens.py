@@ -35,13 +35,16 @@ POWERS = _powers()
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of several texts as arrays: a token is a word, or a Chinese character."""
+    """The tokens of several texts as arrays.
+
+    A token is a word, a mathematical sign, or a character of Chinese, Thai or another script without spaces.
+    """
 
     hashes: Hashes
     texts: Numbers
     """For each token the index of its text; ascending."""
     evidence: Floats
-    """1 for a word, 0.5 for a Chinese character."""
+    """1 for a word, 0.5 for a single character."""
     is_number: Mask
     """Whether each token begins with a digit."""
 
@@ -61,7 +64,7 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str]) -> Tokens:
-    """Split texts into words and Chinese characters.
+    """Split texts into words and, in scripts without spaces such as Chinese, into characters.
 
     Case, width, accents and traditional forms are folded.
     """

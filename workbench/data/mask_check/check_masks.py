@@ -70,7 +70,7 @@ class MaskCheck:
         self.findings += [finding] if finding else []
 
     def conclude(self, noted: Counter[str]) -> None:
-        """Log the findings, and count the rows of each fault in `noted`, as notes for the user.
+        """Log the findings, and count in `noted` the rows with each fault that would spoil training.
 
         Raises:
             DataError: A row has a fault, and `data.check_mask` is refuse.

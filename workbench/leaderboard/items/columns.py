@@ -185,7 +185,10 @@ def _shown(column: Column, fact: str) -> str:
 
 
 def is_share(metric: str, protocol: str) -> bool:
-    """Return whether a metric is a share from 0 to 1: higher is better, and it is not MCC or of 0 to 100."""
+    """Return whether a metric is a share from 0 to 1.
+
+    Metrics where lower is better are not, nor MCC, nor the harness's BLEU and chrF (`OF_100`).
+    """
     name = metric_name(metric)
     is_of_100 = name in OF_100 and protocol.startswith(
         "lm-eval "

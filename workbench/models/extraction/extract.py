@@ -76,7 +76,7 @@ def check_layers(base: ModelFolder) -> None:
 
 
 def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
-    """Check that the tuned checkpoint has all tensors of the base in the same shapes.
+    """Check that the tuned checkpoint has all tensors of the base, except a head, in the same shapes.
 
     Raises:
         CheckpointError: A tensor is missing, quantized or of another shape, or layers are transposed.

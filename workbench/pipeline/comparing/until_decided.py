@@ -53,7 +53,7 @@ class Decision:
 
     @property
     def verdict(self) -> str:
-        """Return whether the second model is better, worse, within the margin, or undecided."""
+        """Return the verdict on the second model: better, worse, within the margin, or undecided."""
         verdicts = {HIGHER: BETTER, LOWER: WORSE}
         if lower_is_better(self.metric):
             verdicts = {HIGHER: WORSE, LOWER: BETTER}
@@ -88,7 +88,15 @@ def check_asked(benchmarks: dict[str, PreparedBenchmark]) -> None:
 
 
 def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
-    """Log about how many items it will take to decide a difference of 10, 5, 3 or 2 points."""
+    """Log about how many items it will take to decide a difference of 10, 5, 3 or 2 points.
+
+    The forecast assumes that only one of the models is right on a share `DISCORDANCE` of the items.
+
+    Args:
+        name: Name of the benchmark.
+        order: All items of the benchmark, in the order in which they are asked.
+        alpha: Level of the test.
+    """
     bound = float(order.shares.max()) * len(order.shares)
     found = []
     for difference in FORECAST:

@@ -28,7 +28,8 @@ def check_report(run: Run) -> None:
     """Check that the quantization report can be made, before a model is loaded.
 
     Raises:
-        WorkbenchError: A number format isn't possible, or there is no benchmark.
+        WorkbenchError: The run has several processes, no benchmark, or a model that is quantized or a
+            classifier; or a number format isn't possible.
     """
     config = run.config
     if rank_and_world_size()[1] > 1:

@@ -148,7 +148,7 @@ def send(files: list[SentFile], repo: str, settings: PushConfig, message: str) -
 
 
 def is_public(api: HfApi, repo: str) -> bool:
-    """Return whether everybody can read the repository."""
+    """Return whether everybody can read the repository; False also if it doesn't exist."""
     try:
         return api.model_info(repo).private is False
     except RepositoryNotFoundError:
