@@ -12,7 +12,10 @@ def shipped(folder: str) -> Path:
 
 
 def public_path(path: str | None) -> str | None:
-    """Return a path to be published: a path inside this package becomes relative, as `workbench/toy/base`."""
+    """Return a path to be published: a path inside this package becomes relative, as `workbench/toy/base`.
+
+    Any other path, and None, are returned as they are.
+    """
     if path and Path(path).is_relative_to(PACKAGE):
         return str(Path(PACKAGE.name) / Path(path).relative_to(PACKAGE))
     return path

@@ -214,7 +214,8 @@ def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[
     """Put the text of the column `system` before the turns, and drop repeated system turns.
 
     If the first turn is another system turn, it is used and the column ignored, because the turn belongs to
-    the chat. Returns the turns, and notes on what was dropped.
+    the chat. Returns the turns, and notes on what was dropped. If `chat` is false, the turns are returned
+    unchanged, and a note says that the column isn't read.
     """
     column = optional_text(row, "system").strip()
     if not chat:

@@ -28,6 +28,8 @@ def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
 def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[tuple[list[int], list[int]]]:
     """Concatenate the ids of documents and split them into blocks of `max_length`; the last may be shorter.
 
+    A last block of a single token is dropped, because nothing predicts its token.
+
     Returns:
         For each block its ids, and the lengths of the documents' parts in it.
     """

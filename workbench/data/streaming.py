@@ -65,10 +65,12 @@ def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
 
 
 def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encoded, Encoded | None]:
-    """Encode streamed rows into files of `folder`: training and held-out rows, split by their prompts.
+    """Encode streamed rows into files of `folder`; return the training rows, and the held-out rows or None.
+
+    A hash of its prompt decides whether a row is held out. None: no row is.
 
     Raises:
-        DataError: a row that can't be read, or nothing left to train on.
+        DataError: A row can't be read, or nothing is left to train on.
     """
     data = encoding.data
     training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")

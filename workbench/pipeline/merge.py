@@ -108,7 +108,7 @@ def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
 
 
 def base_content(config: Config) -> str | None:
-    """Return the checksum of a local base; a Hub id is returned as it is."""
+    """Return the checksum of a local base; a Hub id, and None, are returned as they are."""
     path = config.model.path
     return model_fingerprint(config.model) if path and Path(path).exists() else path
 

@@ -36,6 +36,8 @@ def run_autocast_dtype(run: Run) -> torch.dtype | None:
 def adapter_folder(run: Run) -> Path | None:
     """Return the adapter of the run: the trained one, else the combined one, else that at `adapter.path`.
 
+    None: the run has no adapter.
+
     Raises:
         CheckpointError: The run's own adapter was changed since the step that made it.
     """
@@ -106,7 +108,7 @@ def rows_from(data: DataConfig) -> dict[str, Any]:
 
 
 def content(path: str | None) -> str | None:
-    """Return the fingerprint of a local file or folder; a Hub id is returned as it is."""
+    """Return the fingerprint of a local file or folder; a Hub id, and None, are returned as they are."""
     return file_fingerprint(Path(path)) if path and Path(path).exists() else path
 
 

@@ -74,7 +74,9 @@ def _letters_alone(target: str, letters: str) -> str | None:
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """Return the first group that took part in a pattern's last match; without groups, the whole match.
+    """Return the first group that took part in a pattern's last match; if none did, the whole match.
+
+    None: the pattern doesn't match.
 
     Raises:
         ConfigError: Matching takes too long.

@@ -65,7 +65,10 @@ def number(text: str) -> str | None:
 
 
 def stated(text: str) -> Quantity | None:
-    """Return the number that a text states as its answer, by the rules of `number`, with its position."""
+    """Return the number that a text states as its answer, by the rules of `number`, with its position.
+
+    None: the text states no number, or a range or alternatives.
+    """
     for section in cleaning.parts(text):
         candidates = _candidates(cleaning.plain(section))
         for candidate in candidates:

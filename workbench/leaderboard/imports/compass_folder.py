@@ -46,6 +46,8 @@ class Dataset:
 def read_model(folder: Path, model: str) -> tuple[ImportedResults | None, list[LeftOut]]:
     """Return one model's results in a run of OpenCompass, and the files that are left out.
 
+    The results are None if the items of no dataset can be read.
+
     Args:
         folder: Folder of the run, which has a folder `predictions`.
         model: Name of the model's folder in `predictions`.

@@ -43,6 +43,8 @@ class Task:
 def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
     """Return one model's results from a results file and its samples files, and the files left out.
 
+    The results are None if no samples can be read, as without --log_samples.
+
     Raises:
         DataError: The file is not a results file of lm-evaluation-harness.
     """

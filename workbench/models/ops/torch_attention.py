@@ -166,6 +166,9 @@ def attend_with_prefix(
         attention_mask: (B, 1, S, K), True where a query attends to one of these keys.
         scaling: Factor on the scores.
         **kwargs: Arguments of `attend`.
+
+    Returns:
+        Outputs (B, S, A, D), and the probabilities that `attend` gives; None for one new token.
     """
     layer: Any = prefix.layers[module.layer_idx]  # type: ignore[index]
     batch, heads, length, width = query.shape
