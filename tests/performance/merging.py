@@ -5,7 +5,7 @@
 The base is a random LLaMA in bfloat16, in files of 200 MB, written shard by shard; the adapter is a LoRA of
 rank 16 on all linear layers. Each merge is a process of its own, the sides in turn. Memory is the resident
 peak of the largest process, and of all at once, looked at every 20 ms. Time is that of the processor,
-user and system, of all processes.
+user and system, of all processes. The proof compares 97 positions, of texts that the script writes.
 """
 
 import argparse
@@ -47,6 +47,11 @@ SHAPES = {
     },
 }
 VOCABULARY, RANK, SHARD_BYTES = 32_000, 16, 200 * 10**6
+PROBE = [
+    "The quick brown fox jumps over the lazy dog, and 37 is larger than 12.",
+    "中国的首都是北京。",
+    "The quick brown fox jumps over the lazy dog!!",
+]
 LAYERS = {
     "self_attn.q_proj": ("hidden_size", "hidden_size"),
     "self_attn.k_proj": ("hidden_size", "hidden_size"),
@@ -123,6 +128,11 @@ def write_adapter(folder: Path, shape: dict[str, int]) -> None:
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
+def write_probe(file: Path) -> None:
+    """Write the texts of the proof, a JSON object a line."""
+    file.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in PROBE))
+
+
 def measured(command: list[str], cwd: Path) -> dict[str, float]:
     """Peak of the largest process and of all at once, in GB, and processor seconds."""
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
@@ -147,7 +157,7 @@ def measured(command: list[str], cwd: Path) -> dict[str, float]:
     }
 
 
-def commands(base: Path, adapter: Path) -> dict[str, list[str]]:
+def commands(base: Path, adapter: Path, probe: Path) -> dict[str, list[str]]:
     ours = [
         sys.executable,
         "-m",
@@ -159,7 +169,7 @@ def commands(base: Path, adapter: Path) -> dict[str, list[str]]:
     return {
         "peft": [sys.executable, "-c", PEFT, str(base), str(adapter), "merged"],
         "ours, without the probe": [*ours, "run_dir=run", "merge.probe=false"],
-        "ours": [*ours, "run_dir=run"],
+        "ours": [*ours, "run_dir=run", f"data.path={probe}"],
     }
 
 
@@ -177,11 +187,12 @@ def main() -> None:
         if not (kept / "adapter").is_dir():
             write_base(kept / "base", SHAPES[given.shape])
             write_adapter(kept / "adapter", SHAPES[given.shape])
+        write_probe(kept / "probe.jsonl")
         found: dict[str, list[dict[str, float]]] = {side: [] for side in given.sides}
         for _ in range(given.rounds):
             for side in given.sides:
                 with tempfile.TemporaryDirectory(dir=kept) as folder:
-                    command = commands(kept / "base", kept / "adapter")[side]
+                    command = commands(kept / "base", kept / "adapter", kept / "probe.jsonl")[side]
                     found[side].append(measured(command, Path(folder)))
                 print(side, found[side][-1], file=sys.stderr, flush=True)
     print(f"| {given.shape} | largest process, GB | all processes, GB | processor, s | beside peft |")
