@@ -93,7 +93,7 @@ def agreed_failure(reason: str) -> str:
 
 
 def all_gather_dict(values: dict[str, Value]) -> dict[str, Value]:
-    """Return the union of all ranks' dictionaries, on every rank."""
+    """Return the union of all ranks' dictionaries, on every rank; the highest rank decides a shared key."""
     return {key: value for rank_values in all_gather(values) for key, value in rank_values.items()}
 
 

@@ -106,6 +106,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         ValueError: The file isn't JSON, is nested too deeply or too long, or is a pipe, a device or a folder.
+        OSError: The file is missing or can't be read.
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")

@@ -71,7 +71,7 @@ def message(template: str, /, **values: object) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Join texts by commas; messages among them stay translatable."""
+    """Join at least one text by commas; messages among the texts stay translatable."""
     return reduce(lambda before, last: message("{before}, {last}", before=before, last=last), texts)
 
 

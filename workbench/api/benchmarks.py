@@ -45,7 +45,8 @@ def load_benchmark(benchmark: Folder, *, name: str | None = None, **settings: An
         settings: Fields of `BenchmarkConfig`, such as path, num_fewshot, limit (items per subset), protocol.
 
     Raises:
-        ConfigError: There is no such benchmark or field, or the field doesn't accept the value.
+        ConfigError: There is no such benchmark or field, the field doesn't accept the value, or the file
+            lists several benchmarks.
     """
     file = _file(benchmark)
     text = file.read_text("utf-8")

@@ -48,7 +48,7 @@ def combine(
         adapters: Folder or Hub id -> weight; of a list each weight is 1.
         output: Folder of the combined adapter, in peft's format.
         model_path: The base, whose layers the adapters must fit; None: it is not checked.
-        overwrite: Replace the contents of `output`.
+        overwrite: Replace the contents of `output`; False: a folder that isn't empty is refused.
         settings: Fields of `MergeConfig`: method, density, rank, seed.
 
     Raises:

@@ -36,6 +36,8 @@ class Examples:
 def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
     """Encode the rows to train on and the rows held out.
 
+    With `data.drop_unlabelled`, held-out rows without a class become training rows, and encoding drops them.
+
     Args:
         split: The rows to train on and the rows held out.
         encoding: How to encode them; its `names` are the classes of a classifier.

@@ -29,7 +29,7 @@ class Merged(Shown):
     report: MergeReport
 
     def table(self) -> Table:
-        """Return a table with one row per comparison of logits."""
+        """Return a table with one row per comparison of logits that the proof made."""
         checks = {
             f"merged model against the {self.report.reference}": self.report.merged,
             "float32 sum against base + adapter": self.report.float32_sum,
@@ -77,7 +77,7 @@ def merge(
         base_dtype: The dtype of the base model in training.
         probe: Texts on which the logits are compared; None: four sentences, in Chinese and English.
         accept_base: Merge into another base than the one that the adapter was trained on.
-        overwrite: Replace the contents of `output`.
+        overwrite: Replace the contents of `output`; False: a folder that isn't empty is refused.
         trust_code: Run modelling code from the base model's folder.
         settings: Further fields of `MergeConfig` (dtype) and of `ModelConfig`.
 

@@ -71,7 +71,7 @@ def searched(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> tuple[dic
 
 
 def summary(name: str, result: BenchmarkContamination) -> str:
-    """Return the log line that says how many items of a benchmark are in the training rows."""
+    """Return the log line that says how many items of a benchmark, at least one, are in the training rows."""
     kinds = Counter(item.kind for item in result.found)
     first = result.found[0]
     return (
@@ -125,7 +125,10 @@ def trained_rows(run: Run) -> Iterator[Row]:
 
 
 def write_clean_scores(run: Run) -> None:
-    """Compute scores on the items that are not in the training rows, and add them to contamination.json."""
+    """Compute scores on the items that are not in the training rows, and add them to contamination.json.
+
+    Benchmarks without items in the training rows get no such scores.
+    """
     report = known_contamination(run) if is_rank0() and run.run_dir.results_json.is_file() else None
     if report is None or not any(facts.found for facts in report.benchmarks.values()):
         return

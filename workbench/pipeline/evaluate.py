@@ -30,6 +30,8 @@ log = logging.getLogger("workbench")
 def evaluate(run: Run) -> None:
     """Score the models of the run on the benchmarks, unless they have valid scores already.
 
+    If there are neither benchmarks nor held-out rows, log a warning.
+
     Raises:
         MissingStepError: The run has none of the models.
     """

@@ -23,7 +23,7 @@ CHECKED_TOLERANCE = 1e-5
 def merge_tensors(
     plan: MergePlan, folder: Path, max_shard_bytes: int, done: Callable[[str], None] = lambda name: None
 ) -> dict[str, Signal]:
-    """Write the merged weights to `folder`, and return what rounding left of each change.
+    """Write the merged weights to `folder`; return name -> Signal, for the weights that the adapter changes.
 
     Args:
         plan: All tensors.

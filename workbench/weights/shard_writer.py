@@ -104,7 +104,7 @@ class ShardWriter:
         return FileTensor(self.path(index), name, dtype, shape, self._starts[name])
 
     def path(self, index: int) -> Path:
-        """Return the path of the file with this number."""
+        """Return the path of file number `index`, counted from 0 (names count from 1)."""
         count = len(self.shards)
         name = f"model-{index + 1:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
         return self.folder / name

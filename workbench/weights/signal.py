@@ -57,12 +57,12 @@ class Signal:
 
     @property
     def changed_share(self) -> float:
-        """Return the share of the weights that differ after the merge."""
+        """Return the share of the weights that differ after the merge; 0 if there are no weights."""
         return self.num_changed / self.num_weights if self.num_weights else 0.0
 
     @property
     def relative_size(self) -> float:
-        """Return |D| / |W|, the size of the intended change relative to the base."""
+        """Return |D| / |W|, the size of the intended change relative to the base; inf if W is zero."""
         return math.sqrt(self.intended_square / self.base_square) if self.base_square else math.inf
 
 

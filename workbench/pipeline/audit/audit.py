@@ -92,7 +92,7 @@ def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchm
     Scored benchmarks that aren't configured, and tasks of lm-evaluation-harness, are left out with a warning.
 
     Raises:
-        ConfigError: There is no such benchmark.
+        ConfigError: The run has scores on none of them.
     """
     config = run.config
     unlimited = {name: replace(benchmark, limit=None) for name, benchmark in config.benchmarks.items()}
@@ -202,7 +202,10 @@ def asked_again(
 
 
 def tolerance(config: Config, model: PreTrainedModel) -> float:
-    """Return the largest allowed difference of a log-likelihood, in nats."""
+    """Return the largest allowed difference of a log-likelihood, in nats: `audit.tolerance` if it is set.
+
+    The default is smaller for an unquantized float32 model than for all others.
+    """
     if config.audit.tolerance is not None:
         return config.audit.tolerance
     is_exact = dtype_name(model.dtype) == "float32" and config.quantization.method.value == "none"
@@ -245,6 +248,7 @@ def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
 def wrong_means(scores: Sequence[Score], answers: Mapping[str, Sequence[Prediction]]) -> list[str]:
     """Return a remark for each score in results.json that is not the mean of its recorded item scores.
 
+    Another remark says if the record has more or fewer answers than the score counts.
     Scores that aren't means of item scores, such as corpus BLEU, are left out.
 
     Args:
@@ -267,7 +271,7 @@ def wrong_means(scores: Sequence[Score], answers: Mapping[str, Sequence[Predicti
 
 
 def mean_score(score: Score, answers: Sequence[Prediction]) -> float:
-    """Return the micro or macro mean of the recorded item scores."""
+    """Return the mean of the items' scores in the metric of `score`: over items, or over subsets if macro."""
     by_subset: dict[str, list[float]] = {}
     for answer in answers:
         subset = answer.subset if score.average == "macro" else ""

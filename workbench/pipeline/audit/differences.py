@@ -91,7 +91,10 @@ def different_parts(
 
 
 def equal_scores(before: Prediction, now: Prediction, tolerance: float) -> bool:
-    """Return whether two answers have equal scores; scores of log-likelihoods may differ by `tolerance`."""
+    """Return whether two answers have equal scores.
+
+    Scores of an answer with log-likelihoods may differ by `tolerance`, unless the new score is 0 or 1.
+    """
     if before.scores.keys() != now.scores.keys():
         return False
     pairs = [(before.scores[name], score) for name, score in now.scores.items()]

@@ -69,7 +69,10 @@ class Session:
         self.names = list(names)
 
     def messages(self, name: str) -> list[dict[str, Any]]:
-        """Return the conversation as chat messages, with a model's replies (see `Exchange.reply`)."""
+        """Return the conversation as chat messages, with a model's replies (see `Exchange.reply`).
+
+        A reply that is not fit for training has `train: False`.
+        """
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
         for exchange in self.exchanges:
             reply = exchange.reply(name)
@@ -125,6 +128,8 @@ class Session:
 
     def save(self, file: Path) -> int:
         """Write the conversation with each model that answers as training rows; return their number.
+
+        With turns a row is a model's conversation; else a prompt and a reply, if it is fit for training.
 
         Raises:
             ConfigError: The conversation is empty, or the file was not written by this chat.

@@ -100,7 +100,10 @@ def read_request(read: Callable[[str], str]) -> tuple[str, bool]:
 
 
 def ask_models(session: Session, message: str) -> str:
-    """Ask the selected models, and display their replies as they grow; return notes on the replies."""
+    """Ask the selected models, and display their replies as they grow; return notes on unfit replies.
+
+    After Ctrl-C the remaining models are not asked.
+    """
     replies: dict[str, Reply] = {}
     display = show_columns if len(session.names) > 1 and sys.stdout.isatty() else show_lines
     with display(session.names) as show:

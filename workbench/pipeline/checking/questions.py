@@ -18,7 +18,7 @@ from workbench.pipeline.tokenizers import tokenizer_for
 
 
 def check_asked(run: Run) -> None:
-    """Check that the run has benchmarks or held-out rows, and that they fit its models.
+    """Check that the run has benchmarks, held-out rows or a train step, and that the benchmarks fit the models.
 
     Raises:
         ConfigError: There are none, or they are for other models.
@@ -63,6 +63,8 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
 
 def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
     """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
+
+    Nothing is checked if neither `evaluate.max_length` nor `evaluate.chat_template` is set.
 
     Raises:
         WorkbenchError: The tokenizer or the length is unsuitable; the message names the key, or the

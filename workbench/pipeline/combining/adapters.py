@@ -30,6 +30,8 @@ as the exact sum; float32 rounds to about 1e-7."""
 def combine(run: Run) -> None:
     """Combine `merge.adapters` to one adapter in the run's folder combined/, unless that is done.
 
+    With `merge.search`, a search chooses the weights first.
+
     Raises:
         ConfigError: The run has trained an adapter of its own.
         WorkbenchError: The adapters can't be combined.
@@ -53,7 +55,10 @@ def combine(run: Run) -> None:
 
 
 def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
-    """Return method, rank and weighted parts of a combination, for run.json and the leaderboard."""
+    """Return method, rank and weighted parts of a combination, for run.json and the leaderboard.
+
+    Without `rank` it is a combination of models.
+    """
     kind = "adapters" if rank is not None else "models"
     return {
         "method": f"{len(entries)} {kind} by {method}",

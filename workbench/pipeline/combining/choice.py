@@ -49,7 +49,10 @@ class Judged:
 def judge(
     factors: Factors, values: Values, base: Values, items: Mapping[str, Items], guard: Sequence[str]
 ) -> Judged:
-    """Compare a setting with the base on one half of the items."""
+    """Compare a setting with the base on one half of the items.
+
+    The benchmarks in `guard` give the loss that is bounded; the others give the gain.
+    """
     gain = compare_means(columns(base, values, items, [name for name in items if name not in guard]))
     on_guard = columns(base, values, items, guard)
     guarded = compare_means(on_guard) if on_guard else None

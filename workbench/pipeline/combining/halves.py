@@ -16,7 +16,7 @@ def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, 
     """Divide a benchmark's items at random into two halves; items of one cluster stay together.
 
     Raises:
-        ConfigError: The benchmark has too few items.
+        ConfigError: The benchmark has too few clusters; an item without a cluster counts as one.
     """
     order = ordered(benchmark, seed)
     if len(order.ends) < FEWEST_CLUSTERS:

@@ -34,6 +34,7 @@ class Decision:
 
     best: Judged
     chosen: Factors
+    """Factors of the best setting, or of the weights as given."""
     over_base: PairedTest
     """The best setting compared with the base, on the second half."""
     over_given: PairedTest
@@ -51,6 +52,8 @@ def decide(
     merge: MergeConfig,
 ) -> Decision:
     """Choose between the best setting and the weights as given, by the second half of the items.
+
+    The weights as given are kept if no gain over them is shown and their loss on the guard set is small enough.
 
     Args:
         winner: The best setting, scored on the first half.
@@ -132,7 +135,7 @@ def _described(decision: Decision) -> tuple[str, str]:
 
 
 def points(test: PairedTest) -> str:
-    """Format a difference in points (hundredths), with its interval."""
+    """Format a difference in points (hundredths), with its interval or the reason why it has none."""
     if test.reason:
         return f"{100 * test.difference:+.1f} points ({test.reason})"
     return f"{100 * test.difference:+.1f} points (95%: {100 * test.low:+.1f} to {100 * test.high:+.1f})"

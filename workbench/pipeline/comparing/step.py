@@ -31,7 +31,10 @@ def compare(run: Run) -> None:
 
 
 def compare_until_decided(run: Run) -> None:
-    """Ask two models items in random order until their difference on each benchmark is decided."""
+    """Ask two models items in random order until their difference on each benchmark is decided.
+
+    Each benchmark is tested at `compare.alpha` divided by the number of benchmarks.
+    """
     config = run.config.compare
     benchmarks = chosen(run)
     asked = asked_models(run)

@@ -15,9 +15,10 @@ MODEL_ORDER = (ADAPTER, TRAINED, MERGED, BASE)
 
 
 def objective(config: Config, run_dir: RunDir) -> float | None:
-    """Return the mean score of the trained model, or else its validation loss in nats per token.
+    """Return the run's mean score if its steps evaluate, or else its validation loss in nats per token.
 
-    The mean is over the run's benchmarks, by the first metric of each. If for some more is better and for
+    The score is the first model's of adapter, trained, merged, base. The mean is over the run's benchmarks,
+    by the first metric of each. If for some more is better and for
     others less (accuracy and perplexity), there is no mean.
 
     Returns:

@@ -122,7 +122,7 @@ def answers(run_dir: RunDir) -> list[str]:
 
 
 def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
-    """Return commands for the run's model, as words for the shell."""
+    """Return commands for the run's adapter or model, as words for the shell; empty if it has neither."""
     has_model = run_dir.model.is_dir() or run_dir.merged.is_dir()
     if not has_model and not run_dir.adapter.is_dir() and not run_dir.combined.is_dir():
         return []

@@ -39,6 +39,9 @@ SHORT_TOKENS, SHORT_SHARE = 32, 0.9
 def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
     """Make the benchmarks of the run's held-out rows; none if the run has other benchmarks or no such rows.
 
+    A classifier's labels are scored, but not a regression. Of a causal model the loss is scored and, if most
+    answers are short, the generated answers to those rows.
+
     Raises:
         DataError: The rows can't be read, or none of them fits into the model's context.
     """

@@ -124,7 +124,10 @@ def context_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def model_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the number of tokens in the model's context."""
+    """Return the number of tokens in the model's context.
+
+    If the model's config has none, it is the tokenizer's limit, at most 2,048.
+    """
     length = getattr(run.model_config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else min(int(tokenizer.model_max_length), 2048)
 

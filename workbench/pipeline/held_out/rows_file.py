@@ -16,7 +16,7 @@ rows."""
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
-    """Write the held-out rows into the run's folder.
+    """Write the first `MOST_ITEMS` distinct held-out rows into the run's folder; if none, delete the file.
 
     Returns:
         Facts about the rows, for train.json: their numbers, the reason, and the file's checksum.

@@ -68,7 +68,7 @@ def repository(config: Config) -> str:
 
 
 def pushed_folder(run: Run) -> Path:
-    """Return the folder to send, after checking that it is unchanged since its step wrote it.
+    """Return `push.folder`, or else the first existing folder of `ORDER`, checked to be as its step wrote it.
 
     Raises:
         MissingStepError: The run doesn't have the folder; or the merged model, its report or its adapter was

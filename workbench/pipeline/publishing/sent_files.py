@@ -37,7 +37,8 @@ class SentFile:
 def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str]]:
     """Return the files to send, ordered by name, and the names of files that are left out.
 
-    Left out are hidden files, links that lead out of the folder, and files with an ending not in `SENT`.
+    Left out are hidden files except in .eval_results, links that lead out of the folder, and files with an
+    ending not in `SENT`.
 
     Args:
         folder: The adapter or model.

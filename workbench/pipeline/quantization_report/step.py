@@ -118,7 +118,10 @@ def measure_all(series: Series, held: Sequence[HeldAs]) -> list[Measured]:
 def measure_speeds(
     run: Run, subject: Subject, probe: list[list[int]], held: Sequence[HeldAs]
 ) -> dict[HeldAs, Speeds]:
-    """Measure speed and memory in all number formats but GGUF, which is computed in float32 here."""
+    """Measure speed and memory in all number formats but GGUF, which is computed in float32 here.
+
+    Empty if `quantization_report.rounds` is 0.
+    """
     rounds = run.config.quantization_report.rounds
     if not rounds:
         return {}
@@ -134,7 +137,10 @@ def measure_speeds(
 def measure_gains(
     run: Run, merged: list[Measured], benchmarks: Mapping[str, PreparedBenchmark], scratch: Path
 ) -> list[Gain]:
-    """If the run has an adapter, score the base in the same number formats, and compare the gains."""
+    """If the run has an adapter, score the base in the same number formats, and compare the gains.
+
+    Empty without `quantization_report.gain`, a base or a second number format.
+    """
     base = base_of(run, scratch / "base") if run.config.quantization_report.gain else None
     if base is None or len(merged) == 1:
         return []
