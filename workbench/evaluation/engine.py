@@ -67,7 +67,7 @@ def evaluate(
         tokenizer: The model's tokenizer.
         benchmarks: Name -> prepared benchmark.
         config: The evaluate section.
-        model_name: `base`, `adapter` or `merged`; a field of each score.
+        model_name: Name of the model, such as `base` or `adapter`; a field of each score.
         fingerprint: Fingerprint of weights, adapter, quantization and dtype, which names the cached answers.
         predictions: Returns the file for a model's predictions on a benchmark, given both names (such as
             RunDir.predictions); None: predictions are not written.

@@ -27,7 +27,8 @@ log = logging.getLogger("workbench")
 def merge(run: Run) -> None:
     """Merge the adapter into the base model, and compare the logits of the result with theirs.
 
-    `merge.models` are merged instead, and `merge.adapters` combined first. With `adapter=none` nothing is merged.
+    If there are `merge.models`, these are merged instead. `merge.adapters` are combined to one adapter first.
+    With `adapter=none` there is nothing to merge.
 
     Raises:
         MissingStepError: There is no adapter.

@@ -27,7 +27,7 @@ def is_classifier(config: Config) -> bool:
 
 
 def run_autocast_dtype(run: Run) -> torch.dtype | None:
-    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast."""
+    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast, as for adapters."""
     if run.config.adapter.is_none:
         return autocast_dtype(run.model_dtype, run.config.adapter, run.config.train)
     return None  # without reading the model's configuration
@@ -63,6 +63,8 @@ def model_folder(name: str, run: Run) -> Path | None:
 
 def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
     """Return the fingerprint of a folder of weights, after checking that it is as its step wrote it.
+
+    A folder of which run.json records no such step is not checked.
 
     Raises:
         CheckpointError: The folder was changed since.

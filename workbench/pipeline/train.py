@@ -45,7 +45,10 @@ log = logging.getLogger("workbench")
 
 
 def train(run: Run) -> None:
-    """Train the adapter, or with `adapter=none` the model itself, on the rows of `data.path`."""
+    """Train the adapter, or with `adapter=none` the model itself, on the rows of the data section.
+
+    A finished training is not repeated, and an interrupted one is resumed; `force` starts from the beginning.
+    """
     config, run_dir = run.config, run.run_dir
     output = trained_folder(run_dir, config.adapter)
     scored = score_on_benchmarks(run)

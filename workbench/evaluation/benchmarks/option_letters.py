@@ -151,7 +151,11 @@ def _ends_with_letter(before: str, letter: str) -> bool:
 
 
 def check_options(row: Row, columns: Sequence[str], choices: Sequence[str]) -> None:
-    """Check that no option column of a row is empty, and that there are as many options as choices."""
+    """Check that no option of a row is empty, and that there are as many options as choices, if there are any.
+
+    Raises:
+        DataError: An option is empty, or the numbers differ.
+    """
     texts = [row.values.get(column, "?") for column in columns]  # rendering reports a missing column
     if len(columns) == 1 and isinstance(texts[0], list):
         columns, texts = [columns[0]] * len(texts[0]), texts[0]

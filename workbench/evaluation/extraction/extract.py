@@ -30,7 +30,9 @@ EXTRACTION_VERSION = "5"
 def extract(
     text: str, config: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
 ) -> str | None:
-    """Return the answer in a generated text, or None.
+    """Return the answer in a generated text; None: the text states none that the rule accepts.
+
+    Without a rule, the answer is the text itself, without spaces at its ends.
 
     Args:
         text: text of a model.

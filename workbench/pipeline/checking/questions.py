@@ -18,7 +18,7 @@ from workbench.pipeline.tokenizers import tokenizer_for
 
 
 def check_asked(run: Run) -> None:
-    """Check that the run has benchmarks, held-out rows or a train step, and that the benchmarks fit the models.
+    """Check that the run has benchmarks, held-out rows or a train step, and that benchmarks fit its model.
 
     Raises:
         ConfigError: There are none, or they are for other models.

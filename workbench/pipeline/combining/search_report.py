@@ -53,7 +53,7 @@ def decide(
 ) -> Decision:
     """Choose between the best setting and the weights as given, by the second half of the items.
 
-    The weights as given are kept if no gain over them is shown and their loss on the guard set is small enough.
+    The weights as given are kept if no gain over them is shown, and their loss on the guard set is small.
 
     Args:
         winner: The best setting, scored on the first half.

@@ -101,9 +101,9 @@ def rows_per_step(config: Config) -> int:
 
 
 def num_classes(run: Run) -> int:
-    """Return the number of classes: of the rows, else of `data.labels`, else of the configuration.
+    """Return the number of classes: of `data.labels` or its file, else of the rows, else of config.json.
 
-    0 for a causal model, 1 for regression.
+    0 for a causal model, 1 for regression; 2 if nothing tells. Streamed rows are not read.
     """
     config = run.config
     if not is_classifier(config):

@@ -177,7 +177,7 @@ def as_prompt(row: Row, is_chat: bool) -> Row:
 
 
 def format_for(rows: list[Row], data: DataConfig) -> DataFormat:
-    """Return `data.format` if it is `labelled` or all rows have its columns; else `auto`, which recognizes it."""
+    """Return `data.format` if it is `labelled` or all rows have its columns, else `auto`."""
     needed = QUESTION.get(data.format, [])
     has_columns = all(name in row.values for row in rows for name in needed)
     return data.format if has_columns or data.format is DataFormat["labelled"] else DataFormat["auto"]

@@ -59,7 +59,7 @@ def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int)
 
 
 def prompt_of(rows: Sequence[Sequence[int]], context: int | None) -> list[int]:
-    """Return a prompt of PROMPT_TOKENS tokens, at most half the model's context: the probe texts, repeated."""
+    """Return a prompt of PROMPT_TOKENS tokens, at most half the model's context: probe texts, repeated."""
     tokens = [token for row in rows for token in row]
     length = min(PROMPT_TOKENS, context // 2 if context else PROMPT_TOKENS)
     return (tokens * (length // len(tokens) + 1))[:length]
