@@ -16,7 +16,7 @@ def metric_name(metric: str) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Return whether lower values of a metric are better."""
+    """Return whether lower values of a metric are better, judged by its name."""
     name = metric_name(metric)
     return name.endswith(_LOSSES) or name in _ERRORS
 

@@ -29,7 +29,7 @@ from workbench.files import local_path
 def check_benchmarks(
     benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
 ) -> dict[str, PreparedBenchmark]:
-    """Read, check and render all items of all benchmarks, which takes seconds and no model.
+    """Read, check and render the items of all benchmarks that their limits select; this takes no model.
 
     A benchmark with tasks of lm-evaluation-harness gives one benchmark per task, `NAME.TASK`.
 
@@ -47,7 +47,7 @@ def check_benchmarks(
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
-    """Read, check and render all items of one benchmark."""
+    """Read, check and render the items of one benchmark that its limit selects."""
     config = protocols.resolve(name, config)
     check_lists(name, config)
     check_ignored(name, config)

@@ -27,7 +27,7 @@ def is_classifier(config: Config) -> bool:
 
 
 def run_autocast_dtype(run: Run) -> torch.dtype | None:
-    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast, as for adapters."""
+    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast, as of adapters."""
     if run.config.adapter.is_none:
         return autocast_dtype(run.model_dtype, run.config.adapter, run.config.train)
     return None  # without reading the model's configuration

@@ -124,7 +124,8 @@ def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
 def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
     """Return whether a batch can be its rows concatenated to one sequence, without padding.
 
-    That is possible if the model lets each row attend only to itself; never for a classifier.
+    That is possible if the model lets each row attend only to itself; never for a classifier. The test puts
+    the model into evaluation mode.
 
     Raises:
         ConfigError: Several texts are packed into each row, and the model lets them attend to each other.

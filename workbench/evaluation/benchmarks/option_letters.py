@@ -151,7 +151,7 @@ def _ends_with_letter(before: str, letter: str) -> bool:
 
 
 def check_options(row: Row, columns: Sequence[str], choices: Sequence[str]) -> None:
-    """Check that no option of a row is empty, and that there are as many options as choices, if there are any.
+    """Check that no option of a row is empty, and that there are as many options as choices, if it has both.
 
     Raises:
         DataError: An option is empty, or the numbers differ.

@@ -7,7 +7,7 @@ from workbench.errors import ConfigError
 
 
 def resolve(name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
-    """Fill in the settings of a benchmark's protocol; the user's `num_fewshot` takes precedence, the default is 0.
+    """Fill in the settings of a benchmark's protocol; the user's `num_fewshot` takes precedence (default: 0).
 
     Raises:
         ConfigError: The protocol is unknown.

@@ -124,14 +124,17 @@ def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
 
 
 def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token before a text without context: the BOS token, else the EOS token."""
+    """Return the id of the token before a text without context: BOS, else EOS, else 0."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     start = bos if bos is not None else eos
     return int(start) if start is not None else 0
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the number of tokens that the model can read."""
+    """Return the number of tokens that the model can read.
+
+    If its config has none, it is the tokenizer's limit, at most 2,048.
+    """
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else min(int(tokenizer.model_max_length), 2048)
 

@@ -13,7 +13,7 @@ def f1(predictions: Sequence[object], references: Sequence[object], positive: ob
 
 
 def macro_f1(predictions: Sequence[object], references: Sequence[object]) -> float:
-    """Return the unweighted mean of the F1 of all classes."""
+    """Return the unweighted mean of the F1 of all classes that occur as prediction or reference."""
     return float(_sklearn_metrics().f1_score(references, predictions, average="macro", zero_division=0.0))
 
 

@@ -25,7 +25,7 @@ class Item:
     hash: str
     """SHA-256 of contexts, answers and unconditional prompt, 64 hex digits."""
     num_shared: int = 0
-    """Length of description and few-shot examples, which every context starts with; 0 in a chat."""
+    """Characters of description and few-shot examples, with which every context starts; 0 in a chat."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
