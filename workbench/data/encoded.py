@@ -29,7 +29,11 @@ class Encoded:
 def as_dataset(
     examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
 ) -> datasets.Dataset:
-    """Build a data set in memory from examples, numbered from `first` on; add their counts to `account`."""
+    """Build a data set in memory from examples, numbered from `first` on; set their counts in `account`.
+
+    Raises:
+        DataError: There are no examples.
+    """
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
         paths = ", ".join(map(repr, data.paths()))

@@ -52,6 +52,7 @@ class HoldOut:
 def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     """Hold out `data.validation_fraction` of the rows; if it is None, 5%, at least 20 and at most 500.
 
+    If it is None, nothing is held out of fewer than `ROWS_NEEDED` rows, and `reason` says so.
     Rows whose prompts differ only in case, width, white space and punctuation stay in one part. So do
     conversations that share an earlier question, unless more rows share it than are held out. With a given
     fraction only equal rows stay in one part, and held-out rows whose question a training row shares are left

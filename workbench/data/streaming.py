@@ -87,7 +87,10 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
 
 
 def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool]:
-    """Return whether each row is held out: a hash of its last prompt is below `data.validation_fraction`."""
+    """Return whether each row is held out: a hash of its last prompt is below `data.validation_fraction`.
+
+    If that is 0 or None, no row is.
+    """
     if not data.validation_fraction:
         return [False] * len(rows)
     threshold = data.validation_fraction * 2**64

@@ -109,7 +109,7 @@ def fit(
     Raises:
         ConfigError: The settings don't suit the model or the rows, or `folder` holds checkpoints of another
             training.
-        TrainingError: The loss became infinite or NaN.
+        TrainingError: The loss or a weight became infinite, NaN or far too large, or memory or disk is full.
     """
     keep_few_kernels()
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)

@@ -55,7 +55,7 @@ class MicrobatchSplitter:
             forward_backward: Runs both passes on a batch and returns its share of the step's loss.
 
         Raises:
-            TrainingError: Not even a single row fits into memory.
+            TrainingError: Not even a single row fits into memory, or the batch doesn't and can't be split.
         """
         if step != self.step:
             self.step, self.batches = step, []

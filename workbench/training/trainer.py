@@ -110,7 +110,7 @@ class CountingTrainer(Trainer):
         """Run forward and backward on one batch and return its loss; in microbatches if memory runs out.
 
         Raises:
-            TrainingError: Not even a single row fits into memory.
+            TrainingError: Not even a single row fits into memory, or the batch doesn't and can't be split.
         """
         counters, lengths = self.counters, self.batches.lengths
         rows = inputs["row"].tolist()

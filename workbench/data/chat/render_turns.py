@@ -234,6 +234,9 @@ def renderer(
 ) -> Renderer:
     """Build the renderer for `data.template` and rows of one data format.
 
+    With `auto`, text prompts are not put into a template; messages get the tokenizer's chat template, else
+    `open-llama`.
+
     Args:
         tokenizer: The model's tokenizer.
         data: The section `data` of the configuration.
