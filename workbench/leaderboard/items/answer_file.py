@@ -38,7 +38,10 @@ class AnswerFile:
         self._items = items
 
     def answers(self, ids: pa.Array) -> ModelAnswers | None:
-        """Return the model's answers to the items with these ids, in this order; None if any is missing."""
+        """Return the model's answers to the items with these ids, in this order.
+
+        None if an item is missing, or the file can't be read.
+        """
         if self._items is not None and self._items.answers is not None and self._items.ids.equals(ids):
             return self._items.answers
         found = bulk_answers(self._data)
@@ -48,7 +51,10 @@ class AnswerFile:
         return None if ordered is None else checked_answers(ordered)
 
     def asked(self, ids: pa.Array) -> Asked | None:
-        """Return prompts, options and right answers of the items with these ids; None if any is missing."""
+        """Return prompts, options and right answers of the items with these ids, in this order.
+
+        None if an item is missing, or the file can't be read.
+        """
         arrays = _bulk_questions(self._data)
         if arrays is not None and arrays["id"].equals(ids):
             return Asked(

@@ -75,7 +75,7 @@ def label_texts(labels: list[Any] | None) -> list[str]:
 
 
 def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Return F1, macro F1 or Matthews correlation (`OF_LABELS`) of predicted labels."""
+    """Return F1 of the label `1`, macro F1 or Matthews correlation (`OF_LABELS`) of predicted labels."""
     from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
 
     if metric == "f1":

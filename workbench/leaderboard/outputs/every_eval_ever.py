@@ -100,7 +100,10 @@ def record(board: Board, model: Model, cells: list[Cell]) -> dict[str, Any]:
 
 
 def model_id(model: Model) -> str:
-    """Return the model's Hub id; for another model `local/NAME-KEY`, KEY: start of its key on the board."""
+    """Return the Hub id of a base or imported model from the Hub; for all others `local/NAME-KEY`.
+
+    KEY is the start of the model's key on the board.
+    """
     path = str(model.facts.get("path", ""))
     if model.role not in OURS and HUB_ID.fullmatch(path) and not Path(path).exists():
         return path

@@ -17,7 +17,7 @@ LONGEST = 64 * 2**20
 def curves(run: Run) -> dict[str, list[list[float]]]:
     """Return loss, eval_loss and validation_loss in train.jsonl as lists of [step, value], thinned if long.
 
-    Empty if the file is missing or can't be read.
+    Empty if the file is missing, too large, or can't be read.
     """
     path = run.files.train_jsonl
     try:
@@ -36,7 +36,10 @@ def curves(run: Run) -> dict[str, list[list[float]]]:
 
 
 def contamination(run: Run, name: str) -> dict[str, Any]:
-    """Return benchmark -> its items found in the training rows, and one model's scores on the other items."""
+    """Return benchmark -> its items found in the training rows, and one model's scores on the other items.
+
+    Empty if the rows were not searched.
+    """
     if run.contamination is None:
         return {}
     return {
