@@ -154,7 +154,10 @@ class AdapterConfig:
 
     @property
     def is_none(self) -> bool:
-        """Whether there is no adapter, so that training changes the model's own weights."""
+        """Whether there is no adapter, so that training changes the model's own weights.
+
+        False with a `path`, even if `method` is none.
+        """
         return self.method is AdapterMethod.none and self.path is None
 
     def __post_init__(self) -> None:

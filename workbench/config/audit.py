@@ -21,8 +21,8 @@ class AuditConfig:
     """Seed of the sample. null: a new one, which the audit prints. Whoever made the run must not know it
     beforehand."""
     tolerance: float | None = number(None, 0, 100)
-    """Largest allowed difference of a log-likelihood, in nats. null: 0.01 for float32 models, 0.5 for others.
-    On one machine only the batches differ, so that all differences are rounding."""
+    """Largest allowed difference of a log-likelihood, in nats. null: 0.01 for unquantized float32 models, 0.5
+    for others. On one machine only the batches differ, so that all differences are rounding."""
     confidence: float = number(0.95, 0, 1, above=True, below=True)
     """Confidence of the upper bound on the share of answers that differ."""
 

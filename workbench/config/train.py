@@ -128,9 +128,9 @@ class TrainConfig:
     """Stop after this many checkpoints in a row without a new best one. null: take all steps."""
 
     sample_answers: int | None = number(None, 0, 10**4)
-    """Prompts that base and trained model answer after training, to count answers that end by themselves and
-    answers that repeat themselves. Held-out prompts, else training prompts. null: 16, in a shorter training
-    one for each step. 0: none."""
+    """Prompts that the base answers before and the trained model after training, to count answers that end by
+    themselves and answers that repeat themselves. Held-out prompts, else training prompts. null: 16, in a
+    shorter training one for each step. 0: none."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     """Loggers in addition to train.jsonl: tensorboard (if it is installed) or another of the Trainer's, such
