@@ -11,7 +11,7 @@ from workbench.models.quantization import dequantize_state_dict
 
 
 def save_dequantized(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's effective weights to `folder`, in the model's dtype if that represents them exactly."""
+    """Write a model's effective weights to `folder`, in its dtype if that is exact, else in float32."""
     weights = dequantize_state_dict(model)
     is_exact = all(torch.equal(weight.to(model.dtype).float(), weight) for weight in weights.values())
     with quiet_transformers():

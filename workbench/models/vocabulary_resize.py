@@ -60,7 +60,7 @@ def extend_model(
     folder: Path,
     max_shard_size: str,
 ) -> int:
-    """Write the model at `model.path` with a row for each token of `new`; return the number of new rows.
+    """Write the model at `model.path` with a row for each token of `new`; return the number of new tokens.
 
     The result is an Open-Llama. The first new row is recorded in config.json, so that adapters train the new
     rows. Rows of an earlier extension, which may be untrained, count as new too.

@@ -38,7 +38,7 @@ NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", 
 def waiting_benchmarks(
     run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
 ) -> dict[str, dict[str, PreparedBenchmark]]:
-    """Return model of `evaluate.models` -> the benchmarks to score it on: those without valid scores of it.
+    """Return, for each model of `evaluate.models`, the benchmarks without valid scores of it.
 
     With `force` or `evaluate.verify`, all benchmarks.
     """

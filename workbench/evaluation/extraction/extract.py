@@ -32,7 +32,7 @@ def extract(
 ) -> str | None:
     """Return the answer in a generated text; None: the text states none that the rule accepts.
 
-    Without a rule, the answer is the text itself, without spaces at its ends.
+    With the rule `verbatim` it is the text itself, without white space at its ends.
 
     Args:
         text: text of a model.

@@ -109,7 +109,7 @@ def check_finite(path: str | Path, name: str, values: Tensor) -> None:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of the adapter at `path`, a folder or hub id.
+    """Read the tensors of the adapter at `path`, a folder or hub id, without copies of the base's embedding.
 
     Raises:
         CheckpointError: The safetensors file is missing or damaged.

@@ -111,7 +111,7 @@ def _insert_new(
 
 
 def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> PeftModel:
-    """Attach the adapter at `path` to `model`, for inference or further training.
+    """Attach the adapter at `path`, with its label names if any, to `model`: for inference or more training.
 
     Raises:
         CheckpointError: There is no adapter at `path`, it doesn't fit this model, or was merged into it.

@@ -90,7 +90,7 @@ def read_trained_on(adapter_path: str | Path) -> dict[str, Any] | None:
 
 
 def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
-    """Return the recorded entries of the adapters that were merged into the model in a folder.
+    """Return the recorded entries of the adapters that were merged into the model in a folder; [] if none.
 
     Raises:
         CheckpointError: The record is damaged.

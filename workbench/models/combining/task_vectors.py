@@ -26,7 +26,10 @@ def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool)
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Return the point at `share` of the great circle from one tensor to another, both taken as vectors."""
+    """Return the point at `share` of the great circle from one tensor to another, both taken as vectors.
+
+    Between nearly parallel tensors it is the point on the straight line.
+    """
     cosine = float((_direction(first) * _direction(second)).sum())
     if abs(cosine) > PARALLEL:
         return (1 - share) * first + share * second
@@ -75,7 +78,10 @@ def added_deltas(
 
 
 def largest_values(delta: Tensor, density: float, _: torch.Generator | None = None) -> Tensor:
-    """Return a tensor whose values are zero except for the largest `density` of them, at least one."""
+    """Return a tensor of zeros, except for the share `density` of its values that is largest in magnitude.
+
+    At least one value is kept.
+    """
     count = max(1, int(density * delta.numel()))
     indices = delta.abs().flatten().topk(count, sorted=False).indices
     mask = torch.zeros(delta.numel(), dtype=torch.bool)

@@ -204,7 +204,7 @@ def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
 
 
 def rope_theta(config: Mapping[str, Any]) -> float:
-    """Return the base of the rotary frequencies from either place where transformers writes it."""
+    """Return the base of the rotary frequencies from either place where transformers writes it, or 10,000."""
     parameters = config.get("rope_parameters")
     value = parameters.get("rope_theta") if isinstance(parameters, Mapping) else None
     return float(value or config.get("rope_theta") or 10000.0)

@@ -38,7 +38,7 @@ class WeightPair:
     def projection(self, candidate: Tensor, update_of: Tensor) -> float:
         """Return <candidate - base, D> / <D, D> with D = `update_of` - base, after rounding the candidate.
 
-        About 1 if the candidate is `update_of`, 0 if it is the base.
+        About 1 if the candidate is `update_of`; 0 if it is the base, or if D is zero.
         """
         above = below = 0.0
         for rows in row_blocks(self.merged):

@@ -58,6 +58,8 @@ _copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
 def prepacked(patience: int = 0) -> Iterator[None]:
     """Let `multiply` use prepacked copies of weights within the context; no weight may change in it.
 
+    It has no effect inside another such context, with `model.fused` off, or without bfloat16 instructions.
+
     Args:
         patience: Number of a layer's products with few tokens before its weight is copied. A copy takes as
             long as about five products. With 0, all of these products use the copy, so that rounding doesn't

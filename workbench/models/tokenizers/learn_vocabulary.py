@@ -80,6 +80,8 @@ def extend(
 ) -> PreTrainedTokenizerFast:
     """Add new tokens to a tokenizer, and save the result to `folder`; new ids follow the old ones.
 
+    At most `config.num_new_tokens` are added; none of ASCII characters alone without `config.add_ascii`.
+
     Args:
         old: A BPE tokenizer.
         texts: Training texts of the new pieces, unless `pieces` is given.

@@ -95,7 +95,7 @@ def read_ranks(file: Path, limit: int = MAX_TOKENS) -> dict[bytes, int]:
     """Read a tiktoken file as token (bytes) -> rank, with at most `limit` tokens.
 
     Raises:
-        CheckpointError: The file is damaged, or its ranks aren't 0, 1, 2, ... without gaps.
+        CheckpointError: The file is damaged, its ranks aren't 0, 1, 2, ..., or a byte has no token.
     """
     if (size := file.stat().st_size) > LONGEST_JSON:
         raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")

@@ -200,7 +200,7 @@ def has_matrices(adapter: AdapterConfig) -> bool:
 def room_bytes(config: Config) -> int:
     """Return the bytes of memory that a training may take: `plan.memory_gib`, else the memory of `plan.gpu`.
 
-    Else it is the free memory of this GPU, or the available memory of this machine with that of this process.
+    Else it is the free memory of this GPU, or the available memory of this machine plus that of this process.
     """
     if config.plan.memory_gib is not None:
         return int(config.plan.memory_gib * 2**30)
