@@ -172,7 +172,13 @@ def without_folders(
 
 
 def job(composed: DictConfig) -> float | None:
-    """Run a single run, or one run of a sweep; for a sweep, return the score that its sweeper optimizes."""
+    """Run a single run, or one run of a sweep; for a sweep, return the value that its sweeper optimizes.
+
+    A single run that fails by a user's error ends the process with that error's line.
+
+    Raises:
+        WorkbenchError: A run of a sweep failed by a user's error; its line is printed before.
+    """
     try:
         set_up_process()
         config, run_dir, text = typed(composed)

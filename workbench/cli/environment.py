@@ -33,7 +33,10 @@ def register_environment() -> None:
 
 
 def from_environment(key: str, *default: Any) -> str | None:
-    """Return an environment variable's value or a default, as `oc.env` does; mask a secret from now on."""
+    """Return an environment variable's value or a default, as `oc.env` does.
+
+    If a variable's value may be secret, it is masked from now on; a default never is.
+    """
     value = oc.env(key, *default)
     if key in os.environ and value is not None and is_secret(value) and not is_open(key):
         remember_secret(value)

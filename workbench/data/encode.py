@@ -135,7 +135,10 @@ def documents(
     """Yield the examples of plain texts, with loss on all tokens.
 
     Each text is split into rows of `data.max_length`; with `data.packing` all texts are concatenated, and the
-    stream is split into blocks.
+    stream is split into blocks. Rows with an empty text are dropped.
+
+    Raises:
+        DataError: data.shuffle_answers is true, or a row has no text.
     """
     if data.shuffle_answers:
         raise DataError("data.shuffle_answers: plain text has no answers to shuffle")

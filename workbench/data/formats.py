@@ -147,7 +147,10 @@ def optional_text(row: Row, column: str) -> str:
 def json_value(row: Row, column: str) -> Any:
     """Return the JSON value in a column, such as tool descriptions, also if it is written as a string.
 
-    An empty value is returned as None.
+    A missing column and an empty value, such as "" or [], are returned as None.
+
+    Raises:
+        DataError: The string is malformed JSON.
     """
     content = row.values.get(column)
     if not isinstance(content, str):

@@ -122,6 +122,7 @@ class MultipleChoice:
         """Return a warning if the token that the protocol scores for a choice is not the natural one.
 
         The natural token follows the prompt's tokens when prompt and choice are tokenized as one text.
+        Only `scoring=next-token` and `scoring=next-piece` score one token; with others there is no warning.
         """
         if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
             return None

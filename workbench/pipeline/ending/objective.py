@@ -18,8 +18,8 @@ def objective(config: Config, run_dir: RunDir) -> float | None:
     """Return the run's mean score if its steps evaluate, or else its validation loss in nats per token.
 
     The score is the first model's of adapter, trained, merged, base. The mean is over the run's benchmarks,
-    by the first metric of each. If for some more is better and for
-    others less (accuracy and perplexity), there is no mean.
+    by the first metric of each. If for some more is better and for others less (accuracy and perplexity),
+    there is no mean, and the validation loss counts.
 
     Returns:
         None if the run has neither.
