@@ -7,9 +7,9 @@ from pathlib import Path
 from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.collect import Collection, Run, Skipped, collect
-from workbench.leaderboard.imported_items import ImportedItems, ImportedResults
+from workbench.leaderboard.imported_items import ImportedItems, ImportedResults, LeftOut
 from workbench.leaderboard.imports.alignment import Reference, aligned
-from workbench.leaderboard.imports.find import imported_results
+from workbench.leaderboard.imports.find import imported_results, results_in
 from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.leaderboard.run_files import label_of
 from workbench.run_dir import RunDir
@@ -46,7 +46,18 @@ def collect_all(folder: Path) -> Collection:
         ConfigError: The folder doesn't exist.
     """
     own = collect(folder)
-    results, left_out = imported_results(folder)
+    return _with_imports(own, folder, *imported_results(folder))
+
+
+def collect_file(file: Path) -> Collection:
+    """Return the models of one results file of lm-evaluation-harness as runs; other files don't count."""
+    return _with_imports(Collection(runs=[], skipped=[]), file.parent, *results_in(file))
+
+
+def _with_imports(
+    own: Collection, folder: Path, results: Sequence[ImportedResults], left_out: Sequence[LeftOut]
+) -> Collection:
+    """Add results of other tools to this project's runs in a folder."""
     runs = [*own.runs]
     for found in results:
         runs.append(_run(found, folder, runs))

@@ -222,3 +222,30 @@ def test_a_score_of_which_less_is_better_is_not_in_percent_and_less_of_it_is_a_g
     assert (row.is_share, row.gained, row.lost, row.verdict) == (False, 40, 0, "better")
     [line] = [line for line in report.text(found).splitlines() if line.startswith("quiz")]
     assert line.split()[2:5] == [f"{np.mean(values[0]):.4g}", f"{np.mean(values[1]):.4g}", "-0.1"]
+
+
+DATES = ["2026-01-01T00-00-00.000001", "2026-01-02T00-00-00.000001"]
+
+
+def test_two_results_files_of_one_folder_are_compared_as_named(tmp_path):
+    rights = [
+        [float(number % 4 == 0) for number in range(60)],
+        [float(number % 4 > 0) for number in range(60)],
+    ]
+    for right, date in zip(rights, DATES, strict=True):
+        harness(tmp_path / "lm", right, date=date)
+    older, newer = (str(tmp_path / "lm" / f"results_{date}.json") for date in DATES)
+    [row] = compared(older, newer).rows
+    assert (row.first, row.second, row.verdict) == (0.25, 0.75, "better")
+    [row] = compared(newer, older).rows
+    assert (row.first, row.second, row.verdict) == (0.75, 0.25, "worse")
+
+
+def test_another_file_beside_several_results_files_is_refused(tmp_path):
+    for date in DATES:
+        harness(tmp_path / "lm", [1.0], date=date)
+    samples = tmp_path / "lm" / f"samples_quiz_{DATES[0]}.jsonl"
+    with pytest.raises(
+        ConfigError, match=r"compare.a: .*samples_quiz.* is beside 2 results files \(name one: "
+    ):
+        open_side(str(samples), "compare.a")

@@ -7,7 +7,8 @@ from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.imported_items import ImportedItems
-from workbench.leaderboard.imported_runs import ImportedRun, collect_all
+from workbench.leaderboard.imported_runs import ImportedRun, collect_all, collect_file
+from workbench.leaderboard.imports.find import is_results_file
 from workbench.shown import clean
 
 PREDICTIONS = "predictions"
@@ -61,21 +62,24 @@ def open_side(path: str, key: str) -> Side:
     """Return the results that a path names: those of the only model in a run or folder of another tool.
 
     Args:
-        path: A folder, also RUN/predictions/MODEL for one model of several, or a results file in the folder.
+        path: A folder, also RUN/predictions/MODEL for one model of several; a results file of
+            lm-evaluation-harness, which counts alone; or another file, which stands for its folder.
         key: Configuration key that has the path, for messages.
 
     Raises:
-        ConfigError: The folder doesn't exist, or has results of no model or of several.
+        ConfigError: The path doesn't exist, has results of no model or of several, or is a file beside several
+            results files of lm-evaluation-harness.
     """
-    folder, model = Path(path), ""
-    if folder.is_file():
-        folder = folder.parent
+    folder, model, file = Path(path), "", Path(path)
+    if file.is_file():
+        folder = file.parent
+        _check_file(file, key)
     if not folder.is_dir():
         raise ConfigError(f"{key}: {path!r} is not there ({KINDS})")
     place = folder
     if folder.resolve().parent.name == PREDICTIONS:
         model, place = folder.resolve().name, folder.resolve().parents[1]
-    collection = collect_all(place)
+    collection = collect_file(file) if is_results_file(file) else collect_all(place)
     found = [
         Side(path=folder, run=run, model=name)
         for run in collection.runs
@@ -89,6 +93,15 @@ def open_side(path: str, key: str) -> Side:
         known = ", ".join(_path_of(side, place) for side in found[:8])
         raise ConfigError(f"{key}: {path!r} has results of {len(found)} models (name one: {known})")
     return found[0]
+
+
+def _check_file(file: Path, key: str) -> None:
+    """Refuse another file, such as one of samples, beside several results files: which one is meant?"""
+    results = sorted(path for path in file.parent.iterdir() if is_results_file(path))
+    if len(results) > 1 and not is_results_file(file):
+        raise ConfigError(
+            f"{key}: {str(file)!r} is beside {len(results)} results files (name one: {results[-1]})"
+        )
 
 
 def _is_in(run: Run, place: Path, folder: Path) -> bool:

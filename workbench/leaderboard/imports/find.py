@@ -11,6 +11,17 @@ from workbench.leaderboard.imports import compass_folder, harness_folder
 from workbench.leaderboard.run_files import folders_below
 
 
+def is_results_file(path: Path) -> bool:
+    """Return whether a file's name is that of a results file of lm-evaluation-harness."""
+    return harness_folder.RESULTS_NAME.fullmatch(path.name) is not None
+
+
+def results_in(file: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
+    """Return the results of one results file of lm-evaluation-harness, and the files that are left out."""
+    found = list(_of_harness(file.parent, [file.name]))
+    return [results for results, _ in found if results], [entry for _, reasons in found for entry in reasons]
+
+
 def imported_results(folder: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
     """Return the results of other tools below a folder, and the files that are left out.
 

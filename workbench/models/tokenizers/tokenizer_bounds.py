@@ -32,13 +32,15 @@ def check_announced(path: Path, rows: int | None) -> None:
 
     Args:
         path: A tokenizer folder or file.
-        rows: Rows of the embedding; None: unknown.
+        rows: Rows of the embedding; None: unknown, so that the limit is MAX_TOKENS.
 
     Raises:
-        CheckpointError: A size is too large; the message names the file and the key.
+        CheckpointError: There are too many tokens, or a normalizer, decoder or post-processor would blow up
+            a text; the message names the file and the key. Only .json files are checked.
     """
     files = [path] if path.is_file() else [path / name for name in FILES]
     limit = MAX_TOKENS if rows is None else rows
+    reason = f"at most {limit:,} are read" if rows is None else f"the model's embedding has {limit:,} rows"
     for file in files:
         if file.suffix != ".json" or not file.is_file():
             continue
@@ -50,9 +52,7 @@ def check_announced(path: Path, rows: int | None) -> None:
         for name, tokens in lists.items():
             if isinstance(tokens, list | dict) and len(tokens) > limit:
                 where = f"{file}: {name}" if name else f"{file}"
-                raise CheckpointError(
-                    f"{where}: {len(tokens):,} tokens, but the model's embedding has {limit:,} rows"
-                )
+                raise CheckpointError(f"{where}: {len(tokens):,} tokens, but {reason}")
         _check_growth(description, file)
         _check_added_tokens(description, file)
 
