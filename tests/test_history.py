@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from workbench import cli
-from workbench.cli import composition, stored_run
+from workbench.cli import composition, run_name, stored_run
 from workbench.config import Config, DataConfig, TrainConfig, history
 from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
@@ -57,7 +57,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def name(*overrides: str) -> str:
-    return stored_run.run_name(overrides[0].removeprefix("recipe="), composed(*overrides))
+    return run_name.run_name(overrides[0].removeprefix("recipe="), composed(*overrides))
 
 
 def config(*overrides: str) -> Config:
@@ -289,8 +289,8 @@ def test_a_changed_default_of_a_folder_holds_on_in_it_unless_the_command_names_t
     with pytest.raises(ConfigError, match=r"train.max_grad_norm=0.5, not 1.0"):
         goes_on(folder, monkeypatch, *overrides, "train.max_grad_norm=1.0")
     explicit = composed(*overrides, "train.max_grad_norm=0.5")
-    assert stored_run.run_name("quickstart", explicit) != folder.name, "a run of its own, elsewhere"
-    earlier = RunDir(Path("runs") / stored_run.run_name("quickstart", explicit, as_written=True))
+    assert run_name.run_name("quickstart", explicit) != folder.name, "a run of its own, elsewhere"
+    earlier = RunDir(Path("runs") / run_name.run_name("quickstart", explicit, as_written=True))
     earlier.path.mkdir(exist_ok=True)
     earlier.config_yaml.write_text(text)
     assert stored_run.own_folder("quickstart", explicit) == earlier.path, "the first version's is found"

@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.cli.composition import stored_text
-from workbench.cli.stored_run import identity
+from workbench.cli.run_name import identity
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from scipy import stats
 
 from workbench.errors import ConfigError
 from workbench.statistics.family import ERROR_RATES, Family, adjusted, default_kind, pairs_of
-from workbench.statistics.ranks import rank_intervals, tie_letters
+from workbench.statistics.ranks import rank_intervals
+from workbench.statistics.tie_letters import tie_letters
 
 
 def test_the_families_of_a_board_add_up_to_5_percent():

@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.environment import check_environment, register_environment
-from workbench.cli.stored_run import as_mapping, continued, near_runs, own_folder, typed_keys
+from workbench.cli.run_name import as_mapping
+from workbench.cli.stored_run import continued, near_runs, own_folder, typed_keys
 from workbench.cli.yaml_files.recipes import load_recipe, recipe_files
 from workbench.config import AdapterConfig, Config, Step, history
 from workbench.errors import ConfigError

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
 from workbench.cli.plugins import check_plugin
-from workbench.cli.stored_run import as_mapping
+from workbench.cli.run_name import as_mapping
 from workbench.cli.yaml_files.sources import Sources, composed
 from workbench.cli.yaml_files.yaml_texts import check_texts
 from workbench.errors import ConfigError

@@ -3,16 +3,16 @@
 import logging
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from workbench.cli.run_name import as_mapping, identity, run_name
 from workbench.cli.yaml_files.recipes import load_mapping
-from workbench.config import IDENTITY, SAME_RUN, Config, history
+from workbench.config import IDENTITY, Config, history
 from workbench.errors import ConfigError
-from workbench.run_dir import RunDir, fingerprint
+from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
 
@@ -158,49 +158,3 @@ def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
             if ours.get(name) != theirs.get(name):
                 return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
     return key, ours, theirs
-
-
-def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
-    """Return a run's default name: the recipe's, plus eight hex digits if the user changed `identity`.
-
-    Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a key that the user sets to its former default counts as not changed.
-    """
-    plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
-    own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
-    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not set
-        composed = composed.copy()
-        composed.data.validation_fraction = None
-    if identity(composed) == identity(own):
-        return recipe
-    return f"{recipe}-{fingerprint(name_values(composed, as_written))[:8]}"
-
-
-def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
-    """Return the values that a run's name is a hash of; every version of this program gets the same."""
-    schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
-    return {
-        section: history.named(values[section], schema[section], section, as_written=as_written)
-        if isinstance(values[section], dict)
-        else values[section]
-        for section in IDENTITY
-    }
-
-
-def as_mapping(config: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain values, with unresolved interpolations and enum names."""
-    values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def identity(config: DictConfig) -> dict[str, Any]:
-    """Return the values that tell runs apart: the sections in IDENTITY, without the keys in SAME_RUN.
-
-    Interpolations are unresolved.
-    """
-    values = as_mapping(config)
-    chosen = {section: values[section] for section in IDENTITY}
-    for section, ignored in SAME_RUN.items():
-        chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
-    return chosen

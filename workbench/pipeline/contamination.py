@@ -91,7 +91,10 @@ def known_contamination(run: Run) -> ContaminationReport | None:
 
 
 def rows_fingerprint(run: Run) -> str:
-    """Return the fingerprint of the training rows: data section, seed, and positions of the held-out rows."""
+    """Return the fingerprint of the training rows.
+
+    It covers the data section with the content of its files, the seed, and the places of the held-out rows.
+    """
     data = run.config.data
     section = {**rows_from(data), "validation_fraction": data.validation_fraction or 0}
     held_out = [row.where for row in read_rows(run.run_dir)]

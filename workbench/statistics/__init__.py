@@ -11,7 +11,8 @@
     means           chance-normalised means over benchmarks, and their differences
     seeds           several seeds of one recipe: these checkpoints, and the recipe
     family          which comparisons a leaderboard makes, and the correction for their number
-    ranks           rank intervals and tie letters
+    ranks           rank intervals
+    tie_letters     letters that rows share where no difference is shown
     power           the smallest difference that a test finds 4 times out of 5
     sequential      tests that may stop as soon as a difference is decided
     audit           what a random sample of repeated items proves

@@ -18,7 +18,7 @@ import yaml
 
 from workbench.cli.key_types import without_none
 from workbench.cli.messages import wrapped
-from workbench.cli.stored_run import as_mapping
+from workbench.cli.run_name import as_mapping
 from workbench.cli.unknown_keys import NAME, filled, nearest_keys
 from workbench.cli.yaml_files.recipes import load_mapping, load_recipe
 from workbench.cli.yaml_files.sources import Sources, composed

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.leaderboard.board import BETTER, WORSE, Difference
-from workbench.statistics.ranks import rank_intervals, tie_letters
+from workbench.statistics.ranks import rank_intervals
+from workbench.statistics.tie_letters import tie_letters
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ def open_side(path: str, key: str) -> Side:
         key: Configuration key that has the path, for messages.
 
     Raises:
-        ConfigError: The path doesn't exist, has results of no model or of several, or is a file beside several
-            results files of lm-evaluation-harness.
+        ConfigError: The path doesn't exist, has results of no model or of several, or is a file beside
+            several results files of lm-evaluation-harness.
     """
     folder, model, file = Path(path), "", Path(path)
     if file.is_file():

@@ -72,6 +72,9 @@ INITIALIZE = {AdapterInit.pissa: pissa, AdapterInit.olora: olora}
 
 
 def freeze_second_half(gradient: Tensor, rank: int, dim: int) -> Tensor:
-    """Return a gradient with zeros for the second half of the ranks, which lie along dimension `dim`."""
+    """Return a gradient with zeros for the second half of the ranks, which lie along dimension `dim`.
+
+    `rank` is the size of each half.
+    """
     trained = gradient.narrow(dim, 0, rank)
     return torch.cat([trained, torch.zeros_like(trained)], dim)

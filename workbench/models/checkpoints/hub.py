@@ -45,9 +45,10 @@ _commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None
 
 @contextmanager
 def held_commits(known: Mapping[str, str]) -> Iterator[None]:
-    """Let downloads within the context use these commits of the Hub, and record those of other models.
+    """Let downloads within the context use these commits of the Hub, and note those of other models.
 
-    `known` maps `OWNER/NAME@REVISION` to a commit.
+    `known` maps `OWNER/NAME@REVISION` to a commit, and isn't changed. Within the context `hub_commits`
+    returns both.
     """
     token = _commits.set(dict(known))
     try:

@@ -40,7 +40,10 @@ DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class TensorSpan:
-    """Position and size of a tensor's data; the offset is relative to the end of the header."""
+    """Position and size of a tensor's data.
+
+    The offset is relative to the end of the header, rounded up to the file's alignment.
+    """
 
     name: str
     offset: int

@@ -28,8 +28,9 @@ def check_report(run: Run) -> None:
     """Check that the quantization report can be made, before a model is loaded.
 
     Raises:
-        WorkbenchError: The run has several processes, no benchmark, or a model that is quantized or a
-            classifier; or a number format isn't possible.
+        WorkbenchError: The run has several processes, a classifier, no benchmark or one of
+            lm-evaluation-harness; its checkpoint is stored quantized; `quantization` is set, but no adapter,
+            trained or merged model is there; or a number format isn't possible.
     """
     config = run.config
     if rank_and_world_size()[1] > 1:

@@ -75,7 +75,7 @@ class Series:
             )
 
     def forget_reference(self) -> None:
-        """Delete the files with the unquantized model's logits."""
+        """Delete the files of the reference's logits; the model that is measured next is the reference."""
         for file in self.reference.files if self.reference is not None else ():
             file.unlink()
         self.reference = None
