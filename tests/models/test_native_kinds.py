@@ -38,10 +38,6 @@ BERT = dict(
     vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
 )
 QUANTIZED = {
-    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128},
-    "awq": {"quant_method": "awq", "bits": 4},
-    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
-    "compressed-tensors": {"quant_method": "compressed-tensors", "config_groups": {}},
     "hqq": {"quant_method": "hqq", "quant_config": {}},
     "mxfp4": {"quant_method": "mxfp4"},
     "torchao": {"quant_method": "torchao", "quant_type": {}},
@@ -135,8 +131,8 @@ def test_a_folder_of_bitsandbytes_is_said_to_be_quantized(tmp_path, caplog):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"compression_config": QUANTIZED["compressed-tensors"]},
-        {"text_config": {"quantization_config": QUANTIZED["fp8"]}},
+        {"compression_config": QUANTIZED["torchao"]},
+        {"text_config": {"quantization_config": QUANTIZED["hqq"]}},
         {"quantization_config": "int4"},
     ],
     ids=lambda changes: next(iter(changes)),
@@ -144,13 +140,6 @@ def test_a_folder_of_bitsandbytes_is_said_to_be_quantized(tmp_path, caplog):
 def test_a_quantization_is_found_wherever_config_json_says_it(tmp_path, changes):
     described(saved(tmp_path, llama()), **changes)
     assert f"config.json: {next(iter(changes))}" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json"])
-def test_an_early_gptq_or_awq_folder_is_known_by_its_file(tmp_path, name):
-    saved(tmp_path, Qwen2ForCausalLM(QWEN))
-    (tmp_path / name).write_text('{"bits": 4}')
-    assert refusal(tmp_path).startswith(f"{tmp_path / name}: weights quantized by GPTQ or AWQ")
 
 
 def test_the_hint_of_a_model_that_is_no_llama_leads_to_no_second_refusal(tmp_path):

@@ -56,13 +56,14 @@ class ModelConfig:
 
     path: str | None = None
     """Weights: a hub id, a folder or a `.gguf` file. Required, unless model.init and model.tokenizer define a
-    new model."""
+    new model. Folders quantized by GPTQ, AWQ, bitsandbytes, compressed-tensors (int4, int8, fp8) or in FP8 are
+    unpacked, and quantized anew with `quantization`."""
     task: Task = Task.causal_lm
     """causal_lm: the model writes text. sequence_classification: a `score` head gives each text a class, or a
     number with data.regression=true."""
     dtype: Dtype = Dtype.auto
     """Number format of unquantized weights and of activations. auto: that of the checkpoint; bfloat16 for a
-    GGUF file; float32 with model.init. bfloat16 needs half the memory of float32."""
+    GGUF file or an unpacked folder; float32 with model.init. bfloat16 needs half the memory of float32."""
     device: Device = Device.auto
     """auto: CUDA if there is a GPU, else the CPU."""
     attention: Attention = Attention.auto

@@ -1,6 +1,7 @@
 """Loads any Hugging Face model by transformers' classes; a model's own code runs only if it is trusted."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast
@@ -18,7 +19,7 @@ from transformers import (
 )
 
 from workbench.config.model import ModelConfig, Task
-from workbench.config.quantization import QuantizationConfig
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints import chatglm
@@ -27,6 +28,13 @@ from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.checkpoints.foreign_code import runs_model_code
 from workbench.models.checkpoints.generation_config import FILE as GENERATION_FILE
 from workbench.models.checkpoints.generation_config import settle_generation
+from workbench.models.checkpoints.ready_quantized import (
+    config_of,
+    folder_format,
+    read_unpacked,
+    unpacked_format,
+    unquantized,
+)
 from workbench.models.checkpoints.state_dict import (
     existing_files,
     read_folder,
@@ -34,16 +42,15 @@ from workbench.models.checkpoints.state_dict import (
     tensor_names,
 )
 from workbench.models.checkpoints.supported_models import (
-    MAPPINGS,
     check_head,
     check_kind,
     check_known,
-    check_not_quantized,
 )
 from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header
+from workbench.weights.unpacking.unpacked_rows import Format
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,
@@ -58,8 +65,12 @@ LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
 logger = logging.getLogger("workbench")
 
 
-def read_config(path: Path) -> PreTrainedConfig:
+def read_config(path: Path, *, as_stored: bool = True) -> PreTrainedConfig:
     """Read the configuration at `path`, a folder or a `.gguf` file.
+
+    Args:
+        path: The folder or file.
+        as_stored: Whether weights that bitsandbytes quantized stay so; all others are unpacked.
 
     Raises:
         CheckpointError: Transformers can't read the configuration.
@@ -68,21 +79,22 @@ def read_config(path: Path) -> PreTrainedConfig:
     check_files(path)
     trusted = {"trust_remote_code": runs_code(path)}
     file = path / "config.json"
-    if file.is_file():
-        check_not_quantized(read_json_object(file), file)
-        if not trusted["trust_remote_code"] and not is_chatglm(path):
-            check_known(read_json_object(file), file)
+    if file.is_file() and not trusted["trust_remote_code"] and not is_chatglm(path):
+        check_known(read_json_object(file), file)
+    is_unpacked = unpacked_format(path, as_stored) is not None
     try:
         with quiet_transformers():
-            config = (
-                chatglm.glm_config(read_json_object(file), file)
-                if is_chatglm(path)
-                else AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
-            )
+            if is_unpacked or is_chatglm(path):
+                stored = read_json_object(file)
+                plain = unquantized(stored) if is_unpacked else stored
+                is_own = is_chatglm(path)
+                config = chatglm.glm_config(plain, file) if is_own else config_of(plain)
+            else:
+                config = AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
     check_sizes(config.to_dict(), path)
-    return cast(PreTrainedConfig, config)
+    return config
 
 
 def check(path: Path, task: Task) -> None:
@@ -95,13 +107,15 @@ def check(path: Path, task: Task) -> None:
     _check_weights(path, task, config)
 
 
-def checked_config(path: Path, task: Task) -> PreTrainedConfig:
+def checked_config(path: Path, task: Task, *, as_stored: bool = True) -> PreTrainedConfig:
     """Read the configuration at `path`, and check that the model type supports the task.
+
+    `as_stored` is that of `read_config`.
 
     Raises:
         CheckpointError: Transformers can't read the configuration, or has no class for the task.
     """
-    config = read_config(path)
+    config = read_config(path, as_stored=as_stored)
     if not runs_code(path):
         check_kind(config, path, task)
     return config
@@ -115,7 +129,8 @@ def load(
     Raises:
         CheckpointError: Transformers can't load the model, or tensors are missing or have another shape.
     """
-    config = checked_config(path, model.task)
+    as_stored = quantization.method is QuantizationMethod.none
+    config = checked_config(path, model.task, as_stored=as_stored)
     if num_labels is not None:
         config.num_labels = num_labels
     _check_weights(path, model.task, config)
@@ -124,10 +139,9 @@ def load(
     try:
         if path.is_file():
             return _from_gguf(path, CLASSES[model.task], config, options)
-        loader, source = _source(path, model.task, config)
+        loader, source = _source(path, model.task, config, unpacked_format(path, as_stored))
         loaded, report = loader.from_pretrained(
-            **source,
-            config=config,
+            **{"config": config, **source},
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
@@ -156,15 +170,26 @@ def is_chatglm(path: Path) -> bool:
     return is_one and not runs_code(path)
 
 
-def _source(path: Path, task: Task, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
-    """Return the class that loads a model, and from_pretrained's arguments that locate its weights."""
-    if not is_chatglm(path):
+def _source(
+    path: Path, task: Task, config: PreTrainedConfig, kind: Format | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return the class that loads a model, and from_pretrained's arguments that locate its weights.
+
+    `kind` is the format of weights that are unpacked.
+    """
+    if not is_chatglm(path) and kind is None:
         where = {"pretrained_model_name_or_path": path, "trust_remote_code": runs_code(path)}
         return CLASSES[task], where
     is_given = (path / GENERATION_FILE).is_file()
-    return MAPPINGS[task][type(config)], {
+    tensors: Mapping[str, Any] = read_folder(path) if kind is None else read_unpacked(path, kind)
+    with torch.device("meta"):
+        empty = CLASSES[task].from_config(config)  # of a composite configuration, the part for texts
+    return type(empty), {
         "pretrained_model_name_or_path": None,
-        "state_dict": with_llama_names(chatglm.MODEL_TYPE, config, read_folder(path), path),
+        "config": empty.config,
+        "state_dict": with_llama_names(chatglm.MODEL_TYPE, config, tensors, path)
+        if is_chatglm(path)
+        else tensors,
         "generation_config": GenerationConfig.from_pretrained(path) if is_given else None,
     }
 
@@ -198,9 +223,9 @@ def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
         CheckpointError: A file or the configuration is refused.
     """
     files = [path] if path.is_file() else existing_files(path)
-    if not path.is_file():
-        for file in files:
-            tensor_names(file)
+    names = [] if path.is_file() else [name for file in files for name in tensor_names(file)]
+    if files and (kind := folder_format(path)) is not None:
+        names = list(read_unpacked(path, kind))
     num_bytes = sum(file.stat().st_size for file in files)
     try:
         with torch.device("meta"), quiet_transformers():
@@ -214,7 +239,7 @@ def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
             f"the weights have {num_bytes:,} bytes"
         )
     if task is Task.causal_lm and files and not path.is_file():
-        check_head(path, files, empty)
+        check_head(path, names, empty)
 
 
 def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:

@@ -16,6 +16,7 @@ from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.meta_llama import is_meta
+from workbench.models.checkpoints.ready_quantized import folder_format
 from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import attention_name, loading_options, torch_device
@@ -112,6 +113,18 @@ def has_weights(model: ModelConfig) -> bool:
         return False
     path = locate(model.path, model.revision)
     return path.is_file() or is_meta(path) or any(file.is_file() for file in existing_files(path))
+
+
+def quantized_already(model: ModelConfig) -> str:
+    """Return the method by which the weights at `model.path` are quantized; empty if they aren't.
+
+    Raises:
+        CheckpointError: The weights are quantized in a way that can't be unpacked.
+    """
+    if model.init:
+        return ""
+    kind = folder_format(locate(model.path, model.revision))
+    return "" if kind is None else kind.method
 
 
 def has_trained_head(model: ModelConfig) -> bool:
@@ -248,6 +261,8 @@ def _summary(
 ) -> str:
     """Describe the loaded model in one line for the log."""
     stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
+    if not stored and (method := quantized_already(model)):
+        origin = f"{origin}; {method}, unpacked to {dtype_name(loaded.dtype)}"
     facts = [
         f"{parameter_count(loaded):,} parameters",
         dtype_name(loaded.dtype),

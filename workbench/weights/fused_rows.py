@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from workbench.weights.file_tensors import FileTensor
+from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusedRows:
     """One projection (queries, keys or values) in a fused tensor: the same rows of each group of rows."""
 
-    fused: FileTensor | Tensor
+    fused: FileTensor | UnpackedRows | Tensor
     group: int
     """Rows of a group."""
     start: int
@@ -47,6 +48,6 @@ class FusedRows:
         return torch.cat(pieces)
 
 
-def rows_of(tensor: FileTensor | Tensor, first: int, last: int) -> Tensor:
+def rows_of(tensor: FileTensor | UnpackedRows | Tensor, first: int, last: int) -> Tensor:
     """Return the rows from `first` to `last` (exclusive) of a tensor in a file or in memory."""
-    return tensor.rows(first, last) if isinstance(tensor, FileTensor) else tensor[first:last]
+    return tensor[first:last] if isinstance(tensor, Tensor) else tensor.rows(first, last)

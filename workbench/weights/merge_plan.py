@@ -12,8 +12,9 @@ from workbench.weights.fused_rows import FusedRows
 from workbench.weights.gguf_rows import GgufRows
 from workbench.weights.lora_update import LoraUpdate, Replacement, Update
 from workbench.weights.normalized_rows import NormalizedRows
+from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
-Source = FileTensor | GgufRows | FusedRows | NormalizedRows
+Source = FileTensor | GgufRows | FusedRows | NormalizedRows | UnpackedRows
 
 
 @dataclass(frozen=True, kw_only=True)

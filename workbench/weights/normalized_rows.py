@@ -9,13 +9,14 @@ from torch.nn.functional import normalize
 
 from workbench.weights.file_tensors import FileTensor
 from workbench.weights.fused_rows import rows_of
+from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 
 @dataclass(frozen=True)
 class NormalizedRows:
     """Tensor whose rows are divided by their L2 norms when they are read, in float32."""
 
-    stored: FileTensor | Tensor
+    stored: FileTensor | UnpackedRows | Tensor
     dtype: torch.dtype = torch.float32
 
     @property

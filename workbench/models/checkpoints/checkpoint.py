@@ -15,14 +15,17 @@ from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.foreign_code import check_kernels
 from workbench.models.checkpoints.generation_config import settle_generation
+from workbench.models.checkpoints.ready_quantized import quantized_by, unquantized
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.checkpoints.state_dict import read_folder, read_json_object
-from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
+from workbench.models.checkpoints.supported_models import alternative
 from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.relatives import NAMES, RELATIVES, open_llama_fields, unsupported
 from workbench.models.stored import Stored
+from workbench.weights.unpacking.unpack import unpacked
+from workbench.weights.unpacking.unpacked_rows import Format
 
 OUTPUT_FIELDS = ("return_dict", "output_attentions", "output_hidden_states")
 """Fields of config.json about the outputs of a call, which the caller decides."""
@@ -54,6 +57,8 @@ class Checkpoint:
     """`model_type` of config.json, which names the tensors in the files."""
     note: str = ""
     """Changes made in the conversion."""
+    quantized_by: Format | None = None
+    """How the files hold the weights, which are unpacked when they are read; None: unquantized."""
     record: dict[str, Any] | None = None
     """Record of how a LLaMA folder was exported from an Open-Llama; see stable_embedding.py."""
     tensors: Mapping[str, Stored] = field(default_factory=dict)
@@ -91,6 +96,8 @@ def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
 def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpoint:
     """Add the tensors, under Open-Llama's names, and the generation settings to a result of `describe`."""
     path = checkpoint.path
+    if checkpoint.quantized_by is not None:
+        tensors = unpacked(tensors, checkpoint.quantized_by, path)
     checkpoint.tensors = _renamed(with_llama_names(checkpoint.model_type, checkpoint.config, tensors, path))
     if checkpoint.record is not None:
         checkpoint = _restored(checkpoint, checkpoint.record)
@@ -126,15 +133,12 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     model_type = stored.get("model_type")
     if stored.get("pad_token_id") == -1:  # in LLaMA's first checkpoints: no padding token
         stored["pad_token_id"] = None
-    check_not_quantized(stored, source)
+    quantized = quantized_by(stored, source)
+    if quantized is not None:
+        stored = unquantized(stored)
     if model_type not in (OpenLlamaConfig.model_type, *RELATIVES):
         raise CheckpointError(
             f"{source}: model_type {model_type!r} is not a LLaMA ({alternative(str(model_type))})"
-        )
-    if stored.pop("quantization_config", None):
-        raise CheckpointError(
-            f"{source}: quantization_config: weights quantized by bitsandbytes can't be read as Open-Llama "
-            "(model.architecture=native reads them as they are; or take the unquantized model)"
         )
     for name in OUTPUT_FIELDS:
         stored.pop(name, None)
@@ -144,6 +148,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
         relative = RELATIVES[str(model_type)].from_dict(stored)
         origin, config = NAMES[str(model_type)] + file_format, _from_relative(source, relative)
         checkpoint = Checkpoint(path, origin, config, str(model_type), SWITCHED_OFF, stored.get(RECORD))
+    checkpoint.quantized_by = quantized
     dtype = checkpoint.config.dtype
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise CheckpointError(f"{source}: dtype {str(dtype)!r} is not a floating point type")

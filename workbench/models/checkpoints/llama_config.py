@@ -12,6 +12,7 @@ from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.checkpoint import description_file
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.ready_quantized import FIELDS as QUANTIZATION_FIELDS
 from workbench.models.checkpoints.stable_embedding import RECORD
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.checkpoints.supported_models import MAPPINGS, TASK_NAMES
@@ -22,7 +23,7 @@ from workbench.run_dir import write_json
 
 CLASSIFIER_FIELDS = ("pad_token_id", "id2label", "label2id", "problem_type")
 """Fields of config.json that training a classifier changes."""
-NOT_KEPT = ("quantization_config", "_name_or_path", "transformers_version", "auto_map")
+NOT_KEPT = (*QUANTIZATION_FIELDS, "_name_or_path", "transformers_version", "auto_map")
 DTYPE_FIELDS = ("dtype", "torch_dtype")
 """Names of the dtype in config.json: of transformers from version 5 on, and before."""
 

@@ -1,6 +1,6 @@
 """Opens a model of any tool: tensors that are read one at a time, under one spelling of their names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from workbench.files import local_path
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
+from workbench.models.checkpoints.ready_quantized import folder_format, read_unpacked, unquantized
+from workbench.models.checkpoints.state_dict import existing_files, open_tensors, read_json_object
 from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.gguf import reader
 from workbench.models.open_llama.relatives import RELATIVES, relative_config
 from workbench.models.stored import Stored
-from workbench.weights.file_tensors import file_tensors
 
 PREFIXES = (
     *("module.", "_orig_mod.", "base_model.model."),  # DistributedDataParallel, torch.compile, peft
@@ -164,13 +164,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
     files = existing_files(path)
     if not files:
         raise CheckpointError(f"{path}: no weights (model.safetensors or pytorch_model.bin, or their index)")
-    return read_json_object(path / "config.json"), _tensors(files)
-
-
-def _tensors(files: Iterable[Path]) -> Mapping[str, Stored]:
-    tensors: dict[str, Stored] = {}
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file}: missing, but listed in the index of the weights")
-        tensors |= file_tensors([file]) if file.suffix == ".safetensors" else read_pickle(file)
-    return tensors
+    config = read_json_object(path / "config.json")
+    if (quantized := folder_format(path)) is not None:
+        return unquantized(config), read_unpacked(path, quantized)
+    return config, open_tensors(files)

@@ -1,5 +1,6 @@
 """Reads the tensors of a checkpoint folder from safetensors or pickles, mapped into memory."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from workbench import pickles
 from workbench.errors import CheckpointError, first_line
 from workbench.files import read_json
 from workbench.models.checkpoints.announced_sizes import check_tensors
+from workbench.weights.file_tensors import FileTensor, file_tensors
 
 FILES = (
     "model.safetensors",
@@ -38,6 +40,20 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
                     f"{file}: {name} differs from the tensor of the same name in another file"
                 )
         tensors |= shard
+    return tensors
+
+
+def open_tensors(files: Iterable[Path]) -> dict[str, Tensor | FileTensor]:
+    """Return the tensors of weight files by name; those of safetensors are read when they are accessed.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or a pickle contains code.
+    """
+    tensors: dict[str, Tensor | FileTensor] = {}
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, but listed in the index of the weights")
+        tensors |= file_tensors([file]) if file.suffix == ".safetensors" else read_pickle(file)
     return tensors
 
 

@@ -1,6 +1,6 @@
 """Refuses models that can't be trained or evaluated, before their weights are read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,7 @@ from transformers import __version__ as transformers_version
 from workbench.config.model import Task
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints import chatglm
-from workbench.models.checkpoints.state_dict import tensor_names
 
-QUANTIZED = ("quantization_config", "compression_config")
-"""Fields of config.json with the quantization method."""
-QUANTIZED_FILES = ("quantize_config.json", "quant_config.json")
-"""Files with the quantization method in early GPTQ and AWQ folders."""
-BITSANDBYTES = "bitsandbytes"
 HEADS = ("lm_head.weight", "embed_out.weight", "head.weight", "unembed.weight", "output_layer.weight")
 """Names, or ends of names, of the language model head's weight in checkpoints."""
 MAPPINGS: dict[Task, Any] = {
@@ -33,50 +27,6 @@ MAPPINGS: dict[Task, Any] = {
     Task.sequence_classification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
 TASK_NAMES = {Task.causal_lm: "causal language model", Task.sequence_classification: "classifier"}
-
-
-def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
-    """Refuse weights that config.json, or a file beside it, says are quantized, except by bitsandbytes.
-
-    Args:
-        config: Content of config.json.
-        file: Where `config` was read; the folder of a config.json is searched for files of GPTQ and AWQ.
-
-    Raises:
-        CheckpointError: The message names the quantization method, and what to do.
-    """
-    way_out = "take the unquantized model; quantization=nf4 or int8 quantizes it here"
-    for key, method in quantizations(config).items():
-        if method != BITSANDBYTES:
-            raise CheckpointError(
-                f"{file}: {key}: weights quantized by {method!r} are not supported ({way_out})"
-            )
-    if quantizations(config) or file.name != "config.json":
-        return
-    for name in QUANTIZED_FILES:
-        if (file.parent / name).is_file():
-            raise CheckpointError(
-                f"{file.parent / name}: weights quantized by GPTQ or AWQ are not supported ({way_out})"
-            )
-
-
-def quantizations(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of config.json with quantization settings -> the name of the method."""
-    methods: dict[str, str] = {}
-    for prefix, section in (("", config), ("text_config.", config.get("text_config"))):
-        for name in QUANTIZED:
-            settings = section.get(name) if isinstance(section, Mapping) else None
-            if settings:
-                methods[prefix + name] = _method(settings)
-    return methods
-
-
-def _method(settings: Any) -> str:
-    if not isinstance(settings, Mapping):
-        return str(settings)[:40]
-    if any(settings.get(key) for key in ("load_in_4bit", "load_in_8bit")):
-        return str(settings.get("quant_method", BITSANDBYTES))[:40]
-    return str(settings.get("quant_method", "an unnamed method"))[:40]
 
 
 def alternative(model_type: str) -> str:
@@ -134,12 +84,12 @@ def check_kind(config: PreTrainedConfig, path: Path, task: Task) -> None:
         raise CheckpointError(f"{where} is a model for {modalities} (a text model)")
 
 
-def check_head(path: Path, files: list[Path], model: PreTrainedModel) -> None:
+def check_head(path: Path, names: Collection[str], model: PreTrainedModel) -> None:
     """Refuse a causal model whose checkpoint has no language model head: the head would be random.
 
     Args:
         path: The model folder.
-        files: Its weight files.
+        names: Names of its tensors.
         model: The model without weights.
 
     Raises:
@@ -150,7 +100,7 @@ def check_head(path: Path, files: list[Path], model: PreTrainedModel) -> None:
         return
     name = next((f"{name}.weight" for name, module in model.named_modules() if module is head), "")
     ends = (*HEADS, name.rpartition("model.")[2]) if name else HEADS
-    if not any(stored.endswith(ends) for file in files for stored in tensor_names(file)):
+    if not any(stored.endswith(ends) for stored in names):
         saved_as = ", ".join(model.config.architectures or ["an unknown class"])
         raise CheckpointError(
             f"{path}: the language model head, {name or HEADS[0]}, is missing (saved as {saved_as}; "

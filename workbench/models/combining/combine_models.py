@@ -7,7 +7,7 @@ and tokenizer.
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.model_folder import ModelFolder
+from workbench.models.checkpoints.ready_quantized import FIELDS, folder_format
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.combining.combine_adapters import layer_seed
 from workbench.models.combining.task_vectors import added_deltas, linear, slerp
@@ -85,6 +86,8 @@ def combine_models(
     base = open_weights(model.path, "model.path", model.revision)
     tuned = [(entry.path, open_weights(entry.path, "merge.models")) for entry in merge.models]
     check_one_base(base, tuned)
+    if merge.dtype is MergeDtype.auto and folder_format(base.path) is not None:
+        merge = replace(merge, dtype=MergeDtype[base.config["dtype"]])  # of the unpacked model
     with new_folder(folder) as temporary:
         signal = _write(base, tuned, merge, temporary)
         check_signal(signal, merge)
@@ -243,5 +246,6 @@ def _describe(base: Path, folder: Path, model: ModelConfig, dtype: MergeDtype) -
     if dtype is MergeDtype.auto:
         return
     config = read_json_object(folder / CONFIG_FILE)
-    config.pop("torch_dtype", None)
+    for name in ("torch_dtype", *FIELDS):
+        config.pop(name, None)
     write_json(folder / CONFIG_FILE, config | {"dtype": dtype.value})

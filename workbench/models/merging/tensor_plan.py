@@ -16,6 +16,7 @@ from workbench.models.adapters.targets import shared_layers
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import read_with
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.ready_quantized import read_unpacked, unpacked_format
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.tensor_layouts import with_llama_names
@@ -132,7 +133,9 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
         stored = fitted(read_with(path, stored), CLASSES[model.task])
     elif auto_model.runs_code(path):
         raise NotStreamable("modelling code of its own")
-    elif auto_model.is_chatglm(path):
+    elif (kind := unpacked_format(path, as_stored=True)) is not None:
+        stored = read_unpacked(path, kind)
+    if auto_model.is_chatglm(path) and model.architecture is Architecture.native:
         stored = with_llama_names(chatglm.MODEL_TYPE, auto_model.read_config(path), stored, path)
     if any(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
         raise NotStreamable("a stable embedding that was folded")

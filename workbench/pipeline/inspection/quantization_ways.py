@@ -10,10 +10,9 @@ from workbench.config.quantization import QuantizationMethod
 from workbench.distributed import rank_and_world_size
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.item_interviewer import ItemInterviewer
-from workbench.models.checkpoints.supported_models import quantizations
 from workbench.models.device import torch_device
 from workbench.models.export import check_gguf
-from workbench.models.loading import read_config
+from workbench.models.loading import quantized_already
 from workbench.models.quantization import check_device
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder
@@ -44,7 +43,7 @@ def check_report(run: Run) -> None:
             "unquantized model (quantization=none; quantization_report.formats chooses what is compared)"
         )
     _check_benchmarks(run)
-    if quantizations(read_config(config.model)[0].to_dict()):
+    if quantized_already(config.model):
         raise ConfigError(
             f"model.path: {config.model.path!r} is quantized already (the report needs the unquantized model)"
         )

@@ -1,0 +1,1 @@
+"""Weights that another tool quantized, dequantized to float32 some rows at a time."""

@@ -1,0 +1,170 @@
+"""Rows of 8-bit integers or floats with scales: compressed-tensors and the FP8 of DeepSeek and Qwen.
+
+Source: github.com/vllm-project/compressed-tensors (compressors, quantization/lifecycle/forward.py), and
+transformers' integrations/finegrained_fp8.py.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from workbench.weights.unpacking.unpacked_rows import (
+    BadWeightError,
+    Parts,
+    check_shape,
+    integers,
+    needed,
+    part_rows,
+)
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales:
+    """Which weights share a scale: the entries (rows, columns) of a block; None: all of that dimension."""
+
+    rows: int | None
+    columns: int | None
+
+    def check(self, parts: Parts, name: str, shape: tuple[int, int]) -> None:
+        """Check the shape of the part `name`, for a weight of the given shape.
+
+        Raises:
+            BadWeightError: It has another one.
+        """
+        num_blocks = tuple(
+            1 if size is None else -(-length // size)
+            for size, length in zip((self.rows, self.columns), shape, strict=True)
+        )
+        accepted: set[tuple[int, ...]] = {num_blocks}
+        if num_blocks[1] == 1:
+            accepted |= {num_blocks[:1], () if num_blocks[0] == 1 else num_blocks}
+        if (stored := tuple(parts[name].shape)) not in accepted:
+            raise BadWeightError(f"{name} has the shape {stored}, not {num_blocks}")
+
+    def expanded(self, parts: Parts, name: str, first: int, last: int, groups: Tensor) -> Tensor:
+        """Return float32 scales (last - first or 1, in) of some rows.
+
+        Args:
+            parts: Tensors of the layer.
+            name: Name of the scales, or of zero points with their shape.
+            first: Number of the first row.
+            last: Number of the row after the last.
+            groups: Number of the block of each column.
+        """
+        part = parts[name]
+        if self.rows is None:
+            return part[...].float().view(1, -1)[:, groups]
+        begin = first // self.rows
+        blocks = part_rows(part, begin, -(-last // self.rows)).float()
+        numbers = torch.arange(first, last) // self.rows - begin
+        return blocks.view(len(blocks), -1)[numbers][:, groups]
+
+    def groups(self, columns: int) -> Tensor:
+        """Return the number of the block of each column."""
+        return torch.arange(columns) // (columns if self.columns is None else self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """Weights (out, in) in 8 bits, one a byte, and scales."""
+
+    method: str
+    scales: Scales
+    dtype: torch.dtype
+    """Of the stored weights: float8_e4m3fn or int8."""
+    dropped: tuple[str, ...] = ()
+    markers: ClassVar[tuple[str, ...]] = (".weight_scale", ".weight_scale_inv")
+    suffixes: ClassVar[dict[str, str]] = {
+        ".weight": "weight",
+        ".weight_scale": "scale",
+        ".weight_scale_inv": "scale",  # it multiplies, too
+        ".weight_zero_point": "zero_point",
+    }
+    reads_rows: ClassVar[bool] = True
+
+    def shape(self, parts: Parts) -> tuple[int, int]:
+        """Return the shape (out, in) of the weight, after checking its parts."""
+        outputs, inputs = needed(parts, "weight", (self.dtype,), 2)
+        for name in ("scale", "zero_point"):
+            if name in parts:
+                self.scales.check(parts, name, (outputs, inputs))
+        needed(parts, "scale", FLOATS, len(parts["scale"].shape))
+        return outputs, inputs
+
+    def rows(self, parts: Parts, first: int, last: int) -> Tensor:
+        """Return the rows from `first` to `last` of the weight."""
+        values = part_rows(parts["weight"], first, last).float()
+        groups = self.scales.groups(values.shape[1])
+        if "zero_point" in parts:
+            values -= self.scales.expanded(parts, "zero_point", first, last, groups)
+        return values * self.scales.expanded(parts, "scale", first, last, groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Integers of 4 or 8 bits packed along the inputs, as compressed-tensors' pack-quantized."""
+
+    bits: int
+    scales: Scales
+    method: ClassVar[str] = "compressed-tensors"
+    markers: ClassVar[tuple[str, ...]] = (".weight_packed",)
+    suffixes: ClassVar[dict[str, str]] = {
+        ".weight_packed": "packed",
+        ".weight_shape": "shape",
+        ".weight_scale": "scale",
+        ".weight_zero_point": "zero_point",
+        ".weight_g_idx": "g_idx",
+    }
+    dropped: tuple[str, ...] = ()
+    reads_rows: ClassVar[bool] = True
+
+    def shape(self, parts: Parts) -> tuple[int, int]:
+        """Return the shape (out, in) of the weight, after checking its parts."""
+        per_word = 32 // self.bits
+        rows, words = needed(parts, "packed", (torch.int32,), 2)
+        needed(parts, "shape", (torch.int64, torch.int32), 1)
+        outputs, inputs = (*parts["shape"][...].tolist(), 0, 0)[:2]
+        if rows != outputs or words != -(-inputs // per_word):
+            raise BadWeightError(f"weight_packed has the shape {(rows, words)} for {outputs} x {inputs}")
+        needed(parts, "scale", FLOATS, len(parts["scale"].shape) if "scale" in parts else 2)
+        self.scales.check(parts, "scale", (outputs, inputs))
+        if "zero_point" in parts:
+            columns = self.scales.groups(inputs)[-1].item() + 1
+            needed(parts, "zero_point", (torch.int32,), 2)
+            check_shape(parts, "zero_point", (-(-outputs // per_word), int(columns)))
+        if "g_idx" in parts:
+            needed(parts, "g_idx", (torch.int32, torch.int64), 1)
+            check_shape(parts, "g_idx", (inputs,))
+        return outputs, inputs
+
+    def rows(self, parts: Parts, first: int, last: int) -> Tensor:
+        """Return the rows from `first` to `last` of the weight."""
+        inputs = int(parts["shape"][...][1])
+        values = integers(part_rows(parts["packed"], first, last), self.bits, 1)[:, :inputs].float()
+        groups = self._groups(parts, inputs)
+        if "zero_point" in parts:
+            values -= self._zeros(parts, first, last)[:, groups]
+        else:
+            values -= 2 ** (self.bits - 1)
+        return values * self.scales.expanded(parts, "scale", first, last, groups)
+
+    def _zeros(self, parts: Parts, first: int, last: int) -> Tensor:
+        """Return zero points (last - first, groups), with the offset that the values have, too."""
+        per_word = 32 // self.bits
+        begin = first // per_word
+        words = part_rows(parts["zero_point"], begin, -(-last // per_word))
+        return integers(words, self.bits, 0)[first - begin * per_word : last - begin * per_word].float()
+
+    def _groups(self, parts: Parts, inputs: int) -> Tensor:
+        """Return the group of each input; g_idx of -1 stands for consecutive inputs."""
+        in_order = self.scales.groups(inputs)
+        groups = parts["g_idx"][...].long() if "g_idx" in parts else in_order
+        if bool((groups == -1).all()):
+            return in_order
+        if int(groups.min()) < 0 or int(groups.max()) > int(in_order[-1]):
+            raise BadWeightError("weight_g_idx names groups that weight_scale doesn't have")
+        return groups
