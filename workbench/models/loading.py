@@ -16,7 +16,7 @@ from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.meta_llama import is_meta
-from workbench.models.checkpoints.ready_quantized import folder_format
+from workbench.models.checkpoints.ready_quantized import folder_format, unpacked_format
 from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import attention_name, loading_options, torch_device
@@ -38,7 +38,9 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "outline",
+    "quantized_already",
     "read_config",
+    "unpacked_method",
 ]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
@@ -124,6 +126,19 @@ def quantized_already(model: ModelConfig) -> str:
     if model.init:
         return ""
     kind = folder_format(locate(model.path, model.revision))
+    return "" if kind is None else kind.method
+
+
+def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str:
+    """Return the method of quantized weights that `load_model` unpacks, as `gptq`; empty if it unpacks none.
+
+    Raises:
+        CheckpointError: The weights are quantized in a way that can't be unpacked.
+    """
+    if model.init or model.architecture is not Architecture.native:
+        return quantized_already(model)
+    as_stored = quantization.method is QuantizationMethod.none
+    kind = unpacked_format(locate(model.path, model.revision), as_stored)
     return "" if kind is None else kind.method
 
 
@@ -261,7 +276,7 @@ def _summary(
 ) -> str:
     """Describe the loaded model in one line for the log."""
     stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
-    if not stored and (method := quantized_already(model)):
+    if method := unpacked_method(model, quantization):
         origin = f"{origin}; {method}, unpacked to {dtype_name(loaded.dtype)}"
     facts = [
         f"{parameter_count(loaded):,} parameters",

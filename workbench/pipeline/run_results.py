@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from workbench.config import Config
 from workbench.config.benchmark import Extract, OutputType
 from workbench.config.history import hashed
-from workbench.config.names import BASE, MODELS
+from workbench.config.names import ADAPTER, BASE, MODELS
 from workbench.errors import DataError
 from workbench.evaluation import engine
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
@@ -23,6 +23,7 @@ from workbench.leaderboard.run_files import config_of
 from workbench.leaderboard.run_remarks import record_of
 from workbench.models.adapters import adapter_config
 from workbench.models.dtypes import dtype_name
+from workbench.models.loading import unpacked_method
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, fingerprint, read_json
@@ -183,6 +184,8 @@ def write_scores(
         "weights": identity["weights"],
         "identity": fingerprint(identity),
     }
+    if name in (BASE, ADAPTER) and (unpacked := unpacked_method(config.model, config.quantization)):
+        models[name]["unpacked"] = unpacked
     adapter, is_trained_here = config.adapter.path, run_dir.adapter.is_dir()
     if adapter and name != BASE and not is_trained_here:
         models[name]["training"] = training_of(adapter)

@@ -26,7 +26,7 @@ from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
 from workbench.models.adapters import adapter_config
 from workbench.models.adapters.attach import check_attachable
 from workbench.models.adapters.targets import check_saved
-from workbench.models.loading import outline
+from workbench.models.loading import outline, unpacked_method
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
 from workbench.pipeline.plan.forecast import log_forecast_of_examples
@@ -104,7 +104,9 @@ def train(run: Run) -> None:
     digests = {RECIPE_DIGEST: recipe_from(settings)}
     if not config.adapter.is_none:
         digests[ADAPTER_DIGEST] = adapter_config.fingerprint(output)
-    record.finish("train", inputs, output, asdict(report), files=written, digests=digests)
+    unpacked = unpacked_method(config.model, config.quantization)
+    measured = {**asdict(report), **({"unpacked": unpacked} if unpacked else {})}
+    record.finish("train", inputs, output, measured, files=written, digests=digests)
 
 
 def log_steps_done(checkpoints: Path) -> None:

@@ -101,6 +101,13 @@ def _description(model: Model, facts: CardFacts) -> str:
     return f"{kinds.get(model.role, f'{base}, trained')}. Scored with {escaped(shown)}."
 
 
+def _loaded_as(model: Model) -> str:
+    """Return the quantization to load a model's base with; facts tell what the base was, too."""
+    quantization = str(model.facts.get("quantization", "none"))
+    unpacked = f"{model.facts.get('unpacked')}, unpacked"
+    return quantization.removeprefix(unpacked).removeprefix(", ") or "none"
+
+
 def _scored(board: Board, model: Model) -> Iterator[tuple[Column, Cell]]:
     """Yield (column, cell) for each score of the model, except those of an untrained classification head."""
     cells = {cell.column: cell for cell in board.cells if cell.model == model.key}
@@ -199,7 +206,7 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
             f"model = {auto}.from_pretrained(folder)",
             "tokenizer = AutoTokenizer.from_pretrained(folder)",
         ]
-    options = ["adapter=folder", f"quantization={_quoted(str(model.facts.get('quantization', 'none')))}"]
+    options = ["adapter=folder", f"quantization={_quoted(_loaded_as(model))}"]
     options += [f"task={_quoted(facts.task)}"] if facts.task != "causal_lm" else []
     return [
         *(["from pathlib import Path", ""] if _in_package(facts.base) else []),

@@ -192,12 +192,21 @@ def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
     }
 
 
+def _quantization(facts: dict[str, Any]) -> Any:
+    """Return a model's quantization for display, as `gptq, unpacked` or `gptq, unpacked, nf4`."""
+    method, unpacked = facts.get("quantization"), facts.get("unpacked")
+    if not unpacked:
+        return method
+    return ", ".join([f"{unpacked}, unpacked", *([str(method)] if method != "none" else [])])
+
+
 def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, Any]:
     """Return the facts of a model that its name and the page show, without None and empty ones."""
     told: dict[str, Any] = {
         "path": run.base_model,
         "task": run.task,
-        "quantization": facts.get("quantization"),
+        "quantization": _quantization(facts),
+        "unpacked": facts.get("unpacked"),
         "dtype": facts.get("dtype"),
         "weights": facts.get("weights"),
         "num_parameters": facts.get("num_parameters"),
