@@ -112,6 +112,23 @@ def test_what_this_model_does_not_allow_is_refused_before_its_weights_are_read(a
         attach.check_attachable(empty, adapter)
 
 
+@pytest.mark.parametrize(
+    ("options", "train", "message"),
+    [
+        ({"total_step": 9}, {}, "options.total_step: has no effect with adalora .known: init_r, target_r,"),
+        ({"r": 8}, {}, "options.r: has no effect with adalora"),
+        ({"target_r": 12}, {}, "options.target_r: 12 .a mean rank from 1 on, below init_r, which is 12"),
+        ({"deltaT": 0}, {}, "options.deltaT: 0 .an integer from 1 on"),
+        ({"beta2": 1.0}, {}, "options.beta2: 1.0 .more than 0, below 1"),
+        ({"tinit": 6, "tfinal": 4}, {"max_steps": 10}, "tinit: 6 and tfinal 4 of 10 steps leave none"),
+    ],
+)
+def test_options_that_adalora_ignores_or_can_not_follow_are_refused(options, train, message):
+    with pytest.raises(ConfigError, match=message):
+        check(section("adalora", **options), **train)
+    check(section("adalora", init_r=6, target_r=2, tinit=2, tfinal=3), max_steps=6)
+
+
 def test_options_reach_pefts_configuration_beside_our_keys(tmp_path):
     options = {"alpha_pattern": {"q_proj": 3}, "exclude_modules": ["k_proj", "v_proj"], "bias": "none"}
     model = attach.attach(causal_base(), AdapterConfig(rank=4, alpha=8.0, options=options), seed=0)

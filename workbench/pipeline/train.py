@@ -148,7 +148,8 @@ def check_adapter(run: Run) -> None:
     """
     config, adapter = run.config, run.config.adapter
     if adapter.path is not None:
-        adapter_config.read_config(adapter.path)
+        stored = adapter_config.read_config(adapter.path)
+        adapter_config.check_restorable(stored, adapter.path, trainable=True)
     elif not adapter.is_none:
         if adapter.trainable_tokens:
             token_ids(run.tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")

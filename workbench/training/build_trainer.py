@@ -22,6 +22,7 @@ from workbench.training.callbacks import EarlyStopping, ProgressBar, StepCallbac
 from workbench.training.counters import TrainCounters
 from workbench.training.memory_release import ReleaseMemory
 from workbench.training.packing_support import keeps_texts_apart
+from workbench.training.rank_allocation import AllocateRanks, OrthogonalityLoss, adalora_layers
 from workbench.training.reporting.journal import Journal
 from workbench.training.trainer import CountingTrainer, Score, classification_loss
 
@@ -51,7 +52,11 @@ class Training:
 
 
 def build_trainer(
-    training: Training, identity: str, counters: TrainCounters, progress: ProgressBar
+    training: Training,
+    identity: str,
+    counters: TrainCounters,
+    progress: ProgressBar,
+    second_term: OrthogonalityLoss | None = None,
 ) -> CountingTrainer:
     """Build a Trainer that is ready to train.
 
@@ -60,6 +65,7 @@ def build_trainer(
         identity: Fingerprint of the training, for its checkpoints.
         counters: Counters that the Trainer updates with each microbatch.
         progress: Progress bar that the Trainer updates with each step.
+        second_term: Term of the loss whose gradients are added once a step; None: there is none.
 
     Raises:
         ConfigError: The rows don't fit the model, or the batches that the train section asks for.
@@ -67,18 +73,21 @@ def build_trainer(
     model, rows, train, seed = training.model, training.rows, training.train, training.seed
     joined = can_join_rows(model, rows)
     batches = Batches(rows["length"], train, seed, joined=joined, ranks=rank_and_world_size())
+    steps = total_steps(len(batches), train)
+    layers = adalora_layers(model)
     trainer = CountingTrainer(
         counters=counters,
         batches=batches,
         lora_plus_ratio=train.lora_plus_ratio,
         deterministic=train.deterministic,
         score=training.score,
+        second_term=second_term,
         model=model,
         args=training_arguments(
             train,
             RunDir(training.folder).checkpoints,
             seed,
-            steps=total_steps(len(batches), train),
+            steps=steps,
             metric=training.metric,
             model=model,
             autocast=training.autocast,
@@ -89,6 +98,7 @@ def build_trainer(
         compute_loss_func=classification_loss if is_classification(rows) else None,
         callbacks=[
             StepCallback(counters, num_classes(model, rows), rows),
+            *([AllocateRanks(layers, steps)] if layers is not None else []),
             *recording_callbacks(training, identity, counters),
             *([ReleaseMemory()] if model.device.type == "cpu" else []),
             *([progress] if is_rank0() else []),

@@ -26,6 +26,7 @@ from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.microbatches import is_out_of_memory
 from workbench.training.model_state import gather_trained_weights, restored_model_state
+from workbench.training.rank_allocation import adalora_layers, whole_ranks
 from workbench.training.reporting.journal import best_step, journal_lines, logged_history, rewrite_journal
 from workbench.training.resume import (
     Checkpoint,
@@ -116,9 +117,9 @@ def fit(
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     counters = TrainCounters()
-    with quiet_transformers(), restored_model_state(model):
+    with quiet_transformers(), restored_model_state(model), whole_ranks(model) as second_term:
         progress = ProgressBar(counters)
-        trainer = build_trainer(training, identity, counters, progress)
+        trainer = build_trainer(training, identity, counters, progress, second_term)
         find_problem = partial(content_problem, trainer=trainer, chooses=train.chooses)
         checkpoint = broadcast_from_rank0(
             lambda: newest_good_checkpoint(RunDir(folder).checkpoints, identity, find_problem)
@@ -142,13 +143,18 @@ def check(training: Training) -> None:
     """Check that the model and the rows allow the settings of the train section.
 
     Raises:
-        ConfigError: LoRA+ is set without an adapter; or the best checkpoint or early stopping is, without
-            validation rows or a score.
+        ConfigError: LoRA+ is set without an adapter; AdaLoRA would be trained in float16; or the best
+            checkpoint or early stopping is set, without validation rows or a score.
     """
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError(
             "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"
+        )
+    if training.autocast is torch.float16 and adalora_layers(model) is not None:
+        raise ConfigError(
+            "adapter.method: adalora compares gradients of many steps, which float16 scales differently "
+            "(model.dtype=float32)"
         )
     if is_sharded() and model.device.type == "cpu":
         log.warning("train: accelerate's FSDP needs GPUs; on CPUs each process holds the full model (DDP)")

@@ -22,6 +22,7 @@ from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
 from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic
 from workbench.training.microbatches import MicrobatchSplitter
+from workbench.training.rank_allocation import OrthogonalityLoss
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
 """Evaluates a model: returns `score`, where higher is better, and `score/NAME` for each benchmark in it."""
@@ -38,6 +39,7 @@ class CountingTrainer(Trainer):
         lora_plus_ratio: float,
         deterministic: bool,
         score: Score | None,
+        second_term: OrthogonalityLoss | None = None,
         **arguments: Any,
     ) -> None:
         """Set up the Trainer.
@@ -49,6 +51,7 @@ class CountingTrainer(Trainer):
             deterministic: Whether only deterministic GPU kernels are used.
             score: Function that scores the model at each evaluation; None: only the validation loss is
                 computed.
+            second_term: Term of the loss whose gradients are added once a step; None: there is none.
             **arguments: Arguments of the Trainer.
         """
         super().__init__(**arguments)
@@ -57,6 +60,7 @@ class CountingTrainer(Trainer):
         self.lora_plus_ratio = lora_plus_ratio
         self.deterministic = deterministic
         self.score = score
+        self.second_term = second_term
         self.splitter = MicrobatchSplitter(
             cast(nn.Module, self.model),
             counters,
@@ -122,6 +126,8 @@ class CountingTrainer(Trainer):
         row_lengths = [lengths[row % len(lengths)] for row in rows]
         forward_backward = partial(self._forward_backward, model, num_items_in_batch)
         loss = self.splitter.train(self.state.global_step, inputs, row_lengths, forward_backward)
+        if self.second_term is not None and self.accelerator.sync_gradients:  # the step's last batch
+            self.second_term.backward()
         counters.step_loss += float(loss)
         if not torch.isfinite(loss):
             counters.nonfinite_rows += rows

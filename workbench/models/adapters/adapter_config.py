@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from peft import PeftConfig, load_peft_weights
+from peft import PeftConfig, PeftType, load_peft_weights
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -74,15 +74,22 @@ def changes_base(path: str | Path) -> bool:
     )
 
 
-def check_restorable(config: PeftConfig, path: str | Path) -> None:
-    """Check that loading the adapter restores the trained model.
+def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = False) -> None:
+    """Check that loading the adapter restores the trained model, or with `trainable` the training's state.
 
     Some initializations subtract their start values from the base, and each load of the adapter draws other
     values, or needs the data that the first values were computed from.
 
+    AdaLoRA ends a training with the ranks that it left, and with none to remove.
+
     Raises:
-        CheckpointError: The initialization isn't restored by a load.
+        CheckpointError: The initialization isn't restored by a load, or AdaLoRA's training.
     """
+    if trainable and config.peft_type is PeftType.ADALORA:
+        raise CheckpointError(
+            f"{path}: ADALORA can't be trained further, since its training has removed the other ranks "
+            "(recipe=extract makes it a LoRA, which can)"
+        )
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(DRAWN_AGAIN):
         raise CheckpointError(

@@ -143,7 +143,7 @@ def insert(
         CheckpointError: The adapter doesn't fit this model, or was merged into it.
     """
     config = read_config(path)
-    check_restorable(config, path)
+    check_restorable(config, path, trainable=trainable)
     check_task(config, path, is_classifier=is_classifier(model))
     check_not_contained(model.name_or_path, path)
     config.inference_mode = not trainable
@@ -177,7 +177,7 @@ def save(
         trained_on: Fingerprint, quantization and dtype of the base; saved too.
     """
     base = base_model(model)
-    with new_folder(folder) as temporary:
+    with new_folder(folder) as temporary, without_peft_warnings():
         model.save_pretrained(str(temporary), save_embedding_layers=False)
         # peft's model card contains local paths; the leaderboard writes a better one.
         (temporary / "README.md").unlink(missing_ok=True)

@@ -27,8 +27,6 @@ REFUSED: dict[AdapterMethod, str] = {
     AdapterMethod.poly: "weights its LoRAs by a task number, which rows don't have, and peft can't merge it",
     AdapterMethod.lily: "weights its matrices differently for each token, so peft can't merge it",
     AdapterMethod.shadow: "adds a second network to the model, so peft can't merge it",
-    AdapterMethod.adalora: "doesn't save the importance of its ranks, so a stopped training can't be resumed "
-    "exactly (adapter.rank_pattern sets ranks by hand)",
     AdapterMethod.trainable_tokens: "trains embeddings alone (adapter.trainable_tokens trains them together "
     "with a LoRA)",
 }
@@ -74,6 +72,7 @@ BASES: Mapping[AdapterMethod, Bases] = {
 
 
 CONDITIONS: Mapping[AdapterMethod, str] = {
+    AdapterMethod.adalora: "removes ranks until adapter.options.target_r is their mean; one process",
     AdapterMethod.beft: "adapter.target_modules names layers with a bias",
     AdapterMethod.ln_tuning: "trains all norms, or those in adapter.target_modules",
 }

@@ -22,6 +22,7 @@ from workbench.config.adapter import (
 )
 from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import HEAD
+from workbench.models.adapters.adaptive_ranks import check_schedule, schedule
 from workbench.models.adapters.config_bounds import check_pattern_speed, check_patterns
 from workbench.models.adapters.config_fields import UNSUPPORTED, fields_of, problem_of
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
@@ -86,8 +87,12 @@ def peft_type(method: AdapterMethod) -> PeftType:
     return PeftType.LORA if method in LORA_METHODS else PeftType(method.name.upper())
 
 
-def check_options(adapter: AdapterConfig) -> None:
+def check_options(adapter: AdapterConfig, steps: int | None = None) -> None:
     """Check the names and types of `adapter.options` against the fields of the method's class in peft.
+
+    Args:
+        adapter: The section.
+        steps: Number of optimizer steps, which AdaLoRA's options must suit; None: not known yet.
 
     Raises:
         ConfigError: An option is unknown or has a wrong type; the message names it and the known options.
@@ -114,6 +119,8 @@ def check_options(adapter: AdapterConfig) -> None:
             )
         if problem := problem_of(name, value, spec[name], strict=True):
             raise ConfigError(f"adapter.options.{problem}")
+    if adapter.method is AdapterMethod.adalora:
+        check_schedule(adapter.options, steps)
 
 
 def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int] = ()) -> PeftConfig:
@@ -211,6 +218,8 @@ def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequenc
         )
     if adapter.method is AdapterMethod.ia3:
         return {"feedforward_modules": _feedforward(model, adapter)}
+    if adapter.method is AdapterMethod.adalora:
+        return schedule(adapter.options)
     return {"progressbar": False} if adapter.method is AdapterMethod.frod else {}
 
 

@@ -17,7 +17,7 @@ def without_peft_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
         # A merge says so too, and scoring needs no bias in the base.
         warnings.filterwarnings("ignore", "`lora_bias=True` was passed but the targeted layer", PeftWarning)
-        # The bias of such an adapter has one dimension.
+        # The bias of such an adapter has one dimension; AdaLoRA may leave a layer without a rank.
         warnings.filterwarnings("ignore", "Adapter 'default': .* have invalid shape", PeftWarning)
         # A merge unties the layers of such an adapter.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied", UserWarning)
@@ -27,4 +27,6 @@ def without_peft_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
         # Such a layer is refused afterwards, by its name.
         warnings.filterwarnings("ignore", "Detected that the base layer has no bias term", UserWarning)
+        # AdaLoRA's ranks are read later, by the names of its tensors.
+        warnings.filterwarnings("ignore", r"The following rank_pattern keys .*\.lora_E'", RuntimeWarning)
         yield

@@ -22,13 +22,17 @@ def check_trainable(
     """
     if adapter.path is None:
         check_method(adapter.method, quantization)
-        check_options(adapter)
+        check_options(adapter, train.max_steps if train.max_steps > 0 else None)
         if adapter.method not in (AdapterMethod.none, *LORA_METHODS) and train.lora_plus_ratio != 1:
             raise ConfigError(
                 f"train.lora_plus_ratio: {adapter.method.name} has no matrices A and B (set it to 1)"
             )
     if adapter.init is AdapterInit.eva and rank_and_world_size()[1] > 1:
         raise ConfigError("adapter.init: eva is computed by one process (run it without torchrun)")
+    if adapter.method is AdapterMethod.adalora and rank_and_world_size()[1] > 1:
+        raise ConfigError(
+            "adapter.method: adalora removes ranks by the gradients of one process (run it without torchrun)"
+        )
     if adapter.init in FROM_WEIGHTS and train.weight_decay:
         raise ConfigError(
             f"train.weight_decay: {train.weight_decay} would shrink the start values of adapter.init="

@@ -27,6 +27,7 @@ from workbench.training.checkpoint_checks.states import (
     scaler_problems,
     scheduler_problems,
 )
+from workbench.training.rank_allocation import allocation_problems
 from workbench.training.resume import Checkpoint
 from workbench.training.trainer import CountingTrainer
 
@@ -76,6 +77,7 @@ def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -
     assert isinstance(trainer.model, PreTrainedModel | PeftModel)
     yield from _other_weights(folder, trainer.model)
     yield from _weight_problems(folder, trainer.model)
+    yield from allocation_problems(folder, trainer.model)
     states = [f"rng_state_{rank}.pth" for rank in range(world_size)] if world_size > 1 else ["rng_state.pth"]
     for name in (OPTIMIZER, SCHEDULER, *states):
         if not (folder / name).is_file():
