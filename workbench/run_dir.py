@@ -88,6 +88,11 @@ class RunDir:
         return self.path / "export.gguf"
 
     @property
+    def adapter_gguf(self) -> Path:
+        """A LoRA exported as one GGUF file."""
+        return self.path / "adapter.gguf"
+
+    @property
     def train_jsonl(self) -> Path:
         """One line per logged training step."""
         return self.path / "train.jsonl"

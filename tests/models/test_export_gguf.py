@@ -248,7 +248,7 @@ def test_names_and_tasks_that_no_gguf_file_has_are_refused(tmp_path):
         export(at(tmp_path / "out.gguf"), gguf(), tmp_path / "out.gguf")
 
 
-def compare_with_llama_cpp(model, tokenizer, file):
+def compare_with_llama_cpp(model, tokenizer, file, lora=None):
     """Compare the next tokens' log-probabilities after texts and tokens with llama.cpp's."""
     llama_cpp = pytest.importorskip("xllamacpp")
     params = llama_cpp.CommonParams()
@@ -256,6 +256,8 @@ def compare_with_llama_cpp(model, tokenizer, file):
     params.n_ctx, params.n_parallel = 128, 1
     params.cache_type_k = params.cache_type_v = llama_cpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = llama_cpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if lora is not None:
+        params.lora_adapters = [llama_cpp.CommonAdapterLoraInfo(str(lora), 1.0)]
     server, compared = llama_cpp.Server(params), 0
     torch.manual_seed(1)
     prompts = TEXTS + [torch.randint(3, len(tokenizer), (length,)).tolist() for length in range(1, 60, 6)]

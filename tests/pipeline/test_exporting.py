@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_adapters import TOY
 
 from workbench.errors import CheckpointError, ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
@@ -50,6 +51,25 @@ def test_an_export_is_said_once_and_named_at_the_end_wherever_it_is(run, tmp_pat
     lines = [line for line in caplog.text.splitlines() if "elsewhere" in line]
     assert len(lines) == 2 and "export: " in lines[0] and "as llama" in lines[0]
     assert re.search(r"made +elsewhere +exported model", lines[1])
+
+
+def test_a_lora_is_exported_without_a_merge_and_only_for_its_base(run, tmp_path):
+    folder = run("quickstart", *SHORT, "steps=[train]")
+    asked = ("export.format=gguf-lora", "model.path=${toy:base}")
+    exported = run("export", f"run_dir={folder.path}", *asked)
+    assert exported.adapter_gguf.is_file() and not exported.merged.exists()
+    run("export", *asked, f"adapter.path={folder.adapter}", "export.path=lora.gguf")
+    assert (tmp_path / "lora.gguf").read_bytes() == exported.adapter_gguf.read_bytes()
+    with pytest.raises(MissingStepError, match="export: no adapter in 'none' .run the train step before"):
+        run("export", *asked, "run_dir=none")
+    other = OpenLlamaForCausalLM.from_pretrained(TOY)
+    other.model.norm.weight.data += 1
+    other.save_pretrained(tmp_path / "other")
+    for file in TOY.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="was trained on"):
+        run("export", asked[0], "model.path=other", f"adapter.path={folder.adapter}", "export.path=b.gguf")
+    assert not (tmp_path / "b.gguf").exists()
 
 
 @pytest.mark.parametrize(

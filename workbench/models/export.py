@@ -86,8 +86,8 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         ConfigError: Keys contradict each other, or `path` is something other than an export.
         CheckpointError: The checkpoint is damaged or has NaN, or the format doesn't support it.
     """
-    check_folder("export.path", path.parent if export.format is ExportFormat["gguf"] else path)
-    _check(model, export, path)
+    check_folder("export.path", path.parent if export.is_file else path)
+    check_export(model, export, path)
     as_gguf = export.format is ExportFormat["gguf"]
     source = locate(model.path, model.revision)
     checkpoint = read(source)
@@ -125,14 +125,24 @@ def check_gguf(model: ModelConfig) -> None:
         ConfigError: The model doesn't have LLaMA's architecture, or is a classifier.
         CheckpointError: The model is damaged, or llama.cpp doesn't support it or its tokenizer.
     """
-    _check(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
+    check_export(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
+    config, shapes = gguf_outline(model)
+    check_describable(config, _tokenizer(model), shapes[EMBEDDING][0])
+
+
+def gguf_outline(model: ModelConfig) -> tuple[PreTrainedConfig, dict[str, tuple[int, ...]]]:
+    """Return the configuration of the model's GGUF file, and name -> shape of its tensors, which aren't read.
+
+    Raises:
+        CheckpointError: The model is damaged, or no relative of LLaMA computes the same.
+    """
     checkpoint = read(locate(model.path, model.revision))
     tensors, record = fold(checkpoint.config, fitted(checkpoint, CLASSES[model.task]))
     config = _gguf_config(checkpoint.config, record, HEAD in tensors)
-    check_describable(config, _tokenizer(model), tensors[EMBEDDING].shape[0])
+    return config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
+def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     """Check the configuration, and that at most an earlier export would be replaced.
 
     Raises:
@@ -145,7 +155,7 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
         raise ConfigError(
             f"export.path: {str(path)!r} is the model itself, or contains it (name another folder)"
         )
-    if export.format is not ExportFormat["gguf"]:
+    if not export.is_file:
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file()):
             raise ConfigError(f"export.path: {str(path)!r} is not an earlier export (name a new folder)")
         return
@@ -154,7 +164,9 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     if export.path is not None and os.path.lexists(path) and not _is_export(path):
         raise ConfigError(f"export.path: {str(path)!r} is not an earlier export (name a new file)")
     if model.task is not Task.causal_lm:
-        raise ConfigError("export.format: gguf doesn't support classifiers (use llama or open-llama)")
+        raise ConfigError(
+            f"export.format: {export.format.value} doesn't support classifiers (use llama or open-llama)"
+        )
 
 
 def _is_export(file: Path) -> bool:

@@ -1,12 +1,16 @@
-"""The export step: writes the run's model in the format of another tool."""
+"""The export step: writes the run's model, or its adapter, in the format of another tool."""
 
 import logging
 from pathlib import Path
 
+from workbench.config.adapter import AdapterBase
 from workbench.config.publishing.export import ExportFormat
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
+from workbench.models.adapters.provenance import check_base_of
+from workbench.models.export import ExportReport
 from workbench.models.export import export as export_model
+from workbench.models.export_lora import export_lora
 from workbench.pipeline.run_models import merge_fingerprint, model_in
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, check_trained
@@ -17,16 +21,21 @@ log = logging.getLogger("workbench")
 def export(run: Run) -> None:
     """Write the run's merged or trained model, or else the model at `model.path`, in another tool's format.
 
-    `workbench.models.export` does the work; the Python interface has no function for it.
+    With export.format=gguf-lora, write the adapter instead. `workbench.models.export` and `export_lora` do
+    the work; the Python interface has no function for it.
 
     Raises:
         CheckpointError: There is no adapter at `adapter.path`.
-        MissingStepError: There is an adapter that is not merged.
+        MissingStepError: There is an adapter that is not merged, or none to write.
     """
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)
     if adapter is not None:
         adapter_config.read_config(adapter)
+    if config.export.format is ExportFormat["gguf-lora"]:
+        path = Path(config.export.path) if config.export.path else run_dir.adapter_gguf
+        log_export(str(adapter), _export_adapter(run, adapter, path), path)
+        return
     if adapter is not None and not merge_fingerprint(adapter, run_dir):
         raise MissingStepError(
             f"export: the adapter in {str(adapter)!r} is not merged in {str(run_dir.path)!r} "
@@ -36,13 +45,33 @@ def export(run: Run) -> None:
     if folder == run_dir.model:
         check_trained(run_dir, folder)
     model = model_in(folder, config.model) if folder else config.model
-    is_gguf = config.export.format is ExportFormat["gguf"]
-    default_path = run_dir.export_gguf if is_gguf else run_dir.export
+    default_path = run_dir.export_gguf if config.export.is_file else run_dir.export
     path = Path(config.export.path) if config.export.path else default_path
-    report = export_model(model, config.export, path)
+    log_export(model.path, export_model(model, config.export, path), path)
+
+
+def _export_adapter(run: Run, adapter: Path | None, path: Path) -> ExportReport:
+    """Write the adapter as a GGUF file for that of the model at `model.path`, its base.
+
+    Raises:
+        MissingStepError: There is no adapter.
+    """
+    config = run.config
+    if adapter is None:
+        raise MissingStepError(
+            f"export: no adapter in {str(run.run_dir.path)!r} (run the train step before, or set "
+            "adapter.path)"
+        )
+    accepts = config.adapter.base is AdapterBase.accept
+    check_base_of(adapter, config.model, None, "", accepts=accepts)
+    return export_lora(config.model, adapter, config.export, path)
+
+
+def log_export(source: str | None, report: ExportReport, path: Path) -> None:
+    """Log what was written, and where."""
     log.info(
         "export: %s as %s, %d tensors, %.1f MB%s, in %s",
-        model.path,
+        source,
         report.format,
         report.num_tensors,
         report.num_bytes / 1e6,

@@ -8,8 +8,12 @@ from workbench.config.model import Dtype
 from workbench.config.quantization import QuantizationMethod
 from workbench.errors import ConfigError
 
-ExportFormat = Enum("ExportFormat", {"llama": "llama", "open-llama": "open-llama", "gguf": "gguf"})
-"""llama: a folder for other tools; open-llama: this project's own; gguf: one file for llama.cpp."""
+ExportFormat = Enum(
+    "ExportFormat",
+    {"llama": "llama", "open-llama": "open-llama", "gguf": "gguf", "gguf-lora": "gguf-lora"},
+)
+"""llama: a folder for other tools; open-llama: this project's own; gguf: one file for llama.cpp; gguf-lora: a
+LoRA for llama.cpp."""
 
 
 class GgufType(Enum):
@@ -36,10 +40,11 @@ class ExportConfig:
 
     format: ExportFormat = ExportFormat.llama
     """llama: a folder for every tool that reads LLaMA, or Mistral, Qwen2 and Qwen3 if the model came as one.
-    open-llama: a folder for this project. gguf: one file for llama.cpp."""
+    open-llama: a folder for this project. gguf: one file for llama.cpp. gguf-lora: the adapter alone, for
+    llama.cpp to add to the base's GGUF file (--lora); only LoRA of linear layers."""
     path: str | None = None
-    """Folder to write; with export.format=gguf the file. null: `export` or `export.gguf` in the run's
-    folder."""
+    """Folder to write; with export.format=gguf or gguf-lora the file. null: `export`, `export.gguf` or
+    `adapter.gguf` in the run's folder."""
     dtype: Dtype = Dtype.auto
     """Folders: number format of the weights. auto: that of each tensor, or bfloat16 if the model is a GGUF
     file."""
@@ -49,9 +54,14 @@ class ExportConfig:
     model.architecture=native. Read back and compared before it is published. none: unquantized."""
     gguf_type: GgufType = GgufType.q8_0
     """GGUF: number format of matrices; vectors are float32. For other types of llama.cpp write f16 or bf16
-    and convert that file with llama.cpp."""
+    and convert that file with llama.cpp. A LoRA is written in f16 or bf16, and with the others in f32."""
     max_shard_size: str = "4GB"
     """Folders: largest weight file, such as 500MB or 4GB."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether one GGUF file is written, and not a folder."""
+        return self.format in (ExportFormat["gguf"], ExportFormat["gguf-lora"])
 
     def __post_init__(self) -> None:
         """Raise ConfigError if the shard size is invalid, or `quantization` is given without format=llama."""

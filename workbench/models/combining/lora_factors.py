@@ -64,15 +64,20 @@ class LoraAdapter:
     """Name of a layer in the base -> its matrices."""
 
 
-def read_lora(path: str) -> LoraAdapter:
+def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> LoraAdapter:
     """Read the adapter at `path`, a folder or hub id.
+
+    Args:
+        path: The adapter.
+        key: Key of the configuration that an error names.
+        use: What can't be done with an adapter that is refused, as the end of "it can't be ...".
 
     Raises:
         CheckpointError: The adapter is damaged, isn't a LoRA, or has more than A and B of base layers.
     """
     config = adapter_config.read_config(path)
     if reason := _reason_against(config, path):
-        raise CheckpointError(f"merge.adapters: {path!r} can't be combined: {reason}")
+        raise CheckpointError(f"{key}: {path!r} can't be {use}: {reason}")
     lora = cast(LoraConfig, config)
     description = read_json_object(locate_adapter(path) / adapter_config.CONFIG_FILE)
     matrices: dict[str, dict[str, Tensor]] = {}
@@ -80,7 +85,7 @@ def read_lora(path: str) -> LoraAdapter:
     for name, tensor in sorted(adapter_config.read_weights(path).items()):
         ending = next((end for end in SUFFIXES if name.endswith(end)), None)
         if ending is None or not name.startswith(PREFIX):
-            raise CheckpointError(f"merge.adapters: {path!r} can't be combined: {name} is not LoRA's A or B")
+            raise CheckpointError(f"{key}: {path!r} can't be {use}: {name} is not LoRA's A or B")
         is_embedding, kind = SUFFIXES[ending]
         layer = name.removeprefix(PREFIX).removesuffix(ending)
         matrices.setdefault(layer, {})[kind] = _checked(tensor, name, path)
@@ -133,11 +138,11 @@ def _factors(
     """
     if pair.keys() != {"down", "up"}:
         missing = "A" if "down" not in pair else "B"
-        raise CheckpointError(f"merge.adapters: {path!r} is damaged: {layer} has no lora_{missing}")
+        raise CheckpointError(f"{path}: is damaged: {layer} has no lora_{missing}")
     down, up = pair["down"], pair["up"]
     if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1]:
         raise CheckpointError(
-            f"merge.adapters: {path!r}: {layer}: A is {list(down.shape)} and B {list(up.shape)}, which are "
+            f"{path}: {layer}: A is {list(down.shape)} and B {list(up.shape)}, which are "
             "not the matrices of a linear layer or an embedding"
         )
     scale = layer_scale(config, layer, down.shape[0])

@@ -97,7 +97,7 @@ def write_gguf(
     for name, tensor in {**_rope_factors(config), **tensors}.items():
         number_type = _number_type(name, tensor.shape, gguf_type)
         shape = quant_shape_to_byte_shape(tensor.shape, number_type)
-        writer.add_tensor_info(_gguf_name(name), shape, np.dtype(np.uint8), math.prod(shape), number_type)
+        writer.add_tensor_info(gguf_name(name), shape, np.dtype(np.uint8), math.prod(shape), number_type)
         stored.append((name, tensor, number_type, heads.get(name.split(".")[-2], 0)))
     size = 0
     with closing(writer):
@@ -110,13 +110,13 @@ def write_gguf(
                 raise CheckpointError(
                     f"export.gguf_type: {name} has values beyond f16's {FLOAT16_MAX:.0f} (use bf16 or f32)"
                 )
-            data = quantize(_interleaved(weight, count).numpy(), number_type)
+            data = quantize(interleaved(weight, count).numpy(), number_type)
             writer.write_tensor_data(data)
             size += data.nbytes
     return size
 
 
-def _gguf_name(name: str) -> str:
+def gguf_name(name: str) -> str:
     """Return llama.cpp's name of a tensor with this name in transformers."""
     if name == ROPE_FACTORS:
         return name
@@ -143,7 +143,7 @@ def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGML
     return GGMLQuantizationType.Q8_0 if name in GGUF_NAMES else requested
 
 
-def _interleaved(weight: Tensor, num_heads: int) -> Tensor:
+def interleaved(weight: Tensor, num_heads: int) -> Tensor:
     """Reorder the rows of q_proj or k_proj to llama.cpp's order of rotary pairs; 0 heads: change nothing."""
     if not num_heads:
         return weight.contiguous()

@@ -27,6 +27,7 @@ MADE = {
     "merged": "merged model",
     "export": "exported model",
     "export.gguf": "exported model",
+    "adapter.gguf": "exported LoRA",
     "tokenizer": "tokenizer",
     "extended": "model with a larger vocabulary",
     "loss.svg": "loss curve",
