@@ -6,7 +6,7 @@ import transformers
 from tiny_training import causal_rows, class_rows
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
-from workbench.config.adapter import AdapterConfig
+from workbench.config.adapter import AdapterConfig, AdapterMethod
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
@@ -134,6 +134,22 @@ def test_only_targeted_layers_are_trained():
         adapter=AdapterConfig(rank=8, target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 2}),
     )
     assert trained_weights(here) == 3 * (8 * (64 + 64) + 2 * (64 + 32))
+
+
+def test_adalora_holds_its_importances_beside_the_moments():
+    config, batch = OpenLlamaConfig(**SIZES), Batch(4, 32, 128)
+    options = {"init_r": 6, "target_r": 2}
+    section = AdapterConfig(method=AdapterMethod.adalora, options=options)
+    model = OpenLlamaForCausalLM(config)
+    layers = attach.attach(model, section, seed=0).base_model
+    trained = sum(weight.numel() for weight in layers.parameters() if weight.requires_grad)
+    layers.rankallocator.set_total_step(9)
+    layers(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss.backward()
+    layers.update_and_allocate(1)
+    allocator = layers.rankallocator
+    held = [*allocator.ipt.values(), *allocator.exp_avg_ipt.values(), *allocator.exp_avg_unc.values()]
+    parts = peak_parts(setting(config, batch, adapter=section, adapter_weights=trained))
+    assert parts["optimizer"] == 2 * parts["adapter"] + sum(4 * tensor.numel() for tensor in held)
 
 
 def test_ways_out_end_with_one_that_fits_or_with_all():

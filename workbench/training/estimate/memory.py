@@ -29,12 +29,13 @@ def peak_parts(setting: Setting) -> dict[str, int]:
     trained = trained_weights(setting)
     weight_bytes = setting.residual_bytes if setting.adapter is None else 4
     logits = logits_bytes(setting)
+    is_adalora = setting.adapter is not None and setting.adapter.method is AdapterMethod.adalora
     return {
         "process": setting.process_bytes,
         "weights": weights_bytes(setting),
         "adapter": 0 if setting.adapter is None else weight_bytes * trained,
         "gradients": weight_bytes * trained,
-        "optimizer": 2 * weight_bytes * trained,
+        "optimizer": (5 if is_adalora else 2) * weight_bytes * trained,  # AdaLoRA: and three importances
         "activations": activations_bytes(setting),
         "logits": logits,
         "passing": max(0, passing_bytes(setting) - logits),
