@@ -41,7 +41,7 @@ def same_without_punctuation(prediction: str, target: str) -> float:
 def char_f1(prediction: str, target: str) -> float:
     """Return the F1 of the bags of characters, without spaces: the usual F1 for Chinese answers.
 
-    The evaluation script of CMRC 2018 counts the longest common subsequence instead.
+    The evaluation script of CMRC 2018 counts something else: see `reading_answers.cmrc_f1`.
     """
     return _f1(_characters(prediction), _characters(target))
 
