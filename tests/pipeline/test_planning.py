@@ -223,5 +223,6 @@ def test_a_plan_says_what_a_merge_and_its_proof_take(method, run, tmp_path, capl
     assert disk == pytest.approx(2 * (layers + heads + 1536) / 2**30, abs=0.006)
     adapter = 2 * 16 * (4 * (1536 + 1536) + 3 * (1536 + 4096))
     # The largest block is the head: its weights, the adapter twice, and the logits of 4 x 64 tokens twice.
-    expected = 4 * (32_000 * 1536 + 2 * adapter + 2 * 4 * 64 * 32_000)
+    # The head's product copies its weights, too.
+    expected = 4 * (32_000 * 1536 + 2 * adapter + 2 * 4 * 64 * 32_000) + 2 * 32_000 * 1536
     assert proof - merge == pytest.approx(expected / 2**30, abs=0.011)

@@ -14,6 +14,10 @@ DEQUANTIZED_BYTES = 8.5
 """Bytes per weight while a quantized layer is merged. Four copies exist at once: as stored (2 bytes), packed
 in 4 bits, in 16 bits again, and in float32."""
 FLOAT32 = 4
+COPIED_BYTES = 2
+"""Bytes per weight of the largest matrix, which its product copies into a layout of its own. Without them the
+forecast was 12% and 15% below what merges of 3 and 7 billion parameters took; with them it is 4% above and 2%
+below, and 10% above with 550 million."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,12 @@ def forecast_merge(
     largest = max((layer.weights for layer in shape.linear), default=0)
     layer = int(DEQUANTIZED_BYTES * largest) if is_quantized else 0
     block = max(sum(weight.numel() for weight in block.parameters()) for _, block in blocks(model))
+    largest_matrix = max((weight.numel() for weight in model.parameters() if weight.dim() == 2), default=0)
     adapter = 2 * trained_weights(setting)  # as read, and in the model
     outputs = shape.outputs or shape.vocabulary * min(longest, PROBE_TOKENS)
     logits = 2 * PROBE_BATCH * outputs  # with padding, and without it
     return MergeForecast(
         memory=process + layer,
-        proof_memory=process + layer + FLOAT32 * (block + adapter + logits),
+        proof_memory=process + layer + FLOAT32 * (block + adapter + logits) + COPIED_BYTES * largest_matrix,
         disk=model.num_parameters() * bytes_per_weight,
     )
