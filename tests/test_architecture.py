@@ -35,6 +35,7 @@ LAYER = {
     "training": 3,
     "evaluation": 3,
     "leaderboard": 4,
+    "serving": 4,
     "api": 4.5,
     "__init__": 4.75,
     "pipeline": 5,

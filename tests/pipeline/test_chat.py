@@ -20,8 +20,9 @@ from workbench.data.encode import Encoding, encode
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.inference.decoder import _nucleus
+from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
-from workbench.pipeline.chat.session import Session, stable_prefix
+from workbench.pipeline.chat.session import Session
 from workbench.pipeline.chat.terminal import read_request, show_lines
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir

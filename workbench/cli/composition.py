@@ -22,7 +22,7 @@ log = logging.getLogger("workbench")
 
 OPEN = (
     *("data.columns", "predict.columns", "data.sources"),
-    *("adapter.rank_pattern", "adapter.options", "model.init"),
+    *("adapter.rank_pattern", "adapter.options", "model.init", "serve.adapters"),
 )
 """Mappings to which a user can add names without Hydra's + before the key."""
 

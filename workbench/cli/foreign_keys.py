@@ -86,6 +86,9 @@ KEYS = {
     "recipe=evaluate": "do_eval eval",
     "recipe=predict": "do_predict infer",
     "recipe=chat": "interactive",
+    "recipe=serve": "server",
+    "serve.port": "server_port api_port",
+    "serve.host": "server_name api_host",
     "recipe=merge": "merge_lora merge_and_unload",
     "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
 }
@@ -104,6 +107,7 @@ OPTIONS = {
         "evaluate": "eval test benchmark score",
         "predict": "infer inference generate",
         "chat": "talk converse interactive cli",
+        "serve": "server api openai deploy",
         "leaderboard": "board rank",
         "merge": "mergelora",
         "export": "convert",

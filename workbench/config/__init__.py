@@ -24,6 +24,7 @@ from workbench.config.publishing.export import ExportConfig
 from workbench.config.publishing.push import PushConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
+from workbench.config.serve import ServeConfig
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
 from workbench.errors import ConfigError
@@ -50,6 +51,7 @@ __all__ = [
     "PushConfig",
     "QuantizationConfig",
     "QuantizationReportConfig",
+    "ServeConfig",
     "Step",
     "TokenizerConfig",
     "TrainConfig",
@@ -83,6 +85,7 @@ class Step(Enum):
     adapter_info = "adapter_info"
     push = "push"
     quantization_report = "quantization_report"
+    serve = "serve"
 
 
 WORKS_ON = {
@@ -93,6 +96,7 @@ WORKS_ON = {
     "evaluate": ("train", "merge"),
     "predict": ("train", "merge"),
     "chat": ("train", "merge"),
+    "serve": ("train", "merge"),
     "export": ("train", "merge", "extend"),
     "leaderboard": ("train", "merge", "evaluate"),
     "compare": ("train", "merge", "evaluate"),
@@ -121,7 +125,8 @@ class Config:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
     model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
     a LoRA from two checkpoints or an adapter. adapter_info: show an adapter. push: send a model to the Hub.
-    quantization_report: what 8 and 4 bits cost. Name fewer to repeat single steps."""
+    quantization_report: what 8 and 4 bits cost. serve: answer requests over HTTP. Name fewer to repeat single
+    steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -164,6 +169,8 @@ class Config:
     """The user's prompts or texts to answer or label."""
     chat: ChatConfig = field(default_factory=ChatConfig)
     """A conversation in the terminal."""
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    """A server of the run's models."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """How the model is written for other tools."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
@@ -196,6 +203,7 @@ class Config:
         check_once("train.report_to", self.train.report_to)
         check_once("evaluate.models", self.evaluate.models)
         check_once("chat.models", self.chat.models)
+        check_once("serve.models", self.serve.models)
         for key in ("target_modules", "modules_to_save", "trainable_tokens"):
             check_once(f"adapter.{key}", getattr(self.adapter, key))
         check_once("quantization.skip_modules", self.quantization.skip_modules)

@@ -16,7 +16,7 @@ VERBS = {
     "export": "merge",
     "chat": "chat",
     "webchat": "chat",
-    "api": "chat",
+    "api": "serve",
     "eval": "evaluate",
     "merge-lora": "merge",
 }
@@ -191,7 +191,7 @@ def leave_out_unused(translation: Translation) -> None:
                 f"adapter=none trains an unquantized model, so {' '.join(unused)} is left out (adapter=lora "
                 "and adapter=dora train on a quantized one)"
             )
-    if translation.recipe in ("merge", "export", "chat", "evaluate", "predict"):
+    if translation.recipe in ("merge", "export", "chat", "serve", "evaluate", "predict"):
         if "adapter.path" in ours:
             ours.pop("adapter", None)
         if ours.get("data.template") == "data.template=auto":

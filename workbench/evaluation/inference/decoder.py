@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,13 @@ class Decoder:
         """Called with the generated tokens of an answer, after each new token."""
         self._prefix: list[int] = []
         self._prefix_cache = GrowingCache()
+
+    def limited(self, limits: GenerationConfig) -> "Decoder":
+        """Return a decoder of the same model with other limits; its answers end at the same tokens."""
+        decoder = copy(self)
+        decoder.limits, decoder.endings = limits, self.endings.with_stop(limits.stop)
+        decoder.on_token, decoder._prefix, decoder._prefix_cache = None, [], GrowingCache()
+        return decoder
 
     def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Yield index and answer of each prompt; answers end before the first stop text.

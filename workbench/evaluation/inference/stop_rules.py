@@ -1,6 +1,7 @@
 """Detects the end of a generated answer: end tokens, the end of a chat turn, and stop texts."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -40,14 +41,23 @@ class Endings:
         """
         self.tokenizer = tokenizer
         self.keeps_incomplete = as_harness
-        eos = tokenizer.eos_token
-        self.stop = list(dict.fromkeys([*stop, *([str(eos)] if eos else [])]))
+        self._set_stop(stop)
         self.turn_end = None if as_harness else turn_end_token(tokenizer)
         self.tokens = end_tokens(model, tokenizer)
         if self.turn_end is not None:
             self.tokens.add(self.turn_end)
+
+    def _set_stop(self, stop: Sequence[str]) -> None:
+        eos = self.tokenizer.eos_token
+        self.stop = list(dict.fromkeys([*stop, *([str(eos)] if eos else [])]))
         # A stop text ends with the newest token, and a token has at least one byte.
         self._window = max((len(text.encode("utf-8")) for text in self.stop), default=0) + 2
+
+    def with_stop(self, stop: Sequence[str]) -> "Endings":
+        """Return endings with the same end tokens and other stop texts."""
+        endings = copy(self)
+        endings._set_stop(stop)
+        return endings
 
     def reached(self, generated: Sequence[int]) -> bool:
         """Return whether the newest token is an end token, or a stop text occurs in the newest tokens."""
@@ -69,6 +79,17 @@ class Endings:
         for stop in self.stop:
             text = text.split(stop)[0]
         return text.rstrip(INCOMPLETE) if is_cut else text
+
+
+def stable_prefix(text: str, stop: Sequence[str]) -> str:
+    """Return the part of a growing text that further tokens can't change.
+
+    Spaces, an incomplete character, and what may be the beginning of a stop text, are cut off its end.
+    """
+    text = text.rstrip(INCOMPLETE + " ")
+    prefixes = [stop_text[:length] for stop_text in stop for length in range(1, len(stop_text))]
+    incomplete = [prefix for prefix in prefixes if text.endswith(prefix)]
+    return text.removesuffix(max(incomplete, key=len, default=""))
 
 
 class EndingCriteria(StoppingCriteria):

@@ -11,7 +11,7 @@ from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.inference.stop_rules import INCOMPLETE
+from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.files import write_atomic
 from workbench.pipeline.chat.models import ChatModels
 from workbench.pipeline.predict.predict_input import trained_before
@@ -149,17 +149,6 @@ class Session:
         write_atomic(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self.saved.add(file)
         return len(rows)
-
-
-def stable_prefix(text: str, stop: Sequence[str]) -> str:
-    """Return the part of a growing text that further tokens can't change.
-
-    Spaces, an incomplete character, and what may be the beginning of a stop text, are cut off its end.
-    """
-    text = text.rstrip(INCOMPLETE + " ")
-    prefixes = [stop_text[:length] for stop_text in stop for length in range(1, len(stop_text))]
-    incomplete = [prefix for prefix in prefixes if text.endswith(prefix)]
-    return text.removesuffix(max(incomplete, key=len, default=""))
 
 
 def has_turns(run: Run, names: Sequence[str]) -> bool:

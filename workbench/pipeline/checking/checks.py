@@ -16,7 +16,7 @@ WITHOUT_MODEL = {
     *(Step.diagnose, Step.extract, Step.adapter_info, Step.push),
 }
 """Steps that load no model, or only read tensors from its files."""
-ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.resume_check}
+ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.serve, Step.resume_check}
 """Steps before which the adapter at `adapter.path` is checked to belong to the base; the merge step makes a
 stricter check."""
 
@@ -50,6 +50,10 @@ def check(run: Run) -> None:
         from workbench.pipeline.predict.predict_input import questions
 
         questions(run)
+    if Step.serve in steps:
+        from workbench.pipeline.serve import check_servable
+
+        check_servable(run)
     if {Step.plan, Step.train, Step.resume_check} & steps:
         from workbench.pipeline.checking.training import check_training
 

@@ -1,0 +1,278 @@
+"""Many, slow, vanishing and oversized clients; the server answers the others and stops cleanly."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from serving_client import OneModel, head
+
+from workbench.evaluation.inference.decoder import Decoder
+
+JSON = ("Content-Type: application/json",)
+PLAIN = {"model": "base", "prompt": "x", "max_tokens": 1}
+
+
+class Gated(OneModel):
+    """A model that answers once a gate is open."""
+
+    def __init__(self, lm) -> None:
+        super().__init__(lm)
+        self.gate, self.entered = threading.Event(), threading.Event()
+
+    @contextmanager
+    def answering(self, name: str):
+        self.entered.set()
+        assert self.gate.wait(30)
+        with super().answering(name) as decoder:
+            yield decoder
+
+
+class Endless(OneModel):
+    """A model that writes until it is stopped, and counts its tokens."""
+
+    def __init__(self, lm) -> None:
+        super().__init__(lm)
+        self.num_tokens = 0
+        self.ended = threading.Event()
+
+    @contextmanager
+    def answering(self, name: str):
+        endless = self
+
+        class Slow(Decoder):
+            def tokens(self, prompts, seeds):
+                generated: list[int] = []
+                try:
+                    while True:
+                        generated.append(50)
+                        endless.num_tokens += 1
+                        time.sleep(0.005)
+                        self.on_token(generated)
+                finally:
+                    endless.ended.set()
+
+        decoder = self.decoder
+        slow = Slow(decoder.lm, decoder.limits)
+        yield slow
+
+
+def post(body: bytes, *lines: str) -> bytes:
+    return head("POST", "/v1/completions", *JSON, f"Content-Length: {len(body)}", *lines) + body
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ")[1])
+
+
+def test_fifty_requests_at_once_have_each_its_own_answer(served):
+    prompts = [[number + 5, 30, 40] for number in range(50)]
+    expected = served.complete(prompts, max_tokens=8)["choices"]
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda prompt: served.complete(prompt, max_tokens=8), prompts))
+    assert [answer["choices"][0]["text"] for answer in answers] == [choice["text"] for choice in expected]
+
+
+def test_requests_beyond_those_that_may_wait_are_refused_and_the_others_answered(serve, lm):
+    models = Gated(lm)
+    server = serve(models, max_waiting=3)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.ask, "/v1/completions", PLAIN)
+        assert models.entered.wait(10)
+        others = [pool.submit(server.ask, "/v1/completions", PLAIN) for _ in range(7)]
+        deadline = time.monotonic() + 10
+        while sum(other.done() for other in others) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        models.gate.set()
+        statuses = sorted(other.result()[0] for other in others)
+    assert first.result()[0] == 200 and statuses == [200] * 3 + [503] * 4
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_stops_its_answer(serve, lm, stream):
+    models = Endless(lm)
+    server = serve(models)
+    with server.socket() as connection:
+        connection.sendall(post(json.dumps({**PLAIN, "max_tokens": 400, "stream": stream}).encode()))
+        if stream:
+            assert b"200 OK" in connection.recv(1000)
+        wait_until(lambda: models.num_tokens >= 5)
+    assert models.ended.wait(10)
+
+
+def test_a_client_that_goes_away_while_it_waits_is_not_computed(serve, lm):
+    models = Gated(lm)
+    server = serve(models)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.ask, "/v1/completions", PLAIN)
+        assert models.entered.wait(10)
+        with server.socket() as connection:
+            connection.sendall(post(json.dumps(PLAIN).encode()))
+            wait_until(lambda: server.worker._jobs)
+        wait_until(lambda: not server.worker._jobs)
+        models.gate.set()
+        assert first.result()[0] == 200
+    assert server.ask("/health")[0] == 200 and models.answered == ["base"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_takes_too_long_is_given_up(serve, lm, stream):
+    models = Endless(lm)
+    server = serve(models, max_seconds=1)
+    code, text = server.send("/v1/completions", json.dumps({**PLAIN, "stream": stream}).encode())
+    assert code == (200 if stream else 504) and "serve.max_seconds" in text and "[DONE]" not in text
+    assert models.ended.wait(10)
+
+
+def test_a_body_of_twenty_megabytes_is_refused(served):
+    body = json.dumps({**PLAIN, "prompt": "x" * 20_000_000}).encode()
+    assert served.send("/v1/completions", body)[0] == 413
+    answer = served.raw(head("POST", "/v1/completions", *JSON, "Content-Length: 20000000"))
+    assert status(answer) == 413 and b"connection: close" in answer.lower()
+
+
+def test_a_body_in_chunks_is_refused_once_it_is_too_large(served):
+    chunks = b"".join(b"10000\r\n" + b"x" * 0x10000 + b"\r\n" for _ in range(20))
+    answer = served.raw(head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked") + chunks)
+    assert status(answer) == 413
+
+
+def test_a_body_in_chunks_is_read(served):
+    body = json.dumps(PLAIN).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    lines = (*JSON, "Transfer-Encoding: chunked", "Connection: close")
+    assert status(served.raw(head("POST", "/v1/completions", *lines) + chunks)) == 200
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it(served):
+    body = json.dumps(PLAIN).encode()
+    with served.socket() as connection:
+        lines = (*JSON, f"Content-Length: {len(body)}", "Expect: 100-continue")
+        connection.sendall(head("POST", "/v1/completions", *lines))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert b"200 OK" in connection.recv(10_000)
+
+
+def test_headers_that_are_too_large_are_refused(served):
+    assert status(served.raw(head("GET", "/health", "X: " + "x" * 20_000))) == 431
+    assert status(served.raw(b"GET /" + b"x" * 20_000)) == 431
+    assert status(served.raw(head("GET", "/health", *(f"X{number}: x" for number in range(9000))))) == 431
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        head("POST", "/v1/completions", *JSON, "Content-Length: -1"),
+        head("POST", "/v1/completions", *JSON, "Content-Length: 1", "Content-Length: 2"),
+        head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked, gzip"),
+        head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked") + b"zz\r\n",
+        head("GET", "/health", "Content-Length: 1") + b"x",
+    ],
+)
+def test_what_is_not_http_is_refused_and_the_connection_closed(served, data):
+    assert status(served.raw(data)) in (400, 501)
+    assert served.ask("/health")[0] == 200
+
+
+def test_slow_clients_are_dropped_and_others_answered_meanwhile(serve):
+    server = serve(receive_seconds=1)
+    slow = [server.socket() for _ in range(20)]
+    for number, connection in enumerate(slow):
+        connection.sendall(
+            (head("POST", "/v1/completions", *JSON, "Content-Length: 100") + b"{")[: 30 + 9 * number]
+        )
+    silent = server.socket()
+    assert server.ask("/v1/completions", PLAIN)[0] == 200
+    ends = time.monotonic() + 10
+    for connection in slow:
+        while time.monotonic() < ends:
+            try:
+                connection.sendall(b"a")
+            except OSError:
+                break
+            connection.settimeout(0.2)
+            try:
+                answer = connection.recv(1000)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            assert answer == b"" or status(answer) in (400, 408)
+            break
+        else:
+            pytest.fail("a slow client is still connected")
+        connection.close()
+    assert silent.recv(10) == b""  # a connection without a request is closed without an answer
+    silent.close()
+
+
+def test_a_client_that_does_not_take_its_answer_is_dropped(serve, lm):
+    server = serve(receive_seconds=1)
+    body = {**PLAIN, "prompt": [[7] * 500] * 20, "echo": True, "logprobs": 20}
+    with server.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(post(json.dumps(body).encode()))
+        wait_until(lambda: len(server._server._connections) == 1)
+        wait_until(lambda: not server._server._connections)
+    assert server.ask("/health")[0] == 200
+
+
+def test_a_connection_has_one_request_after_the_other(served):
+    body = json.dumps(PLAIN).encode()
+    with served.socket() as connection:
+        for data in (
+            post(body),
+            head("GET", "/health"),
+            head("GET", "/v1/models/none"),
+            post(b"{"),
+            post(body),
+        ):
+            connection.sendall(data)
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 ")
+
+
+def test_the_log_has_no_word_of_a_request(serve, lm, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    secret = "秘密-secret"
+
+    class Broken(OneModel):
+        @contextmanager
+        def answering(self, name: str):
+            yield self.decoder
+            raise ValueError(secret)
+
+    server = serve(Broken(lm))
+    code, answer = server.ask("/v1/completions", {**PLAIN, "prompt": secret})
+    assert code == 500 and secret not in json.dumps(answer)
+    server.ask(f"/v1/{secret.encode().hex()}", {**PLAIN, secret: secret})
+    server.ask("/v1/completions", {**PLAIN, "model": secret})
+    logged = [record.getMessage() for record in caplog.records]
+    assert any("500" in line for line in logged) and any("404" in line for line in logged)
+    assert not any(secret in line or secret.encode().hex() in line for line in logged)
+
+
+def test_stopping_ends_waiting_and_running_requests_with_an_error(serve, lm):
+    models = Endless(lm)
+    server = serve(models)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(server.ask, "/v1/completions", PLAIN) for _ in range(2)]
+        wait_until(lambda: models.num_tokens >= 5 and server.worker._jobs)
+        server.stop()
+        assert [one.result()[0] for one in asked] == [503, 503]
+    assert models.ended.is_set()

@@ -1,0 +1,233 @@
+"""Answers requests by a model: prompts to token ids, decoding, log-probabilities."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from workbench.config.benchmark import GenerationConfig
+from workbench.config.data import DataConfig, Template
+from workbench.config.model import Task
+from workbench.config.serve import ServeConfig
+from workbench.data.inference_prompts import prompts as chat_prompts
+from workbench.data.readers.row import Row
+from workbench.data.tokens.segments import special_frame
+from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.stop_rules import stable_prefix
+from workbench.evaluation.inference.token_scores import token_scores
+from workbench.serving.refusal import Refusal
+from workbench.serving.requests import Request
+from workbench.serving.responses import Choice, Scores, Usage
+from workbench.serving.token_texts import TokenTexts
+
+
+class ServedModels(Protocol):
+    """The models that a server answers with."""
+
+    names: list[str]
+
+    def answering(self, name: str) -> AbstractContextManager[Decoder]:
+        """Return a context in which the decoder of a model can be used."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All answers to a request: those of the first prompt, then those of the next."""
+
+    choices: list[Choice]
+    usage: Usage
+    texts: TokenTexts
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    tokens: list[int]
+    num_added: int = 0
+    """Number of special tokens in front, which the prompt's text doesn't have."""
+
+
+@dataclass
+class Work:
+    """A request in the hands of the worker."""
+
+    request: Request
+    check: Callable[[], None]
+    """Called often; raises an error when nobody waits for the answer anymore."""
+    on_text: Callable[[int, str], None]
+    """Called with an answer's index and the next part of its text, in a stream."""
+    on_end: Callable[[int, str], None]
+    """Called with an answer's index and its reason to end, in a stream."""
+    seed: int = field(default_factory=lambda: secrets.randbits(63))
+
+
+class Answerer:
+    """Answers requests by the models of a server, in the thread that owns them."""
+
+    def __init__(self, models: ServedModels, data: DataConfig, limits: ServeConfig) -> None:
+        """Create an answerer.
+
+        Args:
+            models: The models.
+            data: The data section, which says how chats are rendered.
+            limits: What requests may ask for.
+        """
+        self.models, self.data, self.limits = models, data, limits
+        self._texts: dict[str, TokenTexts] = {}
+
+    def answer(self, work: Work) -> Answers:
+        """Return all answers to a request.
+
+        Raises:
+            Refusal: The request can't be answered.
+            WorkbenchError: The chat can't be rendered, or the model's logits are NaN.
+        """
+        request = work.request
+        with self.models.answering(request.model) as decoder:
+            if request.model not in self._texts:
+                self._texts[request.model] = TokenTexts(decoder.lm.tokenizer)
+            texts = self._texts[request.model]
+            prompts = self._prompts(request, decoder)
+            most_new = self._most_new(request, decoder, prompts)
+            seed = work.seed if request.seed is None else request.seed
+            seeds = [f"{seed}/{index}" for index in range(len(prompts) * request.n)]
+            limited = decoder.limited(
+                GenerationConfig(
+                    max_new_tokens=max(most_new, 1),
+                    stop=request.stop,
+                    temperature=request.temperature,
+                    top_k=request.top_k,
+                    top_p=request.top_p,
+                )
+            )
+            generated = self._generate(work, limited, prompts, seeds, texts, most_new)
+            choices = [
+                self._choice(work, limited, prompts[index // request.n], tokens, texts)
+                for index, tokens in enumerate(generated)
+            ]
+        num_prompt, num_new = sum(len(p.tokens) for p in prompts), sum(len(tokens) for tokens in generated)
+        return Answers(choices, Usage(num_prompt, num_new), texts)
+
+    def _prompts(self, request: Request, decoder: Decoder) -> list[_Prompt]:
+        """Return the token ids of a request's prompts."""
+        lm = decoder.lm
+        if request.is_chat:
+            if self.data.template == Template["auto"].name and not lm.tokenizer.chat_template:
+                raise Refusal(
+                    400,
+                    f"messages: {request.model!r} has no chat template (/v1/completions continues a text; "
+                    "the server's data.template gives it one)",
+                    "messages",
+                )
+            row = Row({"messages": request.messages}, "messages")
+            (chat,) = chat_prompts([row], lm.tokenizer, self.data, Task.causal_lm)
+            return [_Prompt(chat.input_ids)]
+        return [self._continued(prompt, decoder) for prompt in request.prompts]
+
+    def _continued(self, prompt: str | list[int], decoder: Decoder) -> _Prompt:
+        """Return the token ids of a text or of token ids to continue."""
+        lm = decoder.lm
+        if not isinstance(prompt, str):
+            if all(0 <= token < lm.vocabulary for token in prompt):
+                return _Prompt(prompt)
+            raise Refusal(400, f"prompt: a token id is not from 0 to {lm.vocabulary - 1:,}", "prompt")
+        tokens = lm.encode([prompt])[0]
+        added, bos = list(special_frame(lm.tokenizer)[0]), str(lm.tokenizer.bos_token or "")
+        is_framed = tokens[: len(added)] == added and not (bos and prompt.startswith(bos))
+        return _Prompt(tokens, len(added) if is_framed else 0) if tokens else _Prompt([lm.start_token], 1)
+
+    def _most_new(self, request: Request, decoder: Decoder, prompts: Sequence[_Prompt]) -> int:
+        """Return the largest number of new tokens, after checking that all of them fit into the context."""
+        longest, context = max(len(prompt.tokens) for prompt in prompts), decoder.lm.max_length
+        most_new = request.max_tokens
+        if most_new is None:
+            most_new = max(1, min(self.limits.max_new_tokens, context - longest))
+        if longest + most_new > context:
+            raise Refusal(
+                400,
+                f"the prompt's {longest:,} tokens and {most_new:,} new ones don't fit into the model's "
+                f"context of {context:,} (shorten the prompt, or lower max_tokens)",
+                code="context_length_exceeded",
+            )
+        return most_new
+
+    def _generate(
+        self,
+        work: Work,
+        decoder: Decoder,
+        prompts: Sequence[_Prompt],
+        seeds: Sequence[str],
+        texts: TokenTexts,
+        most_new: int,
+    ) -> list[list[int]]:
+        """Return the generated tokens of each answer; in a stream, one answer after the other.
+
+        `seeds` has one seed for each answer, so that a prompt that is in the list twice has two answers.
+        """
+        request = work.request
+        rows = [prompt.tokens for prompt in prompts for _ in range(request.n)]
+        if request.stream:
+            generated = []
+            for index, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
+                prompt = prompts[index // request.n]
+                if request.echo:
+                    work.on_text(index, "".join(texts.parts(prompt.tokens[prompt.num_added :])))
+                generated.append(_stream_answer(work, decoder, index, row, seed) if most_new else [])
+                work.on_end(index, _finish_reason(decoder, generated[-1]))
+            return generated
+        if not most_new:
+            return [[] for _ in rows]
+        decoder.on_token = lambda _: work.check()
+        if request.temperature == 0:  # the answers to a prompt are all the same
+            found = dict(decoder.tokens([prompt.tokens for prompt in prompts], seeds))
+            return [found[index] for index in range(len(prompts)) for _ in range(request.n)]
+        found = dict(decoder.tokens(rows, seeds))
+        return [found[index] for index in range(len(rows))]
+
+    def _choice(
+        self, work: Work, decoder: Decoder, prompt: _Prompt, generated: list[int], texts: TokenTexts
+    ) -> Choice:
+        """Return an answer with its text and, if asked for, log-probabilities.
+
+        They are those of one forward pass over prompt and answer, as in the evaluate step.
+        """
+        request, shown = work.request, prompt.tokens[prompt.num_added :]
+        text = decoder.endings.text(generated) if generated else ""
+        if request.echo:
+            text = "".join(texts.parts(shown)) + text
+        reason = _finish_reason(decoder, generated)
+        if request.logprobs is None:
+            return Choice(text, reason)
+        tokens, num_prompt = [*prompt.tokens, *generated], len(prompt.tokens)
+        first = 1 if request.echo else num_prompt
+        scores = token_scores(decoder.lm, tokens, first, request.logprobs, work.check)
+        if not request.echo:
+            return Choice(text, reason, Scores(generated, texts.parts(tokens, num_prompt), [*scores]))
+        parts = [*[""] * prompt.num_added, *texts.parts([*shown, *generated])]
+        return Choice(text, reason, Scores(tokens, parts, [None, *scores]))
+
+
+def _finish_reason(decoder: Decoder, generated: Sequence[int]) -> str:
+    return "stop" if generated and decoder.endings.reached(generated) else "length"
+
+
+def _stream_answer(work: Work, decoder: Decoder, index: int, prompt: list[int], seed: str) -> list[int]:
+    """Return the tokens of an answer, whose text is handed on as it grows."""
+    sent, endings = "", decoder.endings
+
+    def on_token(tokens: Sequence[int]) -> None:
+        nonlocal sent
+        work.check()
+        text = stable_prefix(endings.text(tokens), endings.stop)
+        if len(text) > len(sent) and text.startswith(sent):
+            work.on_text(index, text[len(sent) :])
+            sent = text
+
+    decoder.on_token = on_token
+    ((_, generated),) = decoder.tokens([prompt], [seed])
+    text = endings.text(generated)
+    if not text.startswith(sent):
+        raise Refusal(500, "a later token changed the text that was sent (ask without stream)")
+    if len(text) > len(sent):
+        work.on_text(index, text[len(sent) :])
+    return generated

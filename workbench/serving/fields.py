@@ -1,0 +1,177 @@
+"""Reads the fields of a request's JSON object: types, ranges, lengths."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workbench.serving.refusal import Refusal
+
+Reader = Callable[[Any, str], Any]
+"""Function of a field's value and name; returns the value, or raises Refusal."""
+
+MOST_STOP_TEXTS = 16
+MOST_STOP_CHARACTERS = 256
+MOST_MESSAGES = 1024
+MOST_LOGPROBS = 20
+ROLES = ("system", "user", "assistant")
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Parse a request's body.
+
+    Raises:
+        Refusal: It isn't a JSON object in UTF-8, a field is there twice, or a number is NaN or infinite.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Refusal(400, f"the body is not a JSON object in UTF-8{where}") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, "the body is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Refusal(400, "a field of the body is there twice")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise Refusal(400, f"the body has {name}, which is not a number of JSON")
+
+
+def read_fields(
+    values: Mapping[str, Any], readers: Mapping[str, Reader], neutral: Mapping[str, tuple[Any, ...]]
+) -> dict[str, Any]:
+    """Return a request's fields as `readers` return them; null is a field that isn't there.
+
+    Args:
+        values: The request's JSON object.
+        readers: Field -> its reader.
+        neutral: Further fields of the interface -> values under which they change nothing.
+
+    Raises:
+        Refusal: A field is unknown, has another value than its neutral ones, or its reader refuses it.
+    """
+    for name, value in values.items():
+        if name not in readers and name not in neutral:
+            known = ", ".join(sorted(readers))
+            raise Refusal(400, f"{name[:80]!r} is not a field of this server (known: {known})", name[:80])
+        if name in neutral and value is not None and not _is_one_of(value, neutral[name]):
+            raise Refusal(400, f"{name}: not supported, so that it would have no effect (leave it out)", name)
+    return {
+        name: reader(values[name], name) for name, reader in readers.items() if values.get(name) is not None
+    }
+
+
+def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed)
+
+
+def integer(least: int, most: int) -> Reader:
+    """Return a reader of integers in a range."""
+
+    def read(value: Any, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise Refusal(400, f"{name}: not an integer from {least:,} to {most:,}", name)
+        return value
+
+    return read
+
+
+def number(least: float, most: float) -> Reader:
+    """Return a reader of numbers in a range."""
+
+    def read(value: Any, name: str) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not least <= value <= most:
+            raise Refusal(400, f"{name}: not a number from {least:g} to {most:g}", name)
+        return float(value)
+
+    return read
+
+
+def temperature(value: Any, name: str) -> float:
+    """Read a temperature: 0, or a number that logits can be divided by."""
+    read: float = number(0, 100)(value, name)
+    if 0 < read < 1e-4:
+        raise Refusal(400, f"{name}: 0, or from 0.0001 to 100", name)
+    return read
+
+
+def flag(value: Any, name: str) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise Refusal(400, f"{name}: neither true nor false", name)
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """Read a text, whose characters are all whole."""
+    if not isinstance(value, str):
+        raise Refusal(400, f"{name}: not a text", name)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refusal(400, f"{name}: has half of a surrogate pair, which is not a character", name) from None
+    return value
+
+
+def stop_texts(value: Any, name: str) -> list[str]:
+    """Read a stop text or a list of them."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or len(values) > MOST_STOP_TEXTS:
+        raise Refusal(400, f"{name}: not a text or a list of at most {MOST_STOP_TEXTS} texts", name)
+    for stop in (text(stop, name) for stop in values):
+        if not 0 < len(stop) <= MOST_STOP_CHARACTERS:
+            raise Refusal(400, f"{name}: a text has from 1 to {MOST_STOP_CHARACTERS} characters", name)
+    return list(values)
+
+
+def prompts(value: Any, name: str) -> list[str | list[int]]:
+    """Read a prompt: a text, a list of token ids, or a list of several of one kind."""
+    if isinstance(value, str):
+        return [text(value, name)]
+    if isinstance(value, list) and value:
+        if all(type(token) is int for token in value):
+            return [list(value)]
+        if all(isinstance(prompt, str) for prompt in value):
+            return [text(prompt, name) for prompt in value]
+        if all(isinstance(prompt, list) and prompt for prompt in value) and all(
+            type(token) is int for prompt in value for token in prompt
+        ):
+            return [list(prompt) for prompt in value]
+    raise Refusal(400, f"{name}: not a text, a list of token ids, or a list of either", name)
+
+
+def messages(value: Any, name: str) -> list[dict[str, str]]:
+    """Read the messages of a chat, of which the last one is the user's."""
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_MESSAGES:
+        raise Refusal(400, f"{name}: not a list of 1 to {MOST_MESSAGES:,} messages", name)
+    read = [_message(message, f"{name}[{index}]") for index, message in enumerate(value)]
+    if read[-1]["role"] != "user":
+        raise Refusal(400, f"{name}: the last message is not the user's", name)
+    return read
+
+
+def _message(value: Any, name: str) -> dict[str, str]:
+    if not isinstance(value, dict) or value.keys() != {"role", "content"} or value["role"] not in ROLES:
+        raise Refusal(400, f"{name}: not an object of role ({', '.join(ROLES)}) and content", name)
+    parts = value["content"]
+    if isinstance(parts, list):
+        for part in parts:
+            if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+                raise Refusal(400, f"{name}.content: has a part that is not a text", name)
+        parts = "".join(text(part["text"], f"{name}.content") for part in parts)
+    return {"role": value["role"], "content": text(parts, f"{name}.content")}
+
+
+def stream_options(value: Any, name: str) -> bool:
+    """Read whether a stream ends with the numbers of tokens."""
+    if not isinstance(value, dict) or value.keys() - {"include_usage"}:
+        raise Refusal(400, f"{name}: not an object of include_usage", name)
+    return flag(value.get("include_usage", False), f"{name}.include_usage")

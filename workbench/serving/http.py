@@ -1,0 +1,182 @@
+"""A connection of HTTP/1.1: requests within limits, answers, and server-sent events."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import h11
+
+from workbench.config.serve import ServeConfig
+from workbench.serving.refusal import Refusal
+
+MOST_HEADER_BYTES = 16 * 1024
+READ_BYTES = 64 * 1024
+LINGER_SECONDS = 2
+"""How long the rest of a refused request is read, so that its sender sees the answer before the end."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Connection:
+    """A client's connection, whose requests are answered one after the other."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: ServeConfig
+    ) -> None:
+        """Take over an accepted connection."""
+        self._reader, self._writer, self._limits = reader, writer, limits
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
+        self._has_bytes = False
+        self._without_body = False
+
+    async def head(self) -> h11.Request | None:
+        """Return the next request's method, target and headers; None if the client has no more.
+
+        Raises:
+            Refusal: The request is malformed, or its headers are too large.
+        """
+        self._has_bytes = False
+        event = await self._event()
+        if not isinstance(event, h11.Request):
+            return None
+        self._without_body = event.method == b"HEAD"
+        # h11's limit is for headers that haven't arrived as a whole.
+        if (
+            sum(len(name) + len(value) for name, value in event.headers) + len(event.target)
+            > MOST_HEADER_BYTES
+        ):
+            raise Refusal(431, f"the headers have more than {MOST_HEADER_BYTES:,} bytes")
+        return event
+
+    async def body(self, head: h11.Request) -> bytes:
+        """Return the body of the request.
+
+        Raises:
+            Refusal: It is too large, or not JSON by its header.
+        """
+        fields = dict(head.headers)
+        kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            raise Refusal(415, "Content-Type: not application/json")
+        if int(fields.get(b"content-length", b"0")) > self._limits.max_body_bytes:
+            raise self._too_large()
+        if self._http.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        body = bytearray()
+        while True:
+            event = await self._event()
+            if isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > self._limits.max_body_bytes:
+                    raise self._too_large()
+            elif isinstance(event, h11.EndOfMessage):
+                return bytes(body)
+            else:
+                raise ConnectionError
+
+    async def no_body(self) -> None:
+        """Receive the end of a request without a body.
+
+        Raises:
+            Refusal: It has a body.
+        """
+        if not isinstance(await self._event(), h11.EndOfMessage):
+            raise Refusal(400, "a body, where none is expected")
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"the body has more than {self._limits.max_body_bytes:,} bytes")
+
+    async def _event(self) -> Any:
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                data = await self._reader.read(READ_BYTES)
+                self._has_bytes = self._has_bytes or bool(data)
+                self._http.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise Refusal(
+                error.error_status_hint, "not a request of HTTP/1.1, or its headers are too large"
+            ) from None
+        return event
+
+    def receiving(self) -> asyncio.Timeout:
+        """Return a context which ends with TimeoutError unless a request arrives in time."""
+        return asyncio.timeout(self._limits.receive_seconds)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a next request has arrived."""
+        return not self._has_bytes
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection, or sends more before it has its answer."""
+        with suppress(ConnectionError):
+            await self._reader.read(1)
+
+    async def answer(self, status: int, value: Any, headers: Headers = ()) -> None:
+        """Send a JSON value as the answer."""
+        body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if self._http.their_state is not h11.DONE:
+            own.append((b"connection", b"close"))
+        data = [] if self._without_body else [h11.Data(data=body)]
+        await self._send(_response(status, [*own, *headers]), *data, h11.EndOfMessage())
+
+    async def start_events(self) -> None:
+        """Begin an answer of server-sent events."""
+        await self._send(_response(200, [(b"content-type", b"text/event-stream; charset=utf-8")]))
+
+    async def event(self, text: str) -> None:
+        """Send a server-sent event."""
+        await self._send(h11.Data(data=f"data: {text}\n\n".encode()))
+
+    async def end_events(self) -> None:
+        """End an answer of server-sent events."""
+        await self._send(h11.EndOfMessage())
+
+    async def _send(self, *events: Any) -> None:
+        """Send parts of an answer.
+
+        Raises:
+            ConnectionError: The client is gone, or doesn't take the answer in time.
+        """
+        try:
+            self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
+            async with asyncio.timeout(self._limits.receive_seconds):
+                await self._writer.drain()
+        except (TimeoutError, h11.LocalProtocolError) as error:
+            self._writer.transport.abort()
+            raise ConnectionAbortedError from error
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether no answer to the present request has begun."""
+        return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    def next_request(self) -> bool:
+        """Return whether the connection can have another request; if so, it is ready for it."""
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        return False
+
+    async def close(self) -> None:
+        """Close the connection; what the client still sends is read for a moment, and thrown away."""
+        with suppress(OSError, TimeoutError):
+            if self._http.their_state is not h11.DONE and not self._reader.at_eof():
+                if self._writer.can_write_eof():
+                    self._writer.write_eof()
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while await self._reader.read(READ_BYTES):
+                        pass
+        with suppress(OSError):
+            self._writer.close()
+            await self._writer.wait_closed()
+
+
+def _response(status: int, headers: Headers) -> h11.Response:
+    common = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+    reason = HTTPStatus(status).phrase.encode()
+    return h11.Response(status_code=status, reason=reason, headers=[*headers, *common])

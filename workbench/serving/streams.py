@@ -1,0 +1,138 @@
+"""Sends a job's answers: as one JSON object, or as server-sent events while they grow."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workbench.serving.answering import Answers
+from workbench.serving.http import Connection
+from workbench.serving.refusal import Refusal
+from workbench.serving.requests import Request
+from workbench.serving.responses import choice_fields, envelope, part_fields
+from workbench.serving.worker import Event, Job, Worker
+
+END = "[DONE]"
+"""Text of the last event of a stream."""
+
+
+async def send_answers(
+    connection: Connection, worker: Worker, request: Request, seconds: float, on_status: Callable[[int], None]
+) -> None:
+    """Have a request computed, and send its answers; a client that is gone stops the computation.
+
+    Args:
+        connection: The client's connection.
+        worker: The worker.
+        request: The request.
+        seconds: Time limit, from now until the last event.
+        on_status: Called with the HTTP status when an answer begins.
+
+    Raises:
+        Refusal: The request isn't answered, and nothing was sent.
+        ConnectionError: The client is gone.
+    """
+    job = worker.submit(request)
+    gone = asyncio.create_task(connection.gone())
+    envelope_of = _Envelope(request)
+    send = _send_stream if request.stream else _send_whole
+    try:
+        async with asyncio.timeout(seconds):
+            await send(connection, _Events(job, gone), envelope_of, on_status)
+    except TimeoutError:
+        late = Refusal(504, f"not answered within {seconds:,} seconds (serve.max_seconds)", code="timeout")
+        if connection.can_answer:
+            raise late from None
+        await connection.event(_text(late.body()))
+        await connection.end_events()
+    finally:
+        worker.give_up(job)
+        gone.cancel()
+        await asyncio.wait((gone,))  # until then the next request can't be read
+
+
+class _Envelope:
+    """Returns the fields that all parts of an answer have in common."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._identity, self._created = secrets.token_hex(12), int(time.time())
+
+    def __call__(self, **fields: Any) -> dict[str, Any]:
+        common = envelope(self.request, self._identity, self._created, is_part=self.request.stream)
+        return {**common, **fields}
+
+
+class _Events:
+    """The events of a job, for as long as the client is there."""
+
+    def __init__(self, job: Job, gone: asyncio.Task[None]) -> None:
+        self._job, self._gone = job, gone
+
+    async def next(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            ConnectionError: The client is gone.
+        """
+        event = asyncio.create_task(self._job.events.get())
+        try:
+            await asyncio.wait((event, self._gone), return_when=asyncio.FIRST_COMPLETED)
+            if not event.done():
+                raise ConnectionAbortedError
+            return event.result()
+        finally:
+            event.cancel()
+
+
+async def _send_whole(
+    connection: Connection, events: _Events, envelope_of: _Envelope, on_status: Callable[[int], None]
+) -> None:
+    event = await events.next()
+    if isinstance(event, Refusal):
+        raise event
+    assert isinstance(event, Answers)
+    request = envelope_of.request
+    choices = [
+        choice_fields(request, index, choice, event.texts) for index, choice in enumerate(event.choices)
+    ]
+    on_status(200)
+    await connection.answer(200, envelope_of(choices=choices, usage=event.usage.fields()))
+
+
+async def _send_stream(
+    connection: Connection, events: _Events, envelope_of: _Envelope, on_status: Callable[[int], None]
+) -> None:
+    """Send parts as they come, then the numbers of tokens if asked for, and the end mark.
+
+    An error before the first part is raised; a later one is an event, and there is no end mark.
+    """
+    request, has_begun, roles = envelope_of.request, False, set()
+    usage = {"usage": None} if request.include_usage else {}
+    while True:
+        event = await events.next()
+        if isinstance(event, Refusal) and not has_begun:
+            raise event
+        if not has_begun:
+            has_begun = True
+            on_status(200)
+            await connection.start_events()
+        if isinstance(event, Refusal):
+            await connection.event(_text(event.body()))
+            return await connection.end_events()
+        if isinstance(event, Answers):
+            if request.include_usage:
+                await connection.event(_text(envelope_of(choices=[], usage=event.usage.fields())))
+            await connection.event(END)
+            return await connection.end_events()
+        part = part_fields(request, event.index, event.text, event.finish_reason)
+        if request.is_chat and event.index not in roles:
+            roles.add(event.index)
+            part["delta"] = {"role": "assistant", **part["delta"]}
+        await connection.event(_text(envelope_of(choices=[part], **usage)))
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
