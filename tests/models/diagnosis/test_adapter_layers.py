@@ -7,11 +7,15 @@ import pytest
 import torch
 from merged_folders import LINEAR, load, write_adapter, write_base
 from peft import (
+    AdaLoraConfig,
+    AdamssConfig,
+    FrodConfig,
     HiraConfig,
     LoraConfig,
     OFTConfig,
     PeanutConfig,
     PeftModel,
+    ShiraConfig,
     SupertuningConfig,
 )
 
@@ -28,6 +32,8 @@ KINDS = {
     "oft": OFTConfig(oft_block_size=8, target_modules=LINEAR),
     "hira": HiraConfig(r=4, target_modules=LINEAR),
     "peanut": PeanutConfig(r=4, target_modules=LINEAR),
+    "shira": ShiraConfig(r=4, target_modules=LINEAR),
+    "adalora": AdaLoraConfig(total_step=10, target_modules=LINEAR),
     "supertuning": SupertuningConfig(target_modules=LINEAR, sparsity=0.9),
 }
 """Methods of which some compute the update from the weight, and keep a copy of that weight."""
@@ -69,6 +75,13 @@ def test_an_adapter_whose_file_does_not_determine_its_update_is_refused(config_c
     with pytest.raises(CheckpointError, match=said):
         check_determined("ADAPTER", config_class(**{name: value}))
     check_determined("ADAPTER", config_class())
+
+
+@pytest.mark.parametrize("config", [AdamssConfig(), FrodConfig()], ids=["adamss", "frod"])
+def test_an_adapter_with_matrices_out_of_the_bases_weights_is_refused(config):
+    """A diagnosis has no base model but its files, and took a sound merge for one into another base."""
+    with pytest.raises(CheckpointError, match="^ADAPTER: [A-Z]+ computes matrices from the base's weights"):
+        check_determined("ADAPTER", config)
 
 
 def test_chosen_places_that_are_not_in_the_file_are_refused_by_the_diagnosis(tmp_path):

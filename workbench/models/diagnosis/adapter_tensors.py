@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peft import PeftConfig
+from peft import PeftConfig, PeftType
 from torch import Tensor
 
 from workbench.errors import CheckpointError
@@ -13,6 +13,8 @@ from workbench.models.checkpoints.model_folder import HEADS, canonical
 
 ROOT = "base_model.model."
 """Prefix of tensor names in an adapter file, except for tensors that all layers share."""
+FROM_BASE = (PeftType.ADAMSS, PeftType.FROD)
+"""Types whose files lack matrices that peft computes from the base's weights."""
 TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 """Suffix of the names of trained embedding rows."""
 
@@ -86,6 +88,12 @@ def _token_ids(config: PeftConfig, module: str) -> list[int]:
 
 def check_determined(path: str | Path, config: PeftConfig) -> None:
     """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
+    if config.peft_type in FROM_BASE:
+        kind = PeftType(config.peft_type).value
+        raise CheckpointError(
+            f"{path}: {kind} computes matrices from the base's weights when it is loaded, so its file alone "
+            "doesn't give its update (recipe=merge merges and proves it)"
+        )
     init = getattr(config, "init_lora_weights", True)
     from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
     for name, value in (
