@@ -7,6 +7,7 @@
     ├── DataError           a data file is missing, malformed, empty or has the wrong columns
     ├── DeviceError         this machine can't do what was asked
     ├── CheckpointError     a model or adapter on disk is missing, damaged or has the wrong shape
+    │   └── OtherArchitectureError  Open-Llama doesn't compute what the checkpoint does; transformers may
     ├── TrainingError       the training broke down, for example with a loss of NaN
     └── MissingStepError    a step needs the output of a step that has not run
 
@@ -45,6 +46,15 @@ class DeviceError(WorkbenchError):
 
 class CheckpointError(WorkbenchError):
     """A model or adapter on disk is missing, damaged or has the wrong shape."""
+
+
+class OtherArchitectureError(CheckpointError):
+    """A checkpoint isn't Open-Llama's or that of a relative that Open-Llama computes exactly."""
+
+    def __init__(self, where: object, reason: str, way_out: str) -> None:
+        """Build the message from the file `where`, the `reason`, and what to do."""
+        super().__init__(f"{where}: {reason}{way_out}")
+        self.reason = reason
 
 
 class TrainingError(WorkbenchError):

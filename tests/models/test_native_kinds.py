@@ -144,10 +144,11 @@ def test_a_quantization_is_found_wherever_config_json_says_it(tmp_path, changes)
 
 def test_the_hint_of_a_model_that_is_no_llama_leads_to_no_second_refusal(tmp_path):
     saved(tmp_path / "neox", GPTNeoXForCausalLM(GPTNeoXConfig(**ROOMY)))
-    assert "native supports it" in refusal(tmp_path / "neox", Architecture.auto)
-    check_model(at(tmp_path / "neox", architecture=Architecture.native), PLAIN)
+    assert "auto supports it" in refusal(tmp_path / "neox", Architecture["open-llama"])
+    check_model(at(tmp_path / "neox"), PLAIN)
     ViTConfig().save_pretrained(tmp_path / "vit")
-    assert refusal(tmp_path / "vit", Architecture.auto).endswith("(a decoder-only language model)")
+    assert refusal(tmp_path / "vit", Architecture["open-llama"]).endswith("(a decoder-only language model)")
+    assert "has no causal language model of this type" in refusal(tmp_path / "vit", Architecture.auto)
 
 
 def test_a_model_type_that_transformers_does_not_know_is_one_short_line(tmp_path):

@@ -230,8 +230,9 @@ def test_a_chatglm_without_a_padding_token_has_not_that_of_another(tmp_path):
 
 def test_auto_names_the_architecture_that_reads_a_chatglm(tmp_path):
     folder_of("chatglm3", tmp_path)
-    with pytest.raises(CheckpointError, match="model.architecture=native reads it as transformers' Glm"):
-        check_model(at(tmp_path), PLAIN)
+    assert type(load_model(at(tmp_path), PLAIN)).__name__ == "GlmForCausalLM"
+    with pytest.raises(CheckpointError, match="model.architecture=auto reads it as transformers' Glm"):
+        check_model(at(tmp_path, architecture=Architecture["open-llama"]), PLAIN)
 
 
 @pytest.mark.parametrize(

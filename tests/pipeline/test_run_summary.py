@@ -97,6 +97,7 @@ def test_a_loss_that_was_logged_once_is_shown_once(tmp_path):
     ("section", "is_suggested"),
     [
         ({}, True),
+        ({"model_type": "gemma2"}, False),
         ({"architecture": Architecture.native}, False),
         ({"task": Task.sequence_classification}, False),
     ],
@@ -104,6 +105,7 @@ def test_a_loss_that_was_logged_once_is_shown_once(tmp_path):
 def test_only_a_causal_model_of_the_llama_family_is_suggested_for_export(section, is_suggested, tmp_path):
     run_dir = left_by_a_run(tmp_path / "r", {})
     run_dir.merged.mkdir()
+    write_json(run_dir.merged / "config.json", {"model_type": section.pop("model_type", "llama")})
     text = summary(Config(steps=[Step.merge], model=ModelConfig(path="m", **section)), run_dir, 200)
     assert ("recipe=export" in text and "export.format=llama" in text) is is_suggested
 

@@ -26,10 +26,12 @@ from workbench.folders import new_folder
 from workbench.models.adapters import attach
 from workbench.models.adapters.init_from_rows import attach_from_rows
 from workbench.models.adapters.provenance import trained_on
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
+from workbench.models.trials.chunked_loss import use_chunked_loss
 from workbench.run_dir import RunDir, fingerprint
 from workbench.shipped import public_path
 from workbench.training.fingerprint import rows_fingerprint
@@ -117,6 +119,8 @@ def _load_to_train(
     """
     section = replace(sections.model, dtype=Dtype.float32) if autocast else sections.model
     model = load_model(section, sections.quantization, len(labels) or None)
+    if not labels and section.fused and is_native(section) and (reason := use_chunked_loss(model)):
+        log.info("the logits of a whole batch are stored in training, since %s", reason)
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: index for index, name in enumerate(labels)}

@@ -73,9 +73,10 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id in model.path. null: main."""
     architecture: Architecture = Architecture.auto
-    """auto, open-llama: LLaMA, InternLM2, InternLM2.5, InternLM3, Mistral, Qwen2, Qwen2.5, Qwen3, Granite,
-    MiniCPM 1 and 2, Baichuan-7B and Baichuan2-7B become Open-Llama. native: any Hugging Face causal model,
-    with its own modelling code in transformers; ChatGLM3 and GLM-4 become its Glm."""
+    """auto: LLaMA, InternLM2, InternLM2.5, InternLM3, Mistral, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1 and
+    2, Baichuan-7B and Baichuan2-7B become Open-Llama; transformers' own class runs any other causal model
+    (ChatGLM3 and GLM-4 become its Glm), and the log says what that costs. open-llama: others are refused.
+    native: transformers' own class also runs models that Open-Llama could."""
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model`, tiktoken or `.gguf` file. null: the tokenizer
     in model.path."""

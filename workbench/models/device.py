@@ -8,9 +8,10 @@ import torch
 from transformers.modeling_utils import AttentionInterface
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from workbench.config.model import Architecture, Attention, Device, ModelConfig
+from workbench.config.model import Attention, Device, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import DeviceError
+from workbench.models.architecture import is_native
 from workbench.models.dtypes import HALF, chosen_dtype, dtype_name
 from workbench.models.quantization import bitsandbytes_config
 
@@ -64,10 +65,9 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
     """Return from_pretrained's arguments for the section `model`; `own` is the checkpoint's dtype."""
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
-    native = model.architecture is Architecture.native
     return {
         "dtype": dtype,
         "device_map": {"": device},
-        "quantization_config": bitsandbytes_config(quantization, dtype, native),
+        "quantization_config": bitsandbytes_config(quantization, dtype, is_native(model)),
         "attn_implementation": attention_name(model.attention, dtype, device),
     }

@@ -14,13 +14,14 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from workbench.config.model import Architecture, Dtype, ModelConfig, Task
+from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.publishing.export import ExportConfig, ExportFormat
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
 from workbench.models.adapters.provenance import copy_record
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints.checkpoint import SCORE, Checkpoint, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
@@ -148,7 +149,7 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     Raises:
         ConfigError: See `export`.
     """
-    if model.architecture is Architecture.native or model.init:
+    if is_native(model) or model.init:
         raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
     check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):

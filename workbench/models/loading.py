@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workbench.config.model import Architecture, ModelConfig, Task
+from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.models import auto_model
+from workbench.models.architecture import is_native, native_reason
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.meta_llama import is_meta
@@ -30,6 +31,7 @@ from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
+from workbench.models.trials.native_note import native_note
 
 __all__ = [
     "check_model",
@@ -74,12 +76,14 @@ def load_model(
     """
     check_device(quantization, torch_device(model.device))
     enable_fused(model.fused)
+    note = ""
     with quiet_transformers():
         if model.init:
             loaded, origin = _random_model(model, quantization, num_labels), "new, random weights"
-        elif model.architecture is Architecture.native:
+        elif reason := native_reason(model):
             path = locate(model.path, model.revision)
             loaded, origin = auto_model.load(path, model, quantization, num_labels), "native"
+            note = native_note(loaded, model, reason)
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
     stabilize(loaded, quantization)
@@ -88,6 +92,8 @@ def load_model(
         loaded.config.get_text_config().pad_token_id = load_tokenizer(model).pad_token_id
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
     logger.info(_summary(loaded, model, quantization, origin))
+    if note:
+        logger.info("%s", note)
     loaded.train(False)
     return loaded
 
@@ -99,12 +105,12 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         WorkbenchError: As in these two.
     """
     check_device(quantization, torch_device(model.device))
-    if model.architecture is Architecture.native:
+    if is_native(model):
         auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
     if model.init:
         _init_config(model)
-    elif model.architecture is not Architecture.native:
+    elif not is_native(model):
         checkpoint = read(locate(model.path, model.revision))
         fitted(checkpoint, CLASSES[model.task])
 
@@ -147,7 +153,7 @@ def has_trained_head(model: ModelConfig) -> bool:
     if model.init:
         return False
     path = locate(model.path, model.revision)
-    if model.architecture is Architecture.native:
+    if is_native(model):
         names = auto_model.read_config(path).architectures or []
         return any(name.endswith("ForSequenceClassification") for name in names)
     return has_weights(model) and SCORE in read(path).tensors
@@ -162,7 +168,7 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
     if model.init:
         return _init_config(model), chosen_dtype(model.dtype, torch.float32)
     path = locate(model.path, model.revision)
-    if model.architecture is Architecture.native:
+    if is_native(model):
         config = auto_model.checked_config(path, model.task)
         own = torch.bfloat16 if path.is_file() else config.dtype
         return config, chosen_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
@@ -185,11 +191,10 @@ def outline(model: ModelConfig, num_labels: int | None = None) -> PreTrainedMode
     config, dtype = read_config(model)
     if num_labels is not None:
         config.num_labels = num_labels
-    is_native = model.architecture is Architecture.native
     path = Path("model.init") if model.init else locate(model.path, model.revision)
     try:
         with torch.device("meta"), quiet_transformers():
-            if not is_native:
+            if not is_native(model):
                 return CLASSES[model.task](config)
             empty = auto_model.CLASSES[model.task].from_config(
                 config, dtype=dtype, trust_remote_code=auto_model.runs_code(path)

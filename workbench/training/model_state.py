@@ -28,11 +28,12 @@ def restored_model_state(model: PreTrainedModel | PeftModel) -> Iterator[None]:
 
     Activation checkpointing is off afterwards.
     """
-    use_cache = model.config.use_cache
+    use_cache = getattr(model.config, "use_cache", None)  # a composite configuration has none of its own
     try:
         with restored_modes(model):
             yield
     finally:
-        model.config.use_cache = use_cache
+        if use_cache is not None:
+            model.config.use_cache = use_cache
         if model.is_activation_checkpointing:
             model.activation_checkpointing_disable()

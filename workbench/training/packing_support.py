@@ -7,6 +7,9 @@ from transformers import PreTrainedModel
 
 NUM_TOKENS = 8
 """Number of tokens of each of the two texts in the test."""
+EXACT, ROUNDED = 1e-3, 0.1
+"""Largest difference from the text alone, relative to the influence of another text: in float32, and with
+quantized weights or in 16 bits."""
 
 
 def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
@@ -14,8 +17,11 @@ def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
 
     Runs the model: the second of two packed texts must get the logits that it gets alone, not those that it
     gets as the continuation of the first. Models whose attention ignores positions fail. The tolerance
-    allows for quantization noise, which is small compared with the influence of another text.
+    allows for quantization noise, which is small compared with the influence of another text. Models with a
+    recurrent state (Mamba, Falcon-H1, Qwen3.5) fail without a test, since the state passes between texts.
     """
+    if getattr(model, "_is_stateful", False):
+        return False
     generator = torch.Generator().manual_seed(0)
     vocab_size = int(model.config.get_text_config().vocab_size)
     both = torch.randint(vocab_size, (1, 2 * NUM_TOKENS), generator=generator).to(model.device)
@@ -24,7 +30,9 @@ def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
     alone = last_logits(model, second, None)
     packed = last_logits(model, both, restarting)
     continued = last_logits(model, both, None)
-    return bool((packed - alone).abs().max() <= 0.1 * (continued - alone).abs().max())
+    is_exact = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
+    tolerance = EXACT if is_exact else ROUNDED
+    return bool((packed - alone).abs().max() <= tolerance * (continued - alone).abs().max())
 
 
 def last_logits(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: Tensor | None) -> Tensor:

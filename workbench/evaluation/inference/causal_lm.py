@@ -1,7 +1,6 @@
 """Computes log-likelihoods with any Hugging Face causal language model; shared prefixes are computed once."""
 
 import math
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,20 +12,14 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
+from workbench.evaluation.inference.prefix_probe import can_share_prefixes
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
+from workbench.evaluation.inference.rope_lengths import RopeLengths
 
 _INVARIANT_TOKENS = 512
 """Token budget with `invariant`, where results must not depend on any setting."""
 _MIN_CACHED_PREFIX = 32
 """A prefix of fewer tokens is computed again for each item."""
-_PROBE_LENGTH = 48
-_PROBE_COLUMNS = 4096
-"""Number of logits per token that the probe for shared prefixes compares."""
-_EXACT_TOLERANCE = 0.003
-_ROUNDING_TOLERANCE = 0.1
-"""Largest error of the probe tree's logits, relative to the difference between two branches: in float32, and
-with weights or activations of 16 bits or fewer. Wrong masks or positions give a larger error."""
-
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 
 Scored = dict[tuple[int, int], tuple[float, bool]]
@@ -67,7 +60,9 @@ class TransformersLM:
         """Number of tokens that the model has computed."""
         windows = (getattr(model.config.get_text_config(), name, None) for name in _WINDOWS)
         self.window: int | None = min((window for window in windows if window), default=None)
-        self.shares_prefixes = evaluate.shared_prefix and self._can_share_prefixes()
+        self.rope = RopeLengths(model)
+        self.shares_prefixes = evaluate.shared_prefix and can_share_prefixes(self)
+        self.computed_tokens = 0
         if self.invariant:
             self.budget = _INVARIANT_TOKENS
         self._prefix: tuple[int, ...] = ()
@@ -105,11 +100,12 @@ class TransformersLM:
         yield from self._passes(tree, requests, prefix_tree.schedule(tree, self.budget), DynamicCache())
 
     def fits_window(self, length: int) -> bool:
-        """Return whether `length` tokens fit into the model's sliding window, so that prefixes can be shared.
+        """Return whether texts of `length` tokens can share prefixes.
 
-        In a longer text, tokens don't attend to all tokens before them. True for a model without a window.
+        They fit into the model's sliding window, if it has one, so that tokens attend to all tokens before
+        them, and their rotary frequencies don't depend on their length.
         """
-        return self.window is None or length <= self.window
+        return (self.window is None or length <= self.window) and self.rope.is_unchanged(length)
 
     def _can_share(self, request: TokenRequest) -> bool:
         return self.shares_prefixes and self.fits_window(len(request.tokens) - 1)
@@ -141,7 +137,7 @@ class TransformersLM:
             tree = prefix_tree.build([TokenRequest((*prefix, 0), len(prefix))])
             for start in range(0, len(prefix), self.budget):
                 nodes = list(range(start, min(start + self.budget, len(prefix))))
-                self._tree_logits(tree, Pass(nodes, start, keep=True), self._prefix_cache, [])
+                self.tree_logits(tree, Pass(nodes, start, keep=True), self._prefix_cache, [])
         elif length > len(prefix):
             self._prefix_cache.crop(len(prefix) - length)
         return self._prefix_cache
@@ -176,7 +172,7 @@ class TransformersLM:
         elif cache.get_seq_length() > step.num_cached:
             cache.crop(step.num_cached - cache.get_seq_length())
         rows = [row for row, node in enumerate(step.nodes) if node in targets]
-        logits = self._tree_logits(tree, step, cache, rows)
+        logits = self.tree_logits(tree, step, cache, rows)
         triples = [
             (index, node, token)
             for index, node in enumerate(step.nodes[row] for row in rows)
@@ -186,7 +182,7 @@ class TransformersLM:
         scored.update({(node, token): value for (_, node, token), value in zip(triples, values, strict=True)})
         return cache
 
-    def _tree_logits(self, tree: Tree, step: Pass, cache: DynamicCache, rows: list[int]) -> Tensor:
+    def tree_logits(self, tree: Tree, step: Pass, cache: DynamicCache, rows: list[int]) -> Tensor:
         """Run a pass, in which each node attends to itself and its ancestors; return some nodes' logits.
 
         `rows` are the indices, within the pass, of these nodes; the logits are (len(rows), vocabulary).
@@ -196,6 +192,7 @@ class TransformersLM:
         keep = torch.tensor(rows or [len(step.nodes) - 1], device=self.device)
         use_cache = step.keep or step.num_cached > 0
         self.computed_tokens += len(step.nodes)
+        self.rope.reset()
         logits: Tensor = self.model(
             input_ids=ids,
             attention_mask=self._mask(tree, step),
@@ -235,50 +232,22 @@ class TransformersLM:
         for index, request in enumerate(requests):
             by_input.setdefault(request.tokens[:-1], []).append(index)
         inputs = sorted(by_input, key=lambda tokens: (len(tokens), tokens))
-        for batch in encoding.batches(inputs, 1 if self.invariant else self.budget):
-            for tokens, logits in zip(batch, self._padded_logits(batch), strict=True):
+        budget = 1 if self.invariant else self.budget
+        for batch in self.rope.batches(inputs, budget):
+            for tokens, logits in zip(batch, self.padded_logits(batch), strict=True):
                 for index in by_input[tokens]:
                     request = requests[index]
                     rows = list(range(request.first - 1, len(request.tokens) - 1))
                     yield index, _likelihood(logprobs(logits, rows, list(request.tokens[request.first :])))
 
     @torch.no_grad()
-    def _padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
+    def padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
         """Return the logits (batch, longest, vocabulary) of sequences padded on the right."""
         ids, mask = encoding.pad(batch, "right", self.device)
         self.computed_tokens += ids.numel()
+        self.rope.reset()
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return logits
-
-    def _can_share_prefixes(self) -> bool:
-        """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree."""
-        if getattr(self.model.config.get_text_config(), "window_size", None):
-            return False  # GPT-Neo counts its window by places in the pass, not by positions
-        context_length = encoding.context_length(self.model, self.tokenizer)
-        if context_length < _PROBE_LENGTH or not self.fits_window(_PROBE_LENGTH):
-            return False
-        tokens = random.Random(0).choices(range(self.vocabulary), k=128)
-        sequences = [(*tokens[:8], *tokens[start : start + 40], 0) for start in (8, 48, 88)]
-        tree = prefix_tree.build([TokenRequest(sequence, 1) for sequence in sequences])
-        columns = slice(0, _PROBE_COLUMNS)
-        separate = torch.stack([self._padded_logits([s[:-1]])[0, :, columns] for s in sequences]).float()
-        branches = range(8, len(tree.tokens))
-        try:
-            cache = DynamicCache()
-            first = self._tree_logits(tree, Pass(list(range(8)), 0, keep=True), cache, list(range(8)))
-            second = self._tree_logits(
-                tree, Pass(list(branches), 8, keep=False), cache, list(range(len(branches)))
-            )
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
-            return False  # the model doesn't take a cache, a custom mask or logits_to_keep
-        together = torch.cat([first[:, columns], second[:, columns]])
-        shared = together[torch.tensor(tree.paths)].float()  # (3, 48, columns)
-        self.computed_tokens = 0
-        error = (shared - separate).square().mean().sqrt()
-        # The size of the error if a branch attended to its siblings.
-        branch_difference = (separate[0, 8:] - separate[1, 8:]).square().mean().sqrt()
-        is_rounded = self.dtype != torch.float32 or getattr(self.model, "is_quantized", False)
-        return bool(error <= (_ROUNDING_TOLERANCE if is_rounded else _EXACT_TOLERANCE) * branch_difference)
 
 
 def _scored_tokens(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:

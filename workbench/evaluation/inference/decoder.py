@@ -82,8 +82,11 @@ class Decoder:
         fits = [self.lm.fits_window(len(prompt) + most_new) for prompt in prompts]
         for can_share in (True, False):
             order = sorted((i for i, fit in enumerate(fits) if fit == can_share), key=lambda i: prompts[i])
-            for start in range(0, len(order), rows_at_once):
-                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
+            # Rotary frequencies may depend on the longest row.
+            size = rows_at_once if can_share or self.lm.rope.longest_unchanged is None else 1
+            for start in range(0, len(order), size):
+                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + size]]
+                self.lm.rope.reset()
                 self._decode(rows, can_share) if self.lm.shares_prefixes else self._generate(rows)
                 yield from ((row.index, row.generated) for row in rows)
 

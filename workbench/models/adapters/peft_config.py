@@ -1,5 +1,6 @@
 """Translates the section `adapter` to the configuration class of its method in peft; checks its options."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -28,9 +29,9 @@ from workbench.models.adapters.config_fields import UNSUPPORTED, fields_of, prob
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
 from workbench.models.adapters.targets import (
     check_matches,
-    heads,
-    linear_layers,
     norm_layers,
+    other_towers,
+    text_layers,
     trainable_tokens,
 )
 
@@ -136,6 +137,7 @@ def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Seque
         "task_type": TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
         "target_modules": _targets(model, adapter, modules_to_save),
         "modules_to_save": modules_to_save or None,
+        **_excluded(model),
         **_defaults(model, adapter, token_ids),
     }
     values = {name: value for name, value in values.items() if name not in adapter.options}
@@ -201,7 +203,13 @@ def _targets(model: PreTrainedModel, adapter: AdapterConfig, modules_to_save: It
         return targets
     if adapter.method is AdapterMethod.ln_tuning:
         return norm_layers(model)
-    return [name for name in linear_layers(model) if name not in {*heads(model), *modules_to_save}]
+    return [name for name in text_layers(model) if name not in modules_to_save]
+
+
+def _excluded(model: PreTrainedModel) -> dict[str, str]:
+    """Return the field of peft's configuration that leaves out layers which texts don't reach, if any."""
+    towers = "|".join(re.escape(tower) for tower in other_towers(model))
+    return {"exclude_modules": rf"(.*\.)?({towers})\..*"} if towers else {}
 
 
 def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:

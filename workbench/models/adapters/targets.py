@@ -17,6 +17,12 @@ from workbench.models.adapters.config_bounds import check_rank_patterns
 from workbench.models.module_names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
+NOT_ADAPTABLE = {
+    name: ("out_proj", "conv1d") for name in ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+}
+"""Model type -> layers that fused kernels read without calling them, so that peft refuses a LoRA on them."""
+EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
+"""Names of layers that peft takes for experts, wherever transformers stores experts as one tensor."""
 ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
 """Layer types that peft has adapters for; quantized layers are subclasses of nn.Linear."""
 
@@ -34,6 +40,46 @@ def linear_layers(model: nn.Module) -> list[str]:
     """Return the last parts of all linear layers' names, sorted, quantized layers included."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     return sorted({name.rpartition(".")[2] for name in names})
+
+
+def text_layers(model: PreTrainedModel) -> list[str]:
+    """Return the last parts of the names of the linear layers that `all-linear` stands for, without heads."""
+    excluded = {*heads(model), *NOT_ADAPTABLE.get(model.config.model_type, ())}
+    if fused_experts(model):
+        excluded |= set(EXPERTS)
+    others = other_towers(model)
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and not any(name.startswith(f"{tower}.") for tower in others)
+    ]
+    return sorted({name.rpartition(".")[2] for name in names} - excluded)
+
+
+def fused_experts(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a mixture's experts, each of which holds all experts of a layer."""
+    parameters = model.named_parameters()
+    return [parameter for name, parameter in parameters if ".experts." in name and parameter.dim() == 3]
+
+
+def other_towers(model: PreTrainedModel) -> list[str]:
+    """Return the names of the modules with linear layers beside a composite model's text model.
+
+    Such as `model.vision_tower`; texts don't reach them. Empty for a model of texts alone.
+    """
+    text_config = model.config.get_text_config()
+    text = [m for m in model.modules() if isinstance(m, PreTrainedModel) and m.config is text_config]
+    if text_config is model.config or not text:
+        return []
+    needed = {*text[0].modules(), cast(Any, model).get_output_embeddings()}
+    towers: list[str] = []
+    for name, module in model.named_modules():
+        is_beside = not any(part in needed for part in module.modules())
+        has_linear = any(isinstance(part, nn.Linear | Conv1D) for part in module.modules())
+        if is_beside and has_linear and not any(name.startswith(f"{tower}.") for tower in towers):
+            towers.append(name)
+    return towers
 
 
 def norm_layers(model: nn.Module) -> list[str]:
@@ -92,6 +138,11 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
     for key, names in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
         for name in names:
             _check_name(model, name, key, layers, adapter.method)
+    if fused_experts(model) and (names := sorted({*targets} & {*EXPERTS})):
+        raise ConfigError(
+            f"adapter.target_modules: {names[0]!r} can't be adapted, since peft takes it for the experts of "
+            f"this model (names: {', '.join(text_layers(model))})"
+        )
     if duplicates := sorted({*targets} & {*adapter.modules_to_save}):
         raise ConfigError(f"adapter.modules_to_save: {duplicates[0]!r} is in target_modules too (choose one)")
     _check_some_adapted(model, adapter, targets)

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig
 
 from workbench.contexts import quiet_transformers
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, OtherArchitectureError
 from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.foreign_code import check_kernels
@@ -137,8 +137,8 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     if quantized is not None:
         stored = unquantized(stored)
     if model_type not in (OpenLlamaConfig.model_type, *RELATIVES):
-        raise CheckpointError(
-            f"{source}: model_type {model_type!r} is not a LLaMA ({alternative(str(model_type))})"
+        raise OtherArchitectureError(
+            source, f"model_type {model_type!r} is not a LLaMA", f" ({alternative(str(model_type))})"
         )
     for name in OUTPUT_FIELDS:
         stored.pop(name, None)

@@ -33,9 +33,9 @@ def alternative(model_type: str) -> str:
     """Suggest what to do with a `model_type` that doesn't have LLaMA's architecture."""
     mappings = [MAPPINGS[task] for task in Task]
     if model_type == chatglm.MODEL_TYPE:
-        return "model.architecture=native reads it as transformers' Glm"
+        return "model.architecture=auto reads it as transformers' Glm"
     if model_type in CONFIG_MAPPING and any(CONFIG_MAPPING[model_type] in mapping for mapping in mappings):
-        return "model.architecture=native supports it"
+        return "model.architecture=auto supports it"
     return "a decoder-only language model"
 
 

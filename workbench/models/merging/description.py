@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workbench.config.model import Architecture, ModelConfig, Task
+from workbench.config.model import ModelConfig, Task
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints.checkpoint import description_file
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.llama_config import write_llama_config
@@ -25,7 +26,7 @@ def came_as_llama(model: ModelConfig) -> bool:
 
     False for a base that isn't read as an Open-Llama.
     """
-    if model.architecture is Architecture.native:
+    if is_native(model):
         return False
     path = locate(model.path, model.revision)
     if path.is_file() or is_meta(path):

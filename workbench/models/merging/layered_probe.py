@@ -11,9 +11,10 @@ from peft import PeftModel, set_peft_model_state_dict
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workbench.config.model import Architecture, Dtype, ModelConfig, Task
+from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError
 from workbench.models.adapters import adapter_config, attach
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.device import attention_name, torch_device
 from workbench.models.dtypes import dtype_name
@@ -94,7 +95,7 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
 
 def _batches(job: MergeJob) -> list[Batch]:
     """Return the probe texts, packed into rows without padding if the model supports packed texts."""
-    is_packable = job.model.architecture is not Architecture.native and job.model.task is Task.causal_lm
+    is_packable = not is_native(job.model) and job.model.task is Task.causal_lm
     return packed(job.batches, ROW_TOKENS) if is_packable else job.batches
 
 

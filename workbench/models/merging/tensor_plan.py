@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workbench.config.model import Architecture, ModelConfig
+from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationMethod
 from workbench.models import auto_model
 from workbench.models.adapters import adapter_config
 from workbench.models.adapters.targets import shared_layers
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import read_with
 from workbench.models.checkpoints.hub import locate
@@ -122,14 +123,14 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
     """
     path = locate(model.path, model.revision)
     if path.is_file():
-        if model.architecture is Architecture.native:
+        if is_native(model):
             raise NotStreamable("a GGUF file in transformers' own architecture")
         return _gguf_tensors(path)
     files = [] if meta_llama.is_meta(path) else existing_files(path)
     if not files or any(file.suffix != ".safetensors" for file in files):
         raise NotStreamable("weights that are not safetensors")
     stored: Mapping[str, Any] = file_tensors(files)
-    if model.architecture is not Architecture.native:
+    if not is_native(model):
         stored = fitted(read_with(path, stored), CLASSES[model.task])
     elif auto_model.runs_code(path):
         raise NotStreamable("modelling code of its own")
@@ -179,7 +180,7 @@ def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quanti
     dtype = job.base_dtype
     if quantization.method is not QuantizationMethod.int8:
         dtype = compute_dtype(quantization, job.base_dtype)
-    if job.model.architecture is Architecture.native or dtype != job.base_dtype:
+    if is_native(job.model) or dtype != job.base_dtype:
         raise NotStreamable("quantized layers that transformers chooses, or of another dtype")
     how = Quantized(
         method=quantization.method.value, double_quant=quantization.double_quant, compute_dtype=dtype

@@ -11,10 +11,11 @@ from typing import cast
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from workbench.config.model import Architecture, ModelConfig
+from workbench.config.model import ModelConfig
 from workbench.contexts import quiet_transformers, without_panics
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import auto_model
+from workbench.models.architecture import is_native
 from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.foreign_code import runs_tokenizer_code
 from workbench.models.checkpoints.hub import locate, locate_tokenizer
@@ -97,7 +98,7 @@ def num_embeddings(model: ModelConfig) -> int | None:
     if model.init:
         return cast(int | None, model.init.get("vocab_size"))
     path = locate(model.path, model.revision)
-    if model.architecture is not Architecture.native:
+    if not is_native(model):
         return describe(path).config.vocab_size
     return cast(int | None, getattr(auto_model.read_config(path).get_text_config(), "vocab_size", None))
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from workbench.config import Config, Step
-from workbench.config.model import Architecture, Task
+from workbench.config.model import Task
+from workbench.models.architecture import is_native
 from workbench.pipeline.ending.objective import read_mapping, training_report
+from workbench.pipeline.run_models import model_in
 from workbench.run_dir import RunDir
 from workbench.shown import clean
 from workbench.wrapping import output_width, padded, wrapped
@@ -128,16 +130,21 @@ def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
     if not has_model and not run_dir.adapter.is_dir() and not run_dir.combined.is_dir():
         return []
     run_dir_word, is_causal = shell_word("run_dir", run_dir.path), config.model.task is Task.causal_lm
-    is_exportable = is_causal and config.model.architecture is not Architecture.native
     commands = [["recipe=chat", run_dir_word]] if is_causal else []
     commands.append(["recipe=predict", run_dir_word, "predict.input=FILE"])
     if not has_model:
         commands.append(["recipe=merge", run_dir_word])
-    elif is_exportable and Step.export not in config.steps:
+    elif is_causal and Step.export not in config.steps and _is_open_llama(config, run_dir):
         commands.append(["recipe=export", run_dir_word, "export.format=llama"])
     if run_dir.results_json.is_file() and Step.leaderboard not in config.steps:
         commands.append(["recipe=leaderboard"])
     return [[*WORKBENCH, *words] for words in commands]
+
+
+def _is_open_llama(config: Config, run_dir: RunDir) -> bool:
+    """Return whether the run's trained or merged model can be exported: Open-Llama's code computes it."""
+    folder = run_dir.model if run_dir.model.is_dir() else run_dir.merged
+    return not is_native(model_in(folder, config.model))
 
 
 def shell_word(key: str, path: Path) -> str:

@@ -7,12 +7,12 @@ import torch
 from workbench.api.examples import Examples
 from workbench.config import Config
 from workbench.config.adapter import LORA_METHODS, AdapterConfig, AdapterMethod
-from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
 from workbench.models.adapters.attach import count_trained
+from workbench.models.architecture import is_native
 from workbench.models.device import torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
@@ -176,7 +176,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
     """
     config = run.config
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
-    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
+    holds_logits = is_native(config.model) or not config.model.fused
     empty_model = outline(config.model, num_classes or None)
     setting = Setting(
         shape=Shape.of(empty_model, num_classes, native=holds_logits),

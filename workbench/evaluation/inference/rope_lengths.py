@@ -1,0 +1,75 @@
+"""Tells which texts may share a forward pass if a model's rotary frequencies depend on the text's length.
+
+With the rope types `dynamic` and `longrope`, the longest text of a pass decides the frequencies of all texts
+in it, and transformers' dynamic type keeps those of the longest text so far. Scores are those of each text
+alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from workbench.evaluation.inference import encoding
+
+
+class RopeLengths:
+    """The length from which a model's rotary frequencies depend on the length of a text."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Read the rope types of all layers from the model's configuration."""
+        config = model.config.get_text_config()
+        ropes = list(_ropes(getattr(config, "rope_parameters", None)))
+        lengths = [_unchanged_length(rope, config) for rope in ropes]
+        self.longest_unchanged: int | None = min((length for length in lengths if length), default=None)
+        """Number of tokens up to which the frequencies are the same; None: at any length."""
+        self._dynamic = [module for module in model.modules() if hasattr(module, "max_seq_len_cached")]
+
+    def is_unchanged(self, length: int) -> bool:
+        """Return whether a text of `length` tokens has the same frequencies as shorter texts."""
+        return self.longest_unchanged is None or length <= self.longest_unchanged
+
+    def batches(self, inputs: Sequence[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
+        """Yield the batches of `encoding.batches`, each of sequences that have the same frequencies.
+
+        Args:
+            inputs: Token sequences sorted by length.
+            budget: Tokens of a batch, padding included.
+        """
+        for _, group in groupby(inputs, lambda tokens: 0 if self.is_unchanged(len(tokens)) else len(tokens)):
+            yield from encoding.batches(list(group), budget)
+
+    def reset(self) -> None:
+        """Let transformers' dynamic type forget longer texts: one position within the trained length does."""
+        if self.longest_unchanged is None:
+            return
+        for module in self._dynamic:
+            _rotate_first_position(module)
+
+
+def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the rope parameters of all layers; those of each type of layers may be one level deeper."""
+    if isinstance(parameters, Mapping):
+        nested = [value for value in parameters.values() if isinstance(value, Mapping)]
+        yield from nested or [parameters]
+
+
+def _unchanged_length(rope: Mapping[str, Any], config: Any) -> int | None:
+    rope_type = rope.get("rope_type", rope.get("type"))
+    if rope_type == "longrope":
+        return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+    return int(config.max_position_embeddings) if rope_type == "dynamic" else None
+
+
+def _rotate_first_position(module: nn.Module) -> None:
+    """Call a rotary embedding of transformers for position 0, which resets its frequencies."""
+    device = next(module.buffers()).device
+    types: Any = getattr(module, "rope_type", None)
+    for layer_type in types if isinstance(types, Mapping) else [None]:
+        named = {} if layer_type is None else {"layer_type": layer_type}
+        module(
+            torch.zeros(1, 1, 1, device=device), torch.zeros(1, 1, dtype=torch.long, device=device), **named
+        )

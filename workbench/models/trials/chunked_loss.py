@@ -1,0 +1,163 @@
+"""Computes a causal model's loss without storing its logits, where a trial finds that exact.
+
+The model's own code runs as it is, except that its head is called without positions, so that its logits are
+empty; the loss follows from the hidden states that the head would have got. That is the model's loss only if
+its logits are `head(hidden)`: no soft cap, no scale, no other divisor.
+
+Shapes: B batch, S tokens, H hidden size, V vocabulary.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.ops.fused import is_plain, plain_layers
+from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
+from workbench.models.ops.loss import causal_lm_loss, is_plain_linear
+
+NUM_TOKENS = 24
+"""Tokens of the trial's text."""
+SCALES = (1.0, 30.0)
+"""Factors on the hidden states: a soft cap changes small logits too little to be seen."""
+FLOAT32_LOSS, HALF_LOSS = 1e-5, 1e-3
+"""Largest difference of the two losses, relative to the loss: in float32, and with 16-bit logits."""
+LARGE_LOGIT = 1000.0
+"""Largest logit of the trial's last factor, far beyond all soft caps."""
+
+
+def use_chunked_loss(model: PreTrainedModel) -> str:
+    """Let the model compute its loss in chunks, if a trial finds it equal to its own loss.
+
+    Only calls in train mode with `labels` change: they return an output whose logits are computed if they
+    are read.
+
+    Args:
+        model: A causal language model in eval mode; it is changed in place.
+
+    Returns:
+        Why the model keeps its own loss; empty if it has the chunked one.
+    """
+    with plain_layers():
+        reason = _difference(model)
+    if not reason:
+        model.forward = MethodType(_with_chunked_loss(model.forward), model)
+    return reason
+
+
+def _with_chunked_loss(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a replacement of a model's bound method `forward`, with the same signature."""
+
+    @functools.wraps(original.__func__)  # type: ignore[attr-defined]
+    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        is_loss_wanted = kwargs.get("labels") is not None and kwargs.get("return_dict") is not False
+        if is_plain() or not self.training or not is_loss_wanted:
+            return original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
+        labels, count = kwargs.pop("labels"), kwargs.pop("num_items_in_batch", None)
+        shift_labels = kwargs.pop("shift_labels", None)
+        if kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = False
+        head = cast(nn.Module, self.get_output_embeddings())  # type: ignore[no-untyped-call]
+        with _without_positions(head) as hidden:
+            outputs = original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
+        loss = causal_lm_loss(head, hidden[-1], labels, count, shift_labels)
+        if is_plain_linear(head):
+            loss.make_logits = logits_maker(cast(nn.Linear, head), hidden[-1])  # type: ignore[attr-defined]
+        names = ("past_key_values", "hidden_states", "attentions")
+        return LazyLogitsOutput(loss, **{name: outputs.get(name) for name in names})
+
+    return forward
+
+
+@contextmanager
+def _without_positions(head: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the context, call `head` with no positions, and collect what it would have got (B, S, H)."""
+    hidden: list[Tensor] = []
+
+    def drop_positions(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden.append(args[0])
+        return (args[0][:, :0], *args[1:])
+
+    handle = head.register_forward_pre_hook(drop_positions)
+    try:
+        yield hidden
+    finally:
+        handle.remove()
+
+
+def _difference(model: PreTrainedModel) -> str:
+    """Return in what the model's loss differs from that of `head(hidden)`; empty if in nothing."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not isinstance(head, nn.Module):
+        return "it has no language model head of its own"
+    if getattr(model.config.get_text_config(), "output_router_logits", False):
+        return "its loss has a term for the router of its experts"
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            return _difference_of_logits(model, head) or _difference_of_losses(model, head)
+    except BROKEN as error:
+        return f"the trial ended with {type(error).__name__}"
+
+
+def _difference_of_logits(model: PreTrainedModel, head: nn.Module) -> str:
+    largest = _scaled_logits(model, head, 1.0)[0].abs().amax().float()
+    for scale in (*SCALES, float(LARGE_LOGIT / largest.clamp(min=1e-6))):
+        logits, hidden = _scaled_logits(model, head, scale)
+        if not _equal(logits, head(hidden)):
+            return "its logits are not the head's output (a soft cap or a scale)"
+    return ""
+
+
+def _scaled_logits(model: PreTrainedModel, head: nn.Module, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the model's logits (1, S, V) if its last hidden states are multiplied by `scale`, and these."""
+    hidden: list[Tensor] = []
+
+    def multiply(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden.append(args[0] * scale)
+        return (hidden[-1], *args[1:])
+
+    handle = head.register_forward_pre_hook(multiply)
+    try:
+        logits: Tensor = model(input_ids=_text(model), use_cache=False).logits
+    finally:
+        handle.remove()
+    return logits, hidden[-1]
+
+
+def _difference_of_losses(model: PreTrainedModel, head: nn.Module) -> str:
+    ids = _text(model)
+    labels = ids.clone()
+    labels[:, ::3] = -100
+    own: Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
+    with _without_positions(head) as hidden:
+        model(input_ids=ids, use_cache=False)
+    ours = causal_lm_loss(head, hidden[-1], labels)
+    rounding = FLOAT32_LOSS if own.dtype == hidden[-1].dtype == torch.float32 else HALF_LOSS
+    if bool((own.float() - ours).abs() <= rounding * own.abs()):
+        return ""
+    return "its loss has a term of its own"
+
+
+def _text(model: PreTrainedModel) -> Tensor:
+    """Return the trial's token ids (1, S), the same at every call."""
+    size = int(model.config.get_text_config().vocab_size)
+    ids = torch.randint(size, (1, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
+    return ids.to(model.device)
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    """Return whether two results are equal, except for a few units of rounding of their dtype."""
+    if torch.equal(first, second):
+        return True
+    rounding = max(1e-5, 4 * torch.finfo(first.dtype).eps, 4 * torch.finfo(second.dtype).eps)
+    first, second = first.float(), second.float()
+    if first.shape != second.shape or not bool((first.isfinite() & second.isfinite()).all()):
+        return False
+    return bool((first - second).abs().max() <= rounding * second.abs().max())

@@ -1,0 +1,37 @@
+"""Chooses faster ways for a model of transformers' own class; says which it lacks, and what that costs."""
+
+import torch
+from transformers import PreTrainedModel
+
+from workbench.config.model import Attention, ModelConfig, Task
+from workbench.models.adapters.targets import fused_experts
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
+from workbench.models.quantization import parameter_count
+from workbench.models.trials.blocked_attention import use_blocked_attention
+
+COST = "without joint LoRA products and fused norms, so a LoRA step takes about 1.2 to 1.3 times as long"
+
+
+def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
+    """Let a loaded model compute attention in blocks where a trial finds that exact; return what to log.
+
+    Args:
+        loaded: The model of transformers' own class; its attention may be changed.
+        model: Section `model` of the configuration.
+        reason: Why Open-Llama doesn't run the model.
+    """
+    loaded.train(False)
+    words = [f"{reason}: transformers' own {type(loaded).__name__} runs the model", COST]
+    if experts := sum(weight.numel() for weight in fused_experts(loaded)):
+        share = experts / parameter_count(loaded)
+        words.append(f"its experts, {share:.0%} of the parameters, are neither quantized nor adapted")
+    if _wants_blocks(loaded, model) and (difference := use_blocked_attention(loaded)):
+        words.append(f"attention computes masked scores, too ({difference})")
+    return "; ".join(words)
+
+
+def _wants_blocks(loaded: PreTrainedModel, model: ModelConfig) -> bool:
+    """Return whether attention in blocks may be faster: bfloat16 on a CPU that multiplies it."""
+    is_free = model.fused and model.task is Task.causal_lm and model.attention is Attention.auto
+    is_half = loaded.device.type == "cpu" and loaded.dtype == torch.bfloat16 and multiplies_bfloat16()
+    return is_free and is_half
