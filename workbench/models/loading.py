@@ -141,7 +141,7 @@ def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str
     Raises:
         CheckpointError: The weights are quantized in a way that can't be unpacked.
     """
-    if model.init or model.architecture is not Architecture.native:
+    if model.init or not is_native(model):
         return quantized_already(model)
     as_stored = quantization.method is QuantizationMethod.none
     kind = unpacked_format(locate(model.path, model.revision), as_stored)

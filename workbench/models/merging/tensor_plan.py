@@ -136,7 +136,7 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
         raise NotStreamable("modelling code of its own")
     elif (kind := unpacked_format(path, as_stored=True)) is not None:
         stored = read_unpacked(path, kind)
-    if auto_model.is_chatglm(path) and model.architecture is Architecture.native:
+    if auto_model.is_chatglm(path):
         stored = with_llama_names(chatglm.MODEL_TYPE, auto_model.read_config(path), stored, path)
     if any(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
         raise NotStreamable("a stable embedding that was folded")
