@@ -76,14 +76,13 @@ def load_model(
     """
     check_device(quantization, torch_device(model.device))
     enable_fused(model.fused)
-    note = ""
+    reason = native_reason(model)
     with quiet_transformers():
         if model.init:
             loaded, origin = _random_model(model, quantization, num_labels), "new, random weights"
-        elif reason := native_reason(model):
+        elif reason:
             path = locate(model.path, model.revision)
             loaded, origin = auto_model.load(path, model, quantization, num_labels), "native"
-            note = native_note(loaded, model, reason)
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
     stabilize(loaded, quantization)
@@ -91,6 +90,7 @@ def load_model(
         # The head reads each row's last token that isn't this one, so it must be the padding token.
         loaded.config.get_text_config().pad_token_id = load_tokenizer(model).pad_token_id
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
+    note = native_note(loaded, model, reason) if reason else ""  # its trials need `stabilize`
     logger.info(_summary(loaded, model, quantization, origin))
     if note:
         logger.info("%s", note)
