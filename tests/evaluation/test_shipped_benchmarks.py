@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from five_rows import ROWS
 from layouts import ALIKE, LAYOUTS
 from omegaconf import OmegaConf
 
@@ -14,9 +15,9 @@ from workbench.evaluation.records import Example
 from workbench.evaluation.tasks.requests import item
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmark"
-GROUPS = ("zh", "en", "open-llama-zh-en")
-ELSEWHERE = ("lm-eval",)
-"""Held against other rows, in test_harness.py."""
+GROUPS = ("zh", "en", "open-llama-zh-en", "chat-zh-en", "base-zh-en", "guard")
+ELSEWHERE = ("lm-eval", *ROWS)
+"""Held against other rows, in test_harness.py and test_five_rows.py."""
 SHIPPED = sorted(
     path.stem
     for path in CONF.glob("*.yaml")
@@ -77,7 +78,7 @@ def test_hub_rows_and_local_rows_make_the_same_prompts(name, tmp_path, monkeypat
         )
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [*SHIPPED, *ROWS])
 def test_every_benchmark_says_where_it_comes_from_and_how_many_items_it_has(name):
     benchmark = load(name)
     assert benchmark.language in ("zh", "en")
@@ -147,6 +148,6 @@ def test_xnli_rows_of_other_languages_are_left_out(tmp_path):
 
 def test_groups_name_benchmarks_that_exist_and_hold_each_language_whole():
     groups = {name: OmegaConf.load(CONF / f"{name}.yaml").defaults for name in GROUPS}
-    assert all(set(names) <= set(SHIPPED) for names in groups.values())
+    assert all(set(names) <= {*SHIPPED, *ROWS} for names in groups.values())
     for language in ("zh", "en"):
         assert all(load(name).language == language for name in groups[language])

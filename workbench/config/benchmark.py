@@ -160,7 +160,10 @@ class BenchmarkConfig:
     source: str = ""
     """Where the benchmark comes from: name, paper, repository."""
     dataset: str = ""
-    """Hub id of the rows. Used if `path` is null."""
+    """Hub id of the rows; `{subset}` stands for the name of the subset. Used if `path` is null."""
+    plain_text: bool = True
+    """Whether predictions hold prompts and generated texts, which pages and tables show. false, for questions
+    that must not be published: a prompt is known by its hash alone."""
     path: str | None = None
     """Local copy of the rows: a folder with the files that `local.files` names, or one file. null: the rows
     come from the hub."""

@@ -168,8 +168,9 @@ def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
     if not config.dataset:
         raise ConfigError(f"benchmarks.{name}.path: not set, and the benchmark has no hub id in `dataset`")
     subset_name = config.hub.name.replace("{subset}", subset) or None
+    dataset = config.dataset.replace("{subset}", subset)
     key, hint = f"benchmarks.{name}.dataset", f" (set benchmarks.{name}.path to a local copy)"
-    return list(hub_rows(config.dataset, subset_name, split, key=key, hint=hint))
+    return list(hub_rows(dataset, subset_name, split, key=key, hint=hint))
 
 
 def _with_columns(

@@ -48,7 +48,8 @@ BENCHMARKS = r"""
 
 `'benchmark=[NAME,NAME]'` chooses benchmarks. Only the toy benchmarks bring their rows. For the others,
 `benchmarks.NAME.path=FOLDER` names a local copy; without it the rows come from the Hugging Face Hub. The
-first protocol is the default. Licence "not stated": the source names none.
+first protocol is the default. Licence "not stated": the source names none. "layout not seen": the rows are
+read by their published layout and tested on rows made by hand; no original file has been read.
 
 ```bash
 python -m workbench recipe=evaluate model.path=MODEL \
@@ -150,6 +151,7 @@ def benchmark_table() -> str:
         default = values.get("protocol", "default")
         names = [default, *(name for name in ("default", *protocols) if name != default)]
         items = f"{values['num_items']:,}" if "num_items" in values else "any"
+        items += ", layout not seen" if is_layout_unseen(file) else ""
         rows.append(
             [f"`{file.stem}`", values["language"] or "any", source(values["source"]), licence(file), items]
             + [", ".join(names)]
@@ -183,6 +185,11 @@ def licence(file: Path) -> str:
     if match is None:
         raise ValueError(f"{file}: no licence (a line '# Licence: NAME', or '# Licence: not stated')")
     return match[1].removesuffix(".")
+
+
+def is_layout_unseen(file: Path) -> bool:
+    """Return whether a benchmark's YAML file has a comment `# Layout not seen: ...`."""
+    return re.search(r"^# Layout not seen: ", file.read_text("utf-8"), re.M) is not None
 
 
 def remark(file: Path) -> str:

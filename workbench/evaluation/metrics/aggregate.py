@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 from workbench.statistics import intervals
 
+NOT_PLAIN = "(not in plain text)"
+"""Stands in predictions for the prompt of a benchmark with `plain_text: false`."""
 _CORPUS_SAMPLES = 200
 """Resamples for scores that aren't means: each takes a pass over all items."""
 
@@ -36,9 +39,18 @@ def predictions(
     """
     metrics = [(name, named(name)) for name in benchmark.config.metrics]
     is_normalized = any(example.rotations for example in benchmark.examples)
-    return [
+    rows = [
         _prediction(metrics, item, answer, is_normalized) for item, answer in zip(items, answers, strict=True)
     ]
+    return rows if benchmark.config.plain_text else [_without_texts(row) for row in rows]
+
+
+def _without_texts(prediction: Prediction) -> Prediction:
+    """Return a prediction without prompt and generated text; choices but letters become `(1)`, `(2)`, ..."""
+    numbers = [f"({number})" for number in range(1, len(prediction.choices) + 1)]
+    is_lettered = all(len(choice.strip(" .()")) == 1 for choice in prediction.choices)
+    choices = prediction.choices if is_lettered else numbers
+    return replace(prediction, context=NOT_PLAIN, choices=choices, generation=None)
 
 
 def _prediction(
