@@ -37,13 +37,18 @@ def known(folder: Path, model: str = "model", **options) -> list[str]:
 
 
 def test_answers_come_back_as_they_were_kept(tmp_path, caplog):
-    filled(tmp_path)
+    path = filled(tmp_path)
     assert AnswerCache(tmp_path, "model", "rule")["prompt 1"] == ANSWER
     assert known(tmp_path) == ["prompt 0", "prompt 1", "prompt 2"] and not caplog.text
     text = Answer(generation="答案是\u2028B。\n\x85", extracted="B")
     with AnswerCache(tmp_path, "model", "rule").writing() as writer:
         writer.add("text", text)
     assert AnswerCache(tmp_path, "model", "rule")["text"] == text and not caplog.text
+    cut = Answer(generation="答案", finish_reason="length")
+    with AnswerCache(tmp_path, "model", "rule").writing() as writer:
+        writer.add("cut", cut)
+    assert AnswerCache(tmp_path, "model", "rule")["cut"] == cut and not caplog.text
+    assert path.read_text().count("finish_reason") == 1  # lines of earlier versions stay as they were
 
 
 def changed(text: str) -> str:

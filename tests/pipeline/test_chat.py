@@ -1,7 +1,9 @@
 """A conversation through a pipe: the texts of the predict step, whole characters, turns, commands."""
 
+import csv
 import io
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -131,6 +133,23 @@ def test_predict_shows_what_was_asked_without_the_words_of_the_template(folder, 
         predicted("base", "shown.txt", "早上好\n")
         out = capsys.readouterr().out
         assert "早上好" in out and "im_start" not in out and "assistant" not in out
+
+
+def test_an_answer_says_whether_the_model_ended_it_or_the_limit_cut_it(folder, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="workbench")
+    Path("ends.txt").write_text("早上好\n", encoding="utf-8")
+    asked = (*OPTIONS, "predict.input=ends.txt", "predict.output=ends.csv", "force=true")
+    for limit, reason, said in ((LENGTH, "stop", 0), (2, "length", 1)):
+        for again in ((), ("force=false",)):  # the second time from the file of answers
+            caplog.clear()
+            run_recipe("predict", *asked, f"predict.max_new_tokens={limit}", *again)
+            assert capsys.readouterr().out.count("(cut)") == said
+            assert caplog.text.count("1 of them cut at predict.max_new_tokens=2") == said
+        with Path("ends.csv").open(encoding="utf-8-sig", newline="") as file:
+            [row] = csv.DictReader(file)
+        assert row["finish_reason"] == reason and (row["answer"] == ANSWER) is (reason == "stop")
 
 
 def test_each_line_of_a_pipe_is_a_turn_and_a_text_between_triple_quotes_is_one_turn(talk):

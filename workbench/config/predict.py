@@ -35,7 +35,7 @@ class PredictConfig:
     """Which model answers; trained is the model of adapter=none. null: adapter, or trained with
     adapter=none; if nothing was trained, merged, or else base."""
     max_new_tokens: int = number(128, 1, 10**6)
-    """Tokens after which an answer is cut off."""
+    """Tokens after which an answer is cut off; the answer's `finish_reason` is then `length`, else `stop`."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range.

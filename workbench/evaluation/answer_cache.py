@@ -140,6 +140,7 @@ class Writer:
 
 def _line(prompt_hash: str, answer: Answer, key: str) -> str:
     values = {"prompt": prompt_hash, **vars(answer)}
+    values = {name: value for name, value in values.items() if name not in LATER or value is not None}
     return json.dumps({**values, SUM: _checksum(values, key)}, ensure_ascii=False) + "\n"
 
 
@@ -183,11 +184,12 @@ def _parsed(line: str, key: str) -> tuple[str, Answer] | str:
     if not isinstance(values, dict):
         return "the line is damaged"
     checksum = values.pop(SUM, None)
-    if checksum is None and values.keys() == TYPES.keys():
+    is_whole = values.keys() | LATER == TYPES.keys()
+    if checksum is None and is_whole:
         return "the line has no checksum, as in earlier versions"
-    if checksum != _checksum(values, key) or values.keys() != TYPES.keys():
+    if checksum != _checksum(values, key) or not is_whole:
         return "the line is damaged"
-    if not all(is_valid(values[name]) for name, is_valid in TYPES.items()):
+    if not all(is_valid(values.get(name)) for name, is_valid in TYPES.items()):
         return "the line is not an answer"
     prompt = values.pop("prompt")
     fields_of_answer: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -202,7 +204,11 @@ TYPES: dict[str, Check] = {
     "unconditional": list_of(is_likelihood),
     "generation": is_text_or_none,
     "extracted": is_text_or_none,
+    "finish_reason": is_text_or_none,
 }
 """Key of a line -> check of its value."""
+
+LATER = {"finish_reason"}
+"""Keys that earlier versions didn't write; where null, they are not written, so that lines stay as they were."""
 
 assert TYPES.keys() == {"prompt", *(field.name for field in fields(Answer))}

@@ -93,6 +93,8 @@ class Answer:
     """Generated text."""
     extracted: str | None = None
     """Answer extracted from the generated text."""
+    finish_reason: str | None = None
+    """Why the predict step's answer ends: `stop` by an end token or stop text, `length` by the token limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

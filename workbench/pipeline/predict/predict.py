@@ -26,7 +26,7 @@ from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.predict.answer_file import file_text, is_table, read_answers
 from workbench.pipeline.predict.predict_input import Question, format_for, input_data, questions
-from workbench.pipeline.predict.predict_preview import show
+from workbench.pipeline.predict.predict_preview import CUT, FINISH_REASON, show
 from workbench.pipeline.run_models import loaded_models, model_identities
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier, skip_finished
@@ -38,7 +38,7 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 LABEL = "label"
-ANSWER_COLUMNS = ("answer", LABEL, "probabilities", VALUE)
+ANSWER_COLUMNS = ("answer", FINISH_REASON, LABEL, "probabilities", VALUE)
 """Columns that an answer can have."""
 
 
@@ -69,8 +69,7 @@ def predict(run: Run) -> None:
     inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config), *form])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skip_finished(f"predict {name}", record.is_finished(step, inputs, output), config):
-        asked = [prompt.asked for prompt in input_prompts]
-        show_file(output, asked, config.data.columns.get(LABEL, LABEL))
+        report(answers_in(output, [prompt.asked for prompt in input_prompts], config), output, config)
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
         raise ConfigError(
@@ -88,11 +87,8 @@ def predict(run: Run) -> None:
     ]
     write_atomic(output, file_text(answered, output))
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
-    show(
-        [{"asked": prompt.asked, **answer} for prompt, answer in zip(input_prompts, columns, strict=True)],
-        output,
-    )
-    log.info("predict: %d answers in %s", len(answered), output)
+    asked = [prompt.asked for prompt in input_prompts]
+    report([{"asked": text, **answer} for text, answer in zip(asked, columns, strict=True)], output, config)
 
 
 def label_heading(config: Config, output: Path, questions: Sequence[Question]) -> str:
@@ -116,16 +112,25 @@ def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
     return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 
 
-def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
-    """Print the first answers of an output file, each after the text that was asked.
+def report(answers: Sequence[Mapping[str, Any]], output: Path, config: Config) -> None:
+    """Print the first answers, and log how many answers there are and how many were cut; see `show`."""
+    show(answers, output)
+    num_cut = sum(answer.get(FINISH_REASON) == CUT for answer in answers)
+    limit = config.predict.max_new_tokens
+    cut = f", {num_cut:,} of them cut at predict.max_new_tokens={limit} ({FINISH_REASON}: {CUT})"
+    log.info("predict: %d answers in %s%s", len(answers), output, cut if num_cut else "")
+
+
+def answers_in(output: Path, asked: Sequence[str], config: Config) -> list[dict[str, Any]]:
+    """Read the answers of an output file, each with the text that was asked.
 
     Args:
         output: The file.
         asked: The last turn of each prompt, or the text to label, in the order of the file's rows.
-        heading: Name of the training data's class column; in a CSV the predicted class may have this name.
+        config: The configuration; a CSV's column of classes may have the name that the training data's has.
     """
-    rows, answers = read_answers(output), []
-    for text, values in zip(asked, rows, strict=False):
+    heading, answers = config.data.columns.get(LABEL, LABEL), []
+    for text, values in zip(asked, read_answers(output), strict=False):
         prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
         columns = {name: values[prefix + name] for name in ANSWER_COLUMNS if prefix + name in values}
         if "probabilities" in columns and LABEL not in columns:
@@ -133,8 +138,7 @@ def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
         if VALUE in columns:
             columns[VALUE] = float(columns[VALUE])
         answers.append({"asked": text, **columns})
-    show(answers, output)
-    log.info("predict: %d answers in %s", len(rows), output)
+    return answers
 
 
 def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
@@ -165,7 +169,7 @@ def answer_rule(config: Config) -> dict[str, Any]:
     """Return the settings that an answer depends on, besides model and prompt."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
     invariant = {"invariant": True} if config.evaluate.invariant else {}
-    return {**limits, **invariant, "endings": 2}  # raised when the rule for the end of an answer changes
+    return {**limits, **invariant, "endings": 3}  # raised when an answer ends elsewhere or says more
 
 
 def answer_all(
@@ -209,8 +213,10 @@ def generate_answers(
     lm = TransformersLM(model, tokenizer, config.evaluate)
     lengths = [len(prompt.input_ids) + limits.max_new_tokens for prompt in unanswered]
     check_lengths(unanswered, lengths, lm.max_length)
-    for index, text in Decoder(lm, limits).stream([prompt.input_ids for prompt in unanswered], texts):
-        yield index, Answer(generation=text)
+    decoder = Decoder(lm, limits)
+    for index, generated in decoder.tokens([prompt.input_ids for prompt in unanswered], texts):
+        reason = "stop" if decoder.endings.reached(generated) else CUT
+        yield index, Answer(generation=decoder.endings.text(generated), finish_reason=reason)
 
 
 def check_lengths(input_prompts: Sequence[Prompt], lengths: Sequence[int], context: int) -> None:
@@ -233,9 +239,9 @@ def check_lengths(input_prompts: Sequence[Prompt], lengths: Sequence[int], conte
 
 
 def answer_columns(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
-    """Return the columns to add to a row: `answer`, or `label` and `probabilities`, or `value`."""
+    """Return the columns to add: `answer` and `finish_reason`, or `label` and `probabilities`, or `value`."""
     if answer.generation is not None:
-        return {"answer": answer.generation}
+        return {"answer": answer.generation, FINISH_REASON: answer.finish_reason}
     if len(answer.loglikelihoods) == 1:
         return {VALUE: round(answer.loglikelihoods[0], 6)}
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]

@@ -11,6 +11,9 @@ from rich.text import Text
 
 from workbench.shown import clean
 
+FINISH_REASON, CUT = "finish_reason", "length"
+"""Column with the reason why an answer ends, and its value for an answer that the token limit cut."""
+
 MOST_ANSWERS = 5
 """Largest number of answers that are printed; the file has all."""
 
@@ -22,7 +25,8 @@ def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:
     """Print the first answers, the number of answers per class, and the file of all answers.
 
     Args:
-        answers: `asked` (the text or prompt), and `answer`, `label` and `probabilities`, or `value`.
+        answers: `asked` (the text or prompt), and `answer` and `finish_reason`, `label` and `probabilities`,
+            or `value`.
         output: The file of all answers.
     """
     Console(soft_wrap=True).print(rendered(answers, output))
@@ -46,7 +50,8 @@ def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableTy
 def answer_text(answer: Mapping[str, Any]) -> Text:
     """Return the generated answer, the class with its probability, or the number."""
     if "answer" in answer:
-        return Text(shortened(str(answer["answer"])) or "(empty)", style="green")
+        text = Text(shortened(str(answer["answer"])) or "(empty)", style="green")
+        return text.append(" (cut)", style="dim") if answer.get(FINISH_REASON) == CUT else text
     if "label" in answer:
         label = str(answer["label"])
         return Text(f"{clean(label)} {100 * answer['probabilities'][label]:.1f}%", style="green")
