@@ -151,6 +151,14 @@ def test_the_title_is_on_one_line_above_a_narrow_table(tmp_path):
     assert re.match(r"Leaderboard: 3 models on 1 benchmark\s*\n", printed(tmp_path))
 
 
+def test_the_title_counts_a_benchmark_once_and_says_where_it_has_two_columns(tmp_path):
+    for name, shots in (("aa", 0), ("bb", 5)):
+        files = write_run(tmp_path / name, [Spec(right={"base": 0.4})], weights=name * 32)
+        facts, scores = read_results(files.results_json)
+        write_results(files.results_json, facts, [replace(score, num_fewshot=shots) for score in scores])
+    assert re.match(r"Leaderboard: 2 models on 1 benchmark in 2 columns\s*\n", printed(tmp_path))
+
+
 def test_a_column_has_room_for_the_longest_word_said_instead_of_ranks():
     assert cell_len("untrained") <= table.NARROWEST_CELL
 

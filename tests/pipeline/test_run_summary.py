@@ -86,6 +86,20 @@ def test_a_run_ends_with_what_was_made_what_changed_and_the_next_command(tmp_pat
     assert "  python -m workbench recipe=merge run_dir=runs/sft\n" in text
 
 
+def test_a_run_with_validation_loss_and_held_out_scores_says_what_each_is(tmp_path):
+    steps = Config(steps=[Step.train, Step.evaluate])
+    text = summary(steps, left_by_a_run(tmp_path / "r", {"held_out": "acc"}), 80)
+    note = "validation loss and held_out are of the same rows"
+    assert text.count(note) == 1 and "mean over all their tokens" in " ".join(text.split())
+    assert note not in summary(steps, left_by_a_run(tmp_path / "s", {"a": "acc"}), 80)
+
+
+def test_a_training_prints_the_counts_of_its_rows_once(run, capsys, caplog):
+    run("quickstart", "steps=[train]", "train.max_steps=2", "train.sample_answers=0", "data.limit=40")
+    lines = (capsys.readouterr().out + caplog.text).splitlines()
+    assert [line.split() for line in lines if "examples" in line] == [["40", "examples"]]
+
+
 def test_a_loss_that_was_logged_once_is_shown_once(tmp_path):
     run_dir = left_by_a_run(tmp_path / "r", {})
     write_json(run_dir.run_json, {"steps": {}, "train": {"loss_first": 2.0085, "loss_last": 2.0085}})

@@ -18,6 +18,9 @@ TRAINED = "trained"
 MODELS = (BASE, ADAPTER, MERGED, TRAINED)
 """Names of all models of a run, in the order in which they are shown."""
 
+HELD_OUT = "held_out"
+"""Name of the benchmark of the rows that a training held out."""
+
 UNTRAINED = "untrained head"
 """Note beside the scores of a base model whose classification head is random."""
 

@@ -209,6 +209,6 @@ TYPES: dict[str, Check] = {
 """Key of a line -> check of its value."""
 
 LATER = {"finish_reason"}
-"""Keys that earlier versions didn't write; where null, they are not written, so that lines stay as they were."""
+"""Keys that earlier versions didn't write; null is not written, so that other lines stay as they were."""
 
 assert TYPES.keys() == {"prompt", *(field.name for field in fields(Answer))}

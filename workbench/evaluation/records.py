@@ -94,7 +94,7 @@ class Answer:
     extracted: str | None = None
     """Answer extracted from the generated text."""
     finish_reason: str | None = None
-    """Why the predict step's answer ends: `stop` by an end token or stop text, `length` by the token limit."""
+    """Why the predict step's answer ends: `stop` by an end token or text, `length` by the token limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

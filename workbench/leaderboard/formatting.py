@@ -1,5 +1,6 @@
 """Formats numbers and names in the same way for the terminal, the page and Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.evaluation.records import Score
@@ -19,6 +20,17 @@ METRICS = {
 def language(code: str) -> str:
     """Return the English name of a language code, as Chinese for zh; an unknown code as it is."""
     return LANGUAGES.get(code, clean(code))
+
+
+def benchmarks(names: Sequence[str]) -> str:
+    """Return how many benchmarks are shown, and in how many columns if one has several.
+
+    Args:
+        names: The benchmark of each column.
+    """
+    count, num_columns = len(set(names)), len(names)
+    text = "1 benchmark" if count == 1 else f"{count:,} benchmarks"
+    return text if count == num_columns else f"{text} in {num_columns:,} columns"
 
 
 def number(value: float, is_share: bool) -> str:

@@ -85,8 +85,8 @@ def _title(column: Column | Mean) -> str:
 
 def _matrix(board: Board, columns: Sequence[Column | Mean], for_names: int, is_first: bool) -> Table:
     """Return a table with a row per model and these columns: scores, rank ranges and tie letters."""
-    benchmarks = len({column.benchmark for column in board.columns})
-    counts = f"{_counted(len(board.models), 'model')} on {_counted(benchmarks, 'benchmark')}"
+    benchmarks = formatting.benchmarks([column.benchmark for column in board.columns])
+    counts = f"{_counted(len(board.models), 'model')} on {benchmarks}"
     title = f"{clean(board.title)}: {counts}" if is_first else None
     table = Table(title=title, min_width=min(cell_len(title or ""), NARROWEST), **LAYOUT)
     table.add_column("model", overflow="fold", width=for_names)

@@ -126,7 +126,6 @@ def report_examples(run: Run, examples: Examples) -> dict[str, Any]:
         What train.json contains about the held-out rows; empty except on rank 0.
     """
     config, training, validation = run.config, examples.training, examples.validation
-    log.info("data: %s", training.account)
     if config.data.validation_fraction != 0 and str(examples.hold_out):
         log.info("data: %s", examples.hold_out)
     for line in limits_of_comparison(config.data, bool(config.benchmarks)) if validation is not None else ():

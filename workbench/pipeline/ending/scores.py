@@ -28,7 +28,7 @@ def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
         longest = max((cell_len(clean(column.label)) for column in columns), default=0)
         return [f"{padded(clean(column.label), longest)}  {score_line(board, column)}" for column in columns]
     verdicts = [f"{verdict} in {count}" for verdict, count in verdict_counts(board).items()]
-    benchmarks = "1 benchmark" if len(columns) == 1 else f"{len(columns)} benchmarks"
+    benchmarks = formatting.benchmarks([column.benchmark for column in columns])
     return [f"{benchmarks}: {', '.join(verdicts)}"] if verdicts else []
 
 

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from workbench.config import Config, Step
 from workbench.config.model import Task
+from workbench.config.names import HELD_OUT
 from workbench.models.architecture import is_native
 from workbench.pipeline.ending.objective import read_mapping, training_report
 from workbench.pipeline.run_models import model_in
@@ -64,6 +65,7 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
         "made": made_files(config, run_dir),
         "loss": losses(run_dir),
         "scores": score_lines(run_dir, is_shown=Step.leaderboard in config.steps),
+        "note": held_out_note(config, run_dir),
         "answers": answers(run_dir),
     }
     lines = ["== done"]
@@ -113,6 +115,19 @@ def score_lines(run_dir: RunDir, *, is_shown: bool) -> list[str]:
     from workbench.pipeline.ending.scores import scores  # the statistics of scores take a second
 
     return scores(run_dir, is_shown=is_shown)
+
+
+def held_out_note(config: Config, run_dir: RunDir) -> list[str]:
+    """Return a line on how the validation loss and the benchmark `held_out` differ, if the run has both."""
+    scores = read_mapping(run_dir.results_json).get("scores") or []
+    is_scored = any(score.get("benchmark") == HELD_OUT for score in scores)
+    if not is_scored or training_report(run_dir).get("validation_loss") is None:
+        return []
+    unit = "tokens" if config.model.task is Task.causal_lm else "labels"
+    return [
+        f"validation loss and {HELD_OUT} are of the same rows: the loss is the trainer's mean over all their "
+        f"{unit}, {HELD_OUT} scores each row by itself, so that models are compared row by row"
+    ]
 
 
 def answers(run_dir: RunDir) -> list[str]:

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config import BenchmarkConfig
 from workbench.config.benchmark import GenerationConfig, OutputType
+from workbench.config.names import HELD_OUT
 from workbench.data.classification import label_number, labelled_text
 from workbench.data.rows import Row
 from workbench.errors import ConfigError, DataError
@@ -29,8 +30,8 @@ from workbench.pipeline.tokenizers import training_tokenizer
 
 log = logging.getLogger("workbench")
 
-HELD_OUT, ANSWERS = "held_out", "held_out_answers"
-"""Names of the benchmarks: loss of the answers (for a classifier, its labels), and generated answers."""
+ANSWERS = "held_out_answers"
+"""Name of the benchmark of generated answers; HELD_OUT has their loss, or a classifier's labels."""
 
 SHORT_TOKENS, SHORT_SHARE = 32, 0.9
 """The models generate answers if at least this share of the rows' answers has at most so many tokens."""
