@@ -43,7 +43,7 @@ def test_models_are_named_by_what_tells_them_apart_and_those_of_one_base_follow_
         ("path: a", "not a list of 1 to"),
         ("[]", "not a list of 1 to"),
         ("- {path: a, quantisation: nf4}", "entry 1: Key 'quantisation' not in 'ModelEntry'"),
-        ("- {path: a, quantization: nf5}", "entry 1: Invalid value 'nf5'"),
+        ("- {path: a, quantization: nf5}", "entry 1: quantization: unknown option 'nf5' (known: none,"),
         ("- a\n- {name: x}", "entry 2: "),
         ("- [a]", "entry 1: neither a path nor a mapping"),
         ("- {path: a, name: ../x}", "entry 1: name: '../x' can't be a file name"),
@@ -101,6 +101,18 @@ def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):
     again = workbench(*command, cwd=tmp_path)
     assert again.stdout.count("already done") == 2
     assert "error: lost: model.path: there is no file or folder 'nowhere'" in again.stdout
+
+
+def test_an_entry_whose_name_is_another_runs_folder_is_told_to_take_another_name(tmp_path, command, capsys):
+    words = ("recipe=leaderboard", "leaderboard.models=models.yaml", "benchmark=[toy_choice_en]")
+    entry = {"path": str(PACKAGE / "toy/base"), "name": "mine"}
+    for quantization in ("none", "nf4"):
+        (tmp_path / "models.yaml").write_text(json.dumps([{**entry, "quantization": quantization}]))
+        last = command(*words, "benchmarks.toy_choice_en.limit=4")
+    assert "could not be scored: mine" in last
+    said = capsys.readouterr().out
+    assert "holds another run" in said and "give the entry another name, as in {name: NAME}" in said
+    assert "run_dir, or none" not in said
 
 
 def test_jobs_of_a_sweep_score_their_models_and_land_on_one_board(tmp_path):

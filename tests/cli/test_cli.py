@@ -81,6 +81,11 @@ def test_asking_for_the_configuration_loads_nothing_heavy(tmp_path):
         ),
         (["recipe=sft", "export=gguf"], ["export: a section, not a value", "export.format=..."]),
         (["recipe=quickstart", "quantization=nf5"], ["quantization: unknown option 'nf5'", "nf4"]),
+        (
+            ["recipe=plan", "model.path=x", "adapter.method=lroa"],
+            ["adapter.method: unknown option 'lroa' (did you mean road or lora or loha?", "conf/README.md"],
+        ),
+        (["recipe=plan", "quantization.method=nf5"], ["quantization.method: unknown", "none, int8, nf4"]),
         (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),
         (["recipe=quickstart", "steps=[train,dance]"], ["steps", "dance", "train, merge"]),
         (["recipe=sft"], ["error: model.path: not given"]),

@@ -29,6 +29,8 @@ log = logging.getLogger("workbench")
 RECIPE = "evaluate"
 """Recipe of the runs that score the models."""
 MOST_MODELS = 1000
+OTHER_FOLDER = re.compile(r"choose another run_dir(, or none)?")
+"""Way out of a folder that holds another run, in messages; here an entry's name decides its folder."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scori
     except BaseException as error:
         if (mistake := users_error(error)) is None:
             raise
-        reason = one_line(mistake)
+        reason = OTHER_FOLDER.sub("give the entry another name, as in {name: NAME}", one_line(mistake))
     reason = scoring.agreed_failure(reason)
     if not reason:
         RunDir(folder).failure_json.unlink(missing_ok=True)

@@ -18,6 +18,9 @@ ALIKE = 0.7
 MOST = 3
 """Maximum number of suggested keys."""
 
+MOST_LISTED = 20
+"""Maximum number of options that a message lists."""
+
 
 def known_keys(section: Any = Config, above: str = "") -> Iterator[tuple[str, str]]:
     """Yield every dotted key of the configuration, with the name of the dataclass that has the field."""
@@ -105,6 +108,11 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (YAML reads {first}, {further} as a boolean; quote a name, as in '{first}')"
     if "is not a ListConfig" in words:
         return f"{words.rstrip('.')} (a list, as in 'KEY=[a,b]')"
+    if wrong := re.search(r"Invalid value '([^']*)', expected one of \[([^\]]*)\]", words):
+        merging = re.search(r"merging override ([\w.]+)=", words) or full
+        file = re.match(r"In '[^']*': ", words)
+        if merging:
+            return f"{file[0] if file else ''}{unknown_value(merging[1], wrong[1], wrong[2].split(', '))}"
     match = re.search(r"Could not override '([\w.]+)'", words) or full
     key = match[1] if match else ""
     if wrong := re.search(r"Key '([^']*)' not in '(\w+)'", words):
@@ -120,6 +128,21 @@ def unknown_option(group: str, option: str, known: Sequence[str]) -> str:
     near = get_close_matches(option, known, 1, ALIKE)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}: unknown option {option!r} ({hint}known: {', '.join(known)})"
+
+
+def unknown_value(key: str, value: str, known: Sequence[str]) -> str:
+    """Return the message for a value that isn't an option of its key, with the nearest options.
+
+    Of a long list, it says where the options are described in place of listing them.
+    """
+    near = get_close_matches(value.lower(), known, MOST, ALIKE)
+    hints = [f"did you mean {' or '.join(near)}?"] if near else []
+    if len(known) <= MOST_LISTED:
+        hints.append(f"known: {', '.join(known)}")
+    else:
+        table = " conf/README.md has a table of them;" if key == "adapter.method" else ""
+        hints.append(f"{len(known)} are known:{table} python -m workbench --keys {key} lists them")
+    return f"{key}: unknown option {value!r} ({' '.join(hints)})"
 
 
 def meant(key: str, word: str, owner: str) -> str:
