@@ -219,3 +219,13 @@ def test_what_an_adapter_from_elsewhere_was_trained_with_is_not_told_by_the_run_
         expected = {"rank": 4, "learning_rate": 0.0005, "seed": seed} if known else dict.fromkeys(told)
         assert told == expected
     assert len({model.recipe_key for model in models}) == 1 and bool(models[0].recipe_key) == known
+
+
+def test_names_that_differ_only_in_letters_that_look_alike_are_warned_of_in_a_line(tmp_path):
+    for number, name in enumerate(("cat", "c\u0430t", "Cat", "\u0441\u043e\u0432\u0430")):
+        folder, measured = tmp_path / f"r{number}", {"steps": {}, "name": name}
+        write_run(folder, [Spec(right={"base": 0.4})], weights=f"{number}a" * 32, measured=measured)
+    remarks = [f"{model.name}: {text}" for model in board_of(tmp_path).models for text in model.remarks]
+    assert [line for line in remarks if "looks like" in line] == [
+        "c\u0430t: its name looks like that of another row, but has \u0430 U+0430"
+    ]
