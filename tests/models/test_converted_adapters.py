@@ -30,7 +30,8 @@ from transformers import AutoModelForCausalLM
 from workbench.config.inspection.extract import ExtractConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError
-from workbench.models.adapters.provenance import base_mismatches
+from workbench.models.adapters.provenance import base_mismatches, trained_on, write_trained_on
+from workbench.models.checkpoints import weights_fingerprint
 from workbench.models.extraction.convert import CONVERTED_FROM, Source, convert
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft warns of much that is done on purpose here
@@ -112,6 +113,23 @@ def test_the_update_is_that_of_pefts_own_conversion(base, tmp_path):
         prefix = f"base_model.model.{layer.name}.lora_"
         expected = tensors[f"{prefix}B.weight"] @ tensors[f"{prefix}A.weight"]
         assert torch.allclose(layer.up @ layer.down, expected, atol=1e-5)
+
+
+def test_the_base_is_hashed_once_for_the_check_and_the_record(base, tmp_path, monkeypatch):
+    hashed = []
+    of_tensors = weights_fingerprint.tensors_fingerprint
+    monkeypatch.setattr(
+        weights_fingerprint,
+        "tensors_fingerprint",
+        lambda tensors: hashed.append(of_tensors(tensors)) or hashed[-1],
+    )
+    made(METHODS["loha"], tmp_path / "adapter")
+    write_trained_on(trained_on(at(base), QuantizationConfig(), "float32"), tmp_path / "adapter")
+    hashed.clear()
+    converted(base, tmp_path)
+    assert len(hashed) == 1
+    written = json.loads((tmp_path / "converted" / CONVERTED_FROM).read_text())
+    assert written.keys() == {"schema_version", "name", "method", "energy_kept", "layers"}
 
 
 @pytest.mark.parametrize("settings", [{"share": 0.7}, {"share": 1.0, "max_rank": 6}])

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 import workbench.toy
+from workbench import files
 from workbench.config.names import ADAPTER
 from workbench.errors import ConfigError
 from workbench.pipeline.inspection.picture import bars, grid, picture_svg
@@ -86,6 +87,13 @@ def test_an_adapter_of_another_method_becomes_a_lora_that_merges(run, loha, capl
     assert found and found[1] == found[2]
     run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=merged")
     assert "logits differ from the adapter model's" in caplog.text
+
+
+def test_a_conversion_reads_the_base_for_one_checksum_only(run, loha, monkeypatch):
+    opened = []
+    monkeypatch.setattr(files, "add_file", lambda digest, file: opened.append(file))
+    run("extract", f"model.path={BASE}", f"adapter.path={loha}", "run_dir=once", "extract.max_rank=2")
+    assert opened and not [file for file in opened if file.parent == Path(BASE) and file.suffix != ".json"]
 
 
 def test_a_rank_too_small_is_said_with_the_energy_that_is_kept(run, loha, caplog):

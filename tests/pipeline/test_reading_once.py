@@ -70,6 +70,15 @@ def hashed(monkeypatch):
     return counts
 
 
+def test_a_merge_with_another_setting_does_not_hash_the_base_as_an_earlier_version_did(run, hashed):
+    words = ("quickstart", "train.max_steps=2", "benchmark=[]", "merge.probe=false", "steps=[train,merge]")
+    run(*words)
+    hashed.clear()
+    run(*words[:-1], "steps=[merge]", "merge.dtype=float32")
+    assert hashed["tensors", str(BASE / "model.safetensors")] == 1
+    assert hashed["bytes", str(BASE / "model.safetensors")] == 0
+
+
 QUICKSTARTS = [
     ("quickstart", ("toy_choice_en", "toy_exact_zh")),
     ("quickstart-classifier", ("toy_reviews_en", "toy_reviews_zh")),

@@ -2,7 +2,6 @@
 
 import logging
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from workbench.api.merging import merge_into
@@ -13,15 +12,17 @@ from workbench.config.merge import COMBINED_BY, SEARCHED_BY, MergeResult
 from workbench.config.model import Task
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
-from workbench.models.checkpoints.weights_fingerprint import model_fingerprint
 from workbench.models.merging.merge import PROBE_TEXTS, MergeReport
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import adapter_folder, content, skip_finished
+from workbench.pipeline.step_inputs import adapter_folder, base_content, content, skip_finished
 from workbench.pipeline.tokenizers import training_tokenizer
 from workbench.run_dir import fingerprint
 from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
+
+BASE_DIGEST = "base"
+"""Key of the step's record: the base's checksum, as `base_content` returns it."""
 
 
 def merge(run: Run) -> None:
@@ -54,7 +55,8 @@ def merge(run: Run) -> None:
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
         )
     digest = adapter_config.fingerprint(adapter)
-    inputs = fingerprint(merged_from(config, digest, base_content(config)))
+    base = base_content(config)
+    inputs = fingerprint(merged_from(config, digest, base))
     record = RunRecord(run_dir.run_json)
     if skip_finished("merge", is_finished(run, record, inputs, digest), config):
         return
@@ -70,7 +72,8 @@ def merge(run: Run) -> None:
         accepts_base=config.adapter.base is AdapterBase.accept,
     )
     log_proof(run, merged.report)
-    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
+    digests = {BASE_DIGEST: base} if base else {}
+    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report], digests=digests)
 
 
 def log_proof(run: Run, report: MergeReport) -> None:
@@ -99,21 +102,15 @@ def log_proof(run: Run, report: MergeReport) -> None:
 def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
     """Return whether the merge is finished.
 
-    This also holds for records of earlier versions, which have another checksum of the base: that of its
-    files.
+    This also holds for records of earlier versions, whose inputs have another checksum of the base: that of
+    its files. They don't have BASE_DIGEST.
     """
-    if "merge" not in record.values["steps"]:
-        return False
     if record.is_finished("merge", inputs, run.run_dir.merged):
         return True
+    if BASE_DIGEST in record.values["steps"].get("merge", {BASE_DIGEST: ""}):
+        return False
     earlier = fingerprint(merged_from(run.config, adapter, content(run.config.model.path)))
     return record.is_finished("merge", earlier, run.run_dir.merged)
-
-
-def base_content(config: Config) -> str | None:
-    """Return the checksum of a local base; a Hub id, and None, are returned as they are."""
-    path = config.model.path
-    return model_fingerprint(config.model) if path and Path(path).exists() else path
 
 
 def merged_from(config: Config, adapter: str, base_content: str | None) -> list[Any]:

@@ -13,6 +13,7 @@ from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints.weights_fingerprint import model_fingerprint
 from workbench.models.dtypes import autocast_dtype
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, file_fingerprint, fingerprint
@@ -112,6 +113,15 @@ def rows_from(data: DataConfig) -> dict[str, Any]:
 def content(path: str | None) -> str | None:
     """Return the fingerprint of a local file or folder; a Hub id, and None, are returned as they are."""
     return file_fingerprint(Path(path)) if path and Path(path).exists() else path
+
+
+def base_content(config: Config) -> str | None:
+    """Return the checksum of a local base, whose weights are read once; a Hub id or None is returned as is.
+
+    It is made of `weights_fingerprint`, which adapters and merged models record, too.
+    """
+    path = config.model.path
+    return model_fingerprint(config.model) if path and Path(path).exists() else path
 
 
 def skip_finished(step: str, is_finished: bool, config: Config) -> bool:

@@ -36,6 +36,7 @@ from workbench.models.merging.adapter_updates import NotStreamable
 from workbench.models.merging.job import MergeJob
 from workbench.models.merging.tensor_plan import quantized_weights
 from workbench.progress import Progress
+from workbench.reading_once import reading_once
 from workbench.weights.as_trained import Quantized, as_trained
 
 CONVERTED_FROM = "converted_from.json"
@@ -59,6 +60,7 @@ class Source:
     """Whether the base may be another one than that of the training."""
 
 
+@reading_once()  # the base is hashed for the check and for the record
 def convert(source: Source, config: ExtractConfig, folder: Path) -> Extraction:
     """Write the LoRA that is closest to the adapter, with the modules that the adapter has whole.
 
@@ -237,8 +239,6 @@ def _write(source: Source, extraction: Extraction, folder: Path, dtype: str) -> 
         "schema_version": SCHEMA_VERSION,
         "name": "/".join(Path(path).parts[-2:]),
         "method": getattr(config.peft_type, "value", config.peft_type),
-        "fingerprint": adapter_config.fingerprint(path),
-        "tensors": provenance.adapter_tensors(path),
         "energy_kept": extraction.energy_kept,
         "layers": {layer.name: layer.facts() for layer in extraction.layers},
     }

@@ -16,7 +16,7 @@ from workbench.models.extraction.extract import extract as extract_lora
 from workbench.models.extraction.lora_folder import Extraction
 from workbench.pipeline.inspection.diagnose import open_folders
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import content, skip_finished
+from workbench.pipeline.step_inputs import base_content, content, skip_finished
 from workbench.progress import Progress
 from workbench.run_dir import fingerprint
 from workbench.run_record import RunRecord
@@ -91,11 +91,13 @@ def source(config: Config) -> Source:
 
 def extracted_from(config: Config) -> str:
     """Return the fingerprint of the settings and files that the extracted adapter depends on."""
-    base, settings = [content(config.model.path), config.model.revision], hashed(config.extract, "extract")
+    revision, settings = config.model.revision, hashed(config.extract, "extract")
     if not is_conversion(config):
-        return fingerprint([*base, content(config.merged.path), settings])
+        folders = [content(config.model.path), revision, content(config.merged.path)]
+        return fingerprint([*folders, settings])
     sections = [hashed(config.quantization, "quantization"), config.model.dtype.value, settings]
-    return fingerprint([*base, file_fingerprint(locate_adapter(str(config.adapter.path))), *sections])
+    adapter = file_fingerprint(locate_adapter(str(config.adapter.path)))
+    return fingerprint([base_content(config), revision, adapter, *sections])
 
 
 def _between(run: Run) -> Extraction:
