@@ -18,12 +18,12 @@ from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.pipeline.merge import merged_from
+from workbench.pipeline.merge import merge_inputs
 from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
-from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_results import scoring_fingerprint
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import content, recipe_from, trained_from
+from workbench.pipeline.step_inputs import content, recipe_fingerprint, training_inputs
 from workbench.run_dir import RunDir, fingerprint
 
 FIRST = Path(__file__).parent / "fixtures" / "first_version"
@@ -76,7 +76,9 @@ def test_another_seed_is_the_same_recipe_and_other_rows_are_another(tmp_path):
 
     def recipe(content: str, seed: int) -> str:
         rows.write_text(content)
-        return recipe_from(trained_from(config("recipe=quickstart", f"data.path={rows}", f"seed={seed}")))
+        return recipe_fingerprint(
+            training_inputs(config("recipe=quickstart", f"data.path={rows}", f"seed={seed}"))
+        )
 
     assert recipe("one", 1) == recipe("one", 2) != recipe("two", 2)
 
@@ -84,15 +86,17 @@ def test_another_seed_is_the_same_recipe_and_other_rows_are_another(tmp_path):
 def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_gave_them(tmp_path):
     recorded = json.loads((FIRST / "inputs.json").read_text())
     ours = config("recipe=quickstart", *SHORT, *LIMITS, *FIRST_ROWS)
-    assert fingerprint(trained_from(ours)) == recorded["steps"]["train"]
-    inputs = merged_from(ours, recorded["adapter"], content(ours.model.path))
+    assert fingerprint(training_inputs(ours)) == recorded["steps"]["train"]
+    inputs = merge_inputs(ours, recorded["adapter"], content(ours.model.path))
     assert fingerprint(inputs) == recorded["steps"]["merge"]
     base = model_identities(Run(ours, RunDir(tmp_path)))["base"]
     for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
         is_generated = key.startswith("toy_exact")  # those are scored again: texts are compared otherwise now
         adapter = {**base, "adapter": recorded["adapter"]}
         for name, identity in {"base": base, "adapter": adapter}.items():
-            is_same = scored_from(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
+            is_same = (
+                scoring_fingerprint(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
+            )
             assert is_same is not is_generated
 
 
@@ -161,9 +165,9 @@ def test_keys_that_are_added_later_leave_the_fingerprints_of_steps_as_they_were(
     recorded = json.loads((FIRST / "inputs.json").read_text())["steps"]["train"]
     ours = config("recipe=quickstart", *SHORT)
     assert isinstance(ours.train, Train)
-    assert fingerprint(trained_from(ours)) == recorded
+    assert fingerprint(training_inputs(ours)) == recorded
     ours.train.warm_restarts = 1
-    assert fingerprint(trained_from(ours)) != recorded
+    assert fingerprint(training_inputs(ours)) != recorded
 
 
 @pytest.fixture

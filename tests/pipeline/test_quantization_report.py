@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 import workbench
 from workbench.api.loading import load_model
 from workbench.config.evaluate import EvaluateConfig
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError
@@ -25,7 +25,7 @@ from workbench.models import loading
 from workbench.models.dequantized import save_dequantized
 from workbench.pipeline.quantization_report.probe import probe_rows
 from workbench.pipeline.quantization_report.speeds import alternate, prompt_of
-from workbench.pipeline.quantization_report.stored_as import held
+from workbench.pipeline.quantization_report.stored_as import in_format
 from workbench.pipeline.quantization_report.subject import Subject
 from workbench.run_dir import RunDir, read_json
 from workbench.shipped import PACKAGE
@@ -148,10 +148,13 @@ def test_the_size_is_that_of_the_file_that_transformers_saves(reported, report, 
 def test_speed_and_memory_are_measured_in_a_process_for_each_way():
     model = ModelConfig(path=str(PACKAGE / "toy" / "base"))
     missing = ModelConfig(path="nowhere")
-    ways = {HeldAs.none: (model, QuantizationConfig()), HeldAs.nf4: (missing, QuantizationConfig())}
+    ways = {
+        NumberFormat.none: (model, QuantizationConfig()),
+        NumberFormat.nf4: (missing, QuantizationConfig()),
+    }
     measured = alternate(ways, prompt_of([[5, 6, 7]], 64), 1)
-    assert list(measured) == [HeldAs.none]  # the other one is warned about
-    speeds = measured[HeldAs.none]
+    assert list(measured) == [NumberFormat.none]  # the other one is warned about
+    speeds = measured[NumberFormat.none]
     assert speeds.prompt_tokens_per_second > speeds.decoded_tokens_per_second > 0
     assert speeds.peak_bytes > 2**26 and len(speeds.rounds) == 1
 
@@ -289,7 +292,7 @@ def test_a_model_held_as_gguf_has_the_weights_that_the_file_holds(tmp_path, held
     model = ModelConfig(path=str(path))
     whole = (model, QuantizationConfig())
     subject = Subject(name="base", model=model, whole=whole, tokenizer=tokenizer, identity={})
-    with held(subject, HeldAs[held_as], QuantizationConfig(), tmp_path) as how:
+    with in_format(subject, NumberFormat[held_as], QuantizationConfig(), tmp_path) as how:
         stored = {
             tensor.name: torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
             for tensor in GGUFReader(how.model.path).tensors

@@ -24,7 +24,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import rows_from
+from workbench.pipeline.step_inputs import row_inputs
 from workbench.progress import Progress
 from workbench.run_dir import fingerprint
 
@@ -42,7 +42,7 @@ def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -
     data, known = rows_fingerprint(run), known_contamination(run)
     if known is None or known.data != data:
         known = ContaminationReport(data=data, num_rows=0, benchmarks={}, thresholds=THRESHOLDS)
-    inputs = {name: searched_from(benchmark, data) for name, benchmark in benchmarks.items()}
+    inputs = {name: search_fingerprint(benchmark, data) for name, benchmark in benchmarks.items()}
     waiting = {
         name: benchmark
         for name, benchmark in benchmarks.items()
@@ -96,12 +96,12 @@ def rows_fingerprint(run: Run) -> str:
     It covers the data section with the content of its files, the seed, and the places of the held-out rows.
     """
     data = run.config.data
-    section = {**rows_from(data), "validation_fraction": data.validation_fraction or 0}
+    section = {**row_inputs(data), "validation_fraction": data.validation_fraction or 0}
     held_out = [row.where for row in read_rows(run.run_dir)]
     return fingerprint([section, run.config.seed, held_out])
 
 
-def searched_from(benchmark: PreparedBenchmark, data: str) -> str:
+def search_fingerprint(benchmark: PreparedBenchmark, data: str) -> str:
     """Return the fingerprint of a benchmark's items and the training rows.
 
     A benchmark with the same fingerprint isn't searched for again.

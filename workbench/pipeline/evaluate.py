@@ -17,7 +17,7 @@ from workbench.models.loading import has_trained_head
 from workbench.pipeline.contamination import check_contamination, write_clean_scores
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
-from workbench.pipeline.run_results import scored_from, waiting_benchmarks, write_scores
+from workbench.pipeline.run_results import scoring_fingerprint, waiting_benchmarks, write_scores
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier, skip_finished
 from workbench.pipeline.tokenizers import tokenizer_for
@@ -92,7 +92,7 @@ def score_writer(
         record.values["results"] = checksum
         record.finish(
             step,
-            scored_from(identities[name], benchmark, config),
+            scoring_fingerprint(identities[name], benchmark, config),
             run_dir.predictions(name, benchmark.name),
             measured,
             digests={"scores": score_digests(run_dir.results_json)[name, benchmark.name]},

@@ -56,7 +56,7 @@ def merge(run: Run) -> None:
         )
     digest = adapter_config.fingerprint(adapter)
     base = base_content(config)
-    inputs = fingerprint(merged_from(config, digest, base))
+    inputs = fingerprint(merge_inputs(config, digest, base))
     record = RunRecord(run_dir.run_json)
     if skip_finished("merge", is_finished(run, record, inputs, digest), config):
         return
@@ -109,11 +109,11 @@ def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
         return True
     if BASE_DIGEST in record.values["steps"].get("merge", {BASE_DIGEST: ""}):
         return False
-    earlier = fingerprint(merged_from(run.config, adapter, content(run.config.model.path)))
+    earlier = fingerprint(merge_inputs(run.config, adapter, content(run.config.model.path)))
     return record.is_finished("merge", earlier, run.run_dir.merged)
 
 
-def merged_from(config: Config, adapter: str, base_content: str | None) -> list[Any]:
+def merge_inputs(config: Config, adapter: str, base_content: str | None) -> list[Any]:
     """Return the settings that merged weights and their proof depend on.
 
     Args:

@@ -49,7 +49,7 @@ def waiting_benchmarks(
     known = {(score.model, score.benchmark) for score in scores}
 
     def is_finished(name: str, key: str) -> bool:
-        inputs = scored_from(identities[name], prepared[key], config)
+        inputs = scoring_fingerprint(identities[name], prepared[key], config)
         output = run_dir.predictions(name, key)
         return (name, key) in known and record.is_finished(f"evaluate/{name}/{key}", inputs, output)
 
@@ -64,7 +64,7 @@ def waiting_benchmarks(
     }
 
 
-def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
+def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
     """Return the fingerprint of everything that a benchmark's scores depend on."""
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
     rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}

@@ -80,23 +80,23 @@ def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
     return digest
 
 
-def trained_from(config: Config) -> dict[str, Any]:
+def training_inputs(config: Config) -> dict[str, Any]:
     """Return the settings that trained weights depend on, with fingerprints in place of local files."""
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
-    sections["data"], sections["train"] = rows_from(config.data), config.train.learned()
+    sections["data"], sections["train"] = row_inputs(config.data), config.train.learned()
     sections["adapter"].pop("base", None)
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path")):
         sections[section][key] = content(sections[section][key])
     return {**sections, "seed": config.seed}
 
 
-def recipe_from(settings: Mapping[str, Any]) -> str:
+def recipe_fingerprint(settings: Mapping[str, Any]) -> str:
     """Return the fingerprint of a training's settings, leaving out the seed."""
     return fingerprint({**settings, "seed": None})
 
 
-def rows_from(data: DataConfig) -> dict[str, Any]:
+def row_inputs(data: DataConfig) -> dict[str, Any]:
     """Return the settings that training rows depend on, with fingerprints in place of local files."""
     section = hashed(data, "data")
     section["path"] = content(section["path"])

@@ -30,9 +30,14 @@ from workbench.models.loading import outline, unpacked_method
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
 from workbench.pipeline.plan.forecast import log_forecast_of_examples
-from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_results import scoring_fingerprint
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import recipe_from, run_autocast_dtype, skip_finished, trained_from
+from workbench.pipeline.step_inputs import (
+    recipe_fingerprint,
+    run_autocast_dtype,
+    skip_finished,
+    training_inputs,
+)
 from workbench.pipeline.stop_rate import Endings, answer_report, count_endings, draw_prompts
 from workbench.pipeline.training_rows import encoded_examples, limits_of_comparison, trained_on_chats
 from workbench.run_dir import fingerprint, write_json
@@ -52,7 +57,7 @@ def train(run: Run) -> None:
     config, run_dir = run.config, run.run_dir
     output = trained_folder(run_dir, config.adapter)
     scored = score_on_benchmarks(run)
-    settings, record = made_from(config, scored), RunRecord(run_dir.run_json)
+    settings, record = train_step_inputs(config, scored), RunRecord(run_dir.run_json)
     inputs = fingerprint(settings)
     if skip_finished("train", record.is_finished("train", inputs, output), config):
         return
@@ -101,7 +106,7 @@ def train(run: Run) -> None:
     write_json(run_dir.train_json, train_json)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
     written = [file for file in files if file.exists()]
-    digests = {RECIPE_DIGEST: recipe_from(settings)}
+    digests = {RECIPE_DIGEST: recipe_fingerprint(settings)}
     if not config.adapter.is_none:
         digests[ADAPTER_DIGEST] = adapter_config.fingerprint(output)
     unpacked = unpacked_method(config.model, config.quantization)
@@ -200,12 +205,12 @@ def check_mean(metrics: Mapping[str, str], of_losses: Collection[str] | None = N
             )
 
 
-def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
+def train_step_inputs(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
     """Return the settings that trained weights depend on, and the benchmarks that choose a checkpoint."""
     if not config.train.chooses or not scored:
-        return trained_from(config)
-    benchmarks = [scored_from({}, benchmark, config) for benchmark in scored.values()]
-    return trained_from(config) | {"score_on": benchmarks}
+        return training_inputs(config)
+    benchmarks = [scoring_fingerprint({}, benchmark, config) for benchmark in scored.values()]
+    return training_inputs(config) | {"score_on": benchmarks}
 
 
 def mean_scorer(

@@ -55,7 +55,7 @@ def tokenizer(run: Run) -> None:
     `models.tokenizers.learn_vocabulary` does the work; the Python interface has no function for it.
     """
     config, run_dir = run.config, run.run_dir
-    inputs, record = learned_from(config), RunRecord(run_dir.run_json)
+    inputs, record = vocabulary_fingerprint(config), RunRecord(run_dir.run_json)
     if skip_finished("tokenizer", record.is_finished("tokenizer", inputs, run_dir.tokenizer), config):
         return
     texts = read_texts(run)
@@ -83,7 +83,7 @@ def extend(run: Run) -> None:
         CheckpointError: The two tokenizers are of different types.
     """
     config, run_dir = run.config, run.run_dir
-    inputs, record = learned_from(config), RunRecord(run_dir.run_json)
+    inputs, record = vocabulary_fingerprint(config), RunRecord(run_dir.run_json)
     if skip_finished("extend", record.is_finished("extend", inputs, run_dir.extended), config):
         return
     texts = read_texts(run)
@@ -103,7 +103,7 @@ def extend(run: Run) -> None:
     record.finish("extend", inputs, run_dir.extended, {"characters_per_token": [before, after]})
 
 
-def learned_from(config: Config) -> str:
+def vocabulary_fingerprint(config: Config) -> str:
     """Return the fingerprint of the settings and files that the learned tokens depend on."""
     section = {**hashed(config.tokenizer, "tokenizer"), "pieces": content(config.tokenizer.pieces)}
     data = {**hashed(config.data, "data"), "path": content(config.data.path)}

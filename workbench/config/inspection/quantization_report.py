@@ -7,7 +7,7 @@ from workbench.config.names import check_once
 from workbench.config.ranges import check_ranges, number
 
 
-class HeldAs(Enum):
+class NumberFormat(Enum):
     """Number format of a model's weights: unquantized, of bitsandbytes, or of a GGUF file."""
 
     none = "none"
@@ -31,7 +31,7 @@ class QuantizationReportConfig:
             'benchmark=[cmmlu]' 'quantization_report.formats=[int8,nf4,q4_0]'
     """
 
-    formats: list[HeldAs] = field(default_factory=list)
+    formats: list[NumberFormat] = field(default_factory=list)
     """Number formats of the weights; each is compared with none, the unquantized model. int8, nf4, fp4:
     bitsandbytes, with the keys of the quantization section. f16 to q4_0: the GGUF file of recipe=export, read
     back into float32. Empty: all that the model can have."""

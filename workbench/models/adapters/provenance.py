@@ -102,7 +102,7 @@ def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
     return adapters
 
 
-def merged_from(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> dict[str, Any]:
+def merge_record(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> dict[str, Any]:
     """Return the record of a merged model: its base, and all adapters in it, earlier ones first."""
     entry = {
         "name": "/".join(Path(adapter_path).parts[-2:]),

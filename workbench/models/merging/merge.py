@@ -154,7 +154,7 @@ def merge(
     with new_folder(folder) as temporary, _scratch(temporary, folder.name) as scratch:
         made = _made(job, temporary, Path(scratch))
         tokenizer.save_pretrained(temporary)
-        contents = provenance.merged_from(base, locate(model.path, model.revision), adapter_path)
+        contents = provenance.merge_record(base, locate(model.path, model.revision), adapter_path)
         write_json(temporary / provenance.MERGED_FROM, contents)
         if job.batches and not made.reloaded:
             made.reloaded = _reloaded_logits(_merged_section(job, temporary, made.device), job.batches)

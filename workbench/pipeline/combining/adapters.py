@@ -43,7 +43,7 @@ def combine(run: Run) -> None:
             "another run_dir, and name that adapter in merge.adapters if it belongs to the combination)"
         )
     merge = replace(config.merge, adapters=searched_weights(run)) if config.merge.search else config.merge
-    inputs = fingerprint(combined_from(merge))
+    inputs = fingerprint(combination_inputs(merge))
     record = RunRecord(run_dir.run_json)
     if skip_finished("combine", record.is_finished("combine", inputs, run_dir.combined), config):
         return
@@ -67,7 +67,7 @@ def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | Non
     }
 
 
-def combined_from(merge: MergeConfig) -> list[Any]:
+def combination_inputs(merge: MergeConfig) -> list[Any]:
     """Return the settings and adapter fingerprints that a combination depends on."""
     values = {
         key: value for key, value in hashed(merge, "merge").items() if key in COMBINED_BY and key != "result"

@@ -30,7 +30,7 @@ def merge_models(run: Run) -> None:
         WorkbenchError: The models can't be merged.
     """
     config, run_dir = run.config, run.run_dir
-    inputs = fingerprint(merged_from(config))
+    inputs = fingerprint(model_merge_inputs(config))
     record = RunRecord(run_dir.run_json)
     if skip_finished("merge", record.is_finished("merge", inputs, run_dir.merged), config):
         return
@@ -54,7 +54,7 @@ def check_written(run: Run, folder: Path) -> None:
         raise CheckpointError(f"{reason}: nothing is published") from error
 
 
-def merged_from(config: Config) -> list[Any]:
+def model_merge_inputs(config: Config) -> list[Any]:
     """Return the settings and model contents that a merge of models depends on."""
     base = {**hashed(config.model, "model"), "path": content(config.model.path)}
     if config.model.tokenizer:

@@ -27,7 +27,7 @@ from workbench.pipeline.combining.halves import halves, items_of
 from workbench.pipeline.combining.scored_settings import ScoredSettings
 from workbench.pipeline.combining.search_report import decide, read_chosen, write_report
 from workbench.pipeline.comparing.until_decided import check_asked
-from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_results import scoring_fingerprint
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.shared_base import shared_base
 from workbench.pipeline.step_inputs import content, skip_finished
@@ -55,7 +55,7 @@ def searched_weights(run: Run) -> list[WeightedPart]:
     check_asked(benchmarks)
     _check_metrics(benchmarks)
     identity = base_identity(config)
-    inputs = fingerprint(searched_from(config, identity, benchmarks))
+    inputs = fingerprint(search_inputs(config, identity, benchmarks))
     record = RunRecord(run_dir.run_json)
     if not skip_finished("search", record.is_finished("search", inputs, run_dir.search), config):
         divided = _divided(benchmarks, config.merge.seed)
@@ -89,12 +89,12 @@ def base_identity(config: Config) -> dict[str, Any]:
     }
 
 
-def searched_from(
+def search_inputs(
     config: Config, identity: dict[str, Any], benchmarks: Mapping[str, PreparedBenchmark]
 ) -> list[Any]:
     """Return the settings and benchmark items that a search's choice depends on."""
     keys = {key: getattr(config.merge, key) for key in (*SEARCHED_BY, "seed")}
-    return [keys, *(scored_from(identity, benchmark, config) for benchmark in benchmarks.values())]
+    return [keys, *(scoring_fingerprint(identity, benchmark, config) for benchmark in benchmarks.values())]
 
 
 def all_factors(config: Config) -> list[Factors]:

@@ -36,7 +36,7 @@ def extract(run: Run) -> None:
         CheckpointError: The checkpoints can't be compared, or don't differ; the adapter can't be converted.
     """
     config, run_dir = run.config, run.run_dir
-    record, inputs = RunRecord(run_dir.run_json), extracted_from(config)
+    record, inputs = RunRecord(run_dir.run_json), extraction_fingerprint(config)
     if skip_finished("extract", record.is_finished("extract", inputs, run_dir.adapter), config):
         return
     if is_conversion(config):
@@ -89,7 +89,7 @@ def source(config: Config) -> Source:
     )
 
 
-def extracted_from(config: Config) -> str:
+def extraction_fingerprint(config: Config) -> str:
     """Return the fingerprint of the settings and files that the extracted adapter depends on."""
     revision, settings = config.model.revision, hashed(config.extract, "extract")
     if not is_conversion(config):

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from workbench.config import QuantizationConfig, Step
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.config.model import Task
 from workbench.config.quantization import QuantizationMethod
 from workbench.distributed import rank_and_world_size
@@ -19,8 +19,10 @@ from workbench.pipeline.step_inputs import adapter_folder
 
 log = logging.getLogger("workbench")
 
-BITSANDBYTES = (HeldAs.int8, HeldAs.nf4, HeldAs.fp4)
-GGUF = tuple(held_as for held_as in HeldAs if held_as not in (HeldAs.none, *BITSANDBYTES))
+BITSANDBYTES = (NumberFormat.int8, NumberFormat.nf4, NumberFormat.fp4)
+GGUF = tuple(
+    number_format for number_format in NumberFormat if number_format not in (NumberFormat.none, *BITSANDBYTES)
+)
 
 
 def check_report(run: Run) -> None:
@@ -49,9 +51,9 @@ def check_report(run: Run) -> None:
         )
     if not config.quantization_report.formats and (reason := why_no_gguf(run)):
         log.info("quantization-report: without GGUF: %s", reason)
-    for held_as in ways(run):
-        if held_as in BITSANDBYTES:
-            check_device(in_bits(config.quantization, held_as), torch_device(config.model.device))
+    for number_format in ways(run):
+        if number_format in BITSANDBYTES:
+            check_device(in_bits(config.quantization, number_format), torch_device(config.model.device))
 
 
 def has_run_model(run: Run) -> bool:
@@ -77,7 +79,7 @@ def _check_benchmarks(run: Run) -> None:
             )
 
 
-def ways(run: Run) -> list[HeldAs]:
+def ways(run: Run) -> list[NumberFormat]:
     """Return the number formats to compare, unquantized first; by default all that are possible.
 
     Raises:
@@ -86,10 +88,13 @@ def ways(run: Run) -> list[HeldAs]:
     chosen = run.config.quantization_report.formats
     if not chosen:
         without = set(GGUF) if why_no_gguf(run) else set()
-        return [held_as for held_as in HeldAs if held_as not in without]
+        return [number_format for number_format in NumberFormat if number_format not in without]
     if set(chosen) & set(GGUF):
         check_gguf(run.config.model)
-    return [HeldAs.none, *(held_as for held_as in chosen if held_as is not HeldAs.none)]
+    return [
+        NumberFormat.none,
+        *(number_format for number_format in chosen if number_format is not NumberFormat.none),
+    ]
 
 
 def why_no_gguf(run: Run) -> str:
@@ -101,6 +106,6 @@ def why_no_gguf(run: Run) -> str:
     return ""
 
 
-def in_bits(quantization: QuantizationConfig, held_as: HeldAs) -> QuantizationConfig:
+def in_bits(quantization: QuantizationConfig, number_format: NumberFormat) -> QuantizationConfig:
     """Return the quantization section with the method of a format: none, int8, nf4 or fp4."""
-    return replace(quantization, method=QuantizationMethod[held_as.name])
+    return replace(quantization, method=QuantizationMethod[number_format.name])

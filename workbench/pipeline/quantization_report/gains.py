@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 class Gain:
     """An adapter's gain on one benchmark, unquantized and in one number format."""
 
-    held_as: HeldAs
+    number_format: NumberFormat
     benchmark: str
     metric: str
     is_share: bool
@@ -53,7 +53,7 @@ class Gain:
         )
         change = formatting.change(self.change.difference, self.is_share)
         unit = " points" if self.is_share else ""
-        name = shown_name(self.held_as)
+        name = shown_name(self.number_format)
         return f"{self.benchmark}: of {unquantized}{unit}, {name} keeps {quantized}: {change} {about}"
 
 
@@ -83,7 +83,7 @@ def gains(
             change = _paired(after - before, high - low, items, alpha)
             compared.append(
                 Gain(
-                    held_as=small.held_as,
+                    number_format=small.number_format,
                     benchmark=name,
                     metric=score.metric,
                     is_share=is_shown_as_share(score),

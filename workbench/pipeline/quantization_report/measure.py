@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from workbench.api.evaluation import score_model
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
 from workbench.leaderboard.results import Results
@@ -20,7 +20,7 @@ from workbench.models.merging.logit_files import LogitFiles, in_files
 from workbench.models.quantization import stored_bytes
 from workbench.models.token_divergence import TextDivergence, divergences, text_logits
 from workbench.pipeline.inspection.quantization_ways import GGUF
-from workbench.pipeline.quantization_report.stored_as import Held, held
+from workbench.pipeline.quantization_report.stored_as import StoredModel, in_format
 from workbench.pipeline.quantization_report.subject import Subject
 from workbench.pipeline.run_state import Run
 
@@ -31,7 +31,7 @@ log = logging.getLogger("workbench")
 class Measured:
     """Scores, size and divergence of a model in one number format."""
 
-    held_as: HeldAs
+    number_format: NumberFormat
     results: Results
     num_bytes: int
     """Size of the weights on disk."""
@@ -56,19 +56,19 @@ class Series:
     generation_config: Any = None
     """Generation settings of the unquantized model, which contain its end tokens."""
 
-    def measure(self, held_as: HeldAs) -> Measured:
+    def measure(self, number_format: NumberFormat) -> Measured:
         """Load the model in one number format, score it, and compare its next-token distributions.
 
         Raises:
             WorkbenchError: The model can't be loaded or asked in this number format.
         """
         quantization = self.run.config.quantization
-        with held(self.subject, held_as, quantization, self.scratch) as how:
+        with in_format(self.subject, number_format, quantization, self.scratch) as how:
             model = load_model(how.model, how.quantization)
             self._end_alike(model)
             return Measured(
-                held_as=held_as,
-                results=self._score(model, held_as, how),
+                number_format=number_format,
+                results=self._score(model, number_format, how),
                 num_bytes=how.num_bytes or stored_bytes(model),
                 dtype=dtype_name(model.dtype),
                 texts=self._compare(model),
@@ -86,10 +86,10 @@ class Series:
             self.generation_config = deepcopy(model.generation_config)
         model.generation_config = deepcopy(self.generation_config)
 
-    def _score(self, model: PreTrainedModel, held_as: HeldAs, how: Held) -> Results:
+    def _score(self, model: PreTrainedModel, number_format: NumberFormat, how: StoredModel) -> Results:
         """Score the model; answers are cached, so that a killed report continues where it stopped."""
-        name, run_dir = shown_name(held_as), self.run.run_dir
-        answers = run_dir.quantization / self.subject.name / held_as.value
+        name, run_dir = shown_name(number_format), self.run.run_dir
+        answers = run_dir.quantization / self.subject.name / number_format.value
         evaluation = score_model(
             model,
             self.subject.tokenizer,
@@ -120,6 +120,6 @@ class Series:
         return divergences(self.reference, rows)
 
 
-def shown_name(held_as: HeldAs) -> str:
+def shown_name(number_format: NumberFormat) -> str:
     """Return the name of a number format for tables, such as `nf4` or `q8_0 (GGUF)`."""
-    return f"{held_as.value} (GGUF)" if held_as in GGUF else held_as.value
+    return f"{number_format.value} (GGUF)" if number_format in GGUF else number_format.value

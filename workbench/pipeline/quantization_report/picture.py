@@ -132,12 +132,12 @@ def _change(report: Report) -> _Panel | None:
 def _point(line: Line, value: float, low: float, high: float) -> _Point:
     measured = line.measured
     return _Point(
-        name=measured.held_as.value,
+        name=measured.number_format.value,
         num_bytes=measured.num_bytes,
         value=value,
         low=low,
         high=high,
-        kind="gguf" if measured.held_as in GGUF else "few",
+        kind="gguf" if measured.number_format in GGUF else "few",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.leaderboard.compare_results import Comparison, compare_all
 from workbench.models.token_divergence import TextDivergence
 from workbench.pipeline.quantization_report.gains import Gain
@@ -56,7 +56,7 @@ class Report:
     machine: dict[str, Any]
 
 
-def lines(measured: Sequence[Measured], speeds: Mapping[HeldAs, Speeds]) -> list[Line]:
+def lines(measured: Sequence[Measured], speeds: Mapping[NumberFormat, Speeds]) -> list[Line]:
     """Return a line for each number format. Their p-values are corrected for all comparisons together."""
     whole, *others = measured
     compared = compare_all(whole.results, [other.results for other in others]) if others else []
@@ -66,7 +66,7 @@ def lines(measured: Sequence[Measured], speeds: Mapping[HeldAs, Speeds]) -> list
             measured=one,
             fidelity=fidelity(one.texts),
             comparison=comparison,
-            speeds=speeds.get(one.held_as),
+            speeds=speeds.get(one.number_format),
         )
         for one, comparison in zip(measured, comparisons, strict=True)
     ]
@@ -110,7 +110,7 @@ def _line(line: Line) -> dict[str, Any]:
     measured = line.measured
     rows = {row.benchmark: row for row in line.comparison.rows} if line.comparison else {}
     return {
-        "held_as": measured.held_as.value,
+        "held_as": measured.number_format.value,
         "dtype": measured.dtype,
         "size_bytes": measured.num_bytes,
         "fidelity": asdict(line.fidelity) if line.fidelity else None,
@@ -135,7 +135,7 @@ def _difference(rows: Mapping[str, Any], benchmark: str, metric: str) -> dict[st
 
 
 def _gain(gain: Gain) -> dict[str, Any]:
-    values = {"held_as": gain.held_as.value, "benchmark": gain.benchmark, "metric": gain.metric}
+    values = {"held_as": gain.number_format.value, "benchmark": gain.benchmark, "metric": gain.metric}
     tests = {"unquantized": gain.unquantized, "quantized": gain.quantized, "change": gain.change}
     return {
         **values,

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from workbench.config import QuantizationConfig
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.config.model import ModelConfig
 from workbench.errors import WorkbenchError
 from workbench.models import loading, speed
@@ -34,7 +34,9 @@ class Speeds:
     rounds: list[Speed]
 
 
-def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int) -> dict[HeldAs, Speeds]:
+def alternate(
+    ways: Mapping[NumberFormat, Loaded], prompt: Sequence[int], rounds: int
+) -> dict[NumberFormat, Speeds]:
     """Measure each number format's speed once a round, in new processes; return the medians.
 
     If the process of a number format fails, it is left out with a warning.
@@ -44,18 +46,20 @@ def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int)
         prompt: Token ids.
         rounds: Number of rounds.
     """
-    measured: dict[HeldAs, list[Speed]] = {held_as: [] for held_as in ways}
+    measured: dict[NumberFormat, list[Speed]] = {number_format: [] for number_format in ways}
     with Progress("speed", rounds * len(ways), unit="measurements") as bar:
         for _ in range(rounds):
-            for held_as in list(measured):
-                outcome = _in_process(ways[held_as], prompt)
+            for number_format in list(measured):
+                outcome = _in_process(ways[number_format], prompt)
                 if isinstance(outcome, Speed):
-                    measured[held_as].append(outcome)
+                    measured[number_format].append(outcome)
                 else:
-                    log.warning("quantization-report: speed of %s not measured: %s", held_as.value, outcome)
-                    del measured[held_as]
+                    log.warning(
+                        "quantization-report: speed of %s not measured: %s", number_format.value, outcome
+                    )
+                    del measured[number_format]
                 bar.advance(1)
-    return {held_as: _median(own) for held_as, own in measured.items() if own}
+    return {number_format: _median(own) for number_format, own in measured.items() if own}
 
 
 def prompt_of(rows: Sequence[Sequence[int]], context: int | None) -> list[int]:

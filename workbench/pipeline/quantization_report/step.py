@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from workbench.config.history import hashed
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.evaluation.inference.encoding import context_length
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_atomic, write_json
@@ -28,7 +28,7 @@ from workbench.pipeline.quantization_report.report import Report, as_json, lines
 from workbench.pipeline.quantization_report.speeds import Speeds, alternate, prompt_of
 from workbench.pipeline.quantization_report.subject import Subject, base_of, subject_of
 from workbench.pipeline.quantization_report.tables import markdown, tables
-from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_results import scoring_fingerprint
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import skip_finished
 from workbench.run_dir import fingerprint
@@ -48,7 +48,7 @@ def quantization_report(run: Run) -> None:
     """
     run_dir, benchmarks = run.run_dir, run.benchmarks()
     subject = subject_of(run)
-    inputs = fingerprint(reported_from(run, subject, benchmarks))
+    inputs = fingerprint(report_inputs(run, subject, benchmarks))
     record = RunRecord(run_dir.run_json)
     is_finished = record.is_finished("quantization_report", inputs, run_dir.quantization_json)
     if skip_finished("quantization-report", is_finished, run.config):
@@ -65,12 +65,12 @@ def quantization_report(run: Run) -> None:
     record.finish("quantization_report", inputs, files[0], {}, files=files[1:])
 
 
-def reported_from(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]) -> list[Any]:
+def report_inputs(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]) -> list[Any]:
     """Return everything that the report depends on, except the machine."""
     config = run.config
     sections = [hashed(config.quantization_report, "quantization_report")]
     sections.append(hashed(config.quantization, "quantization"))
-    scored = [scored_from(subject.identity, benchmark, config) for benchmark in benchmarks.values()]
+    scored = [scoring_fingerprint(subject.identity, benchmark, config) for benchmark in benchmarks.values()]
     return [*sections, *scored]
 
 
@@ -95,7 +95,7 @@ def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]
     series = Series(run=run, subject=subject, benchmarks=benchmarks, scratch=scratch, probe=probe)
     measured = measure_all(series, ways(run))
     series.forget_reference()
-    speeds = measure_speeds(run, subject, probe, [one.held_as for one in measured])
+    speeds = measure_speeds(run, subject, probe, [one.number_format for one in measured])
     return Report(
         model=f"{run.run_dir.name}/{subject.name}" if subject.name != "base" else str(subject.model.path),
         lines=lines(measured, speeds),
@@ -104,20 +104,24 @@ def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]
     )
 
 
-def measure_all(series: Series, held: Sequence[HeldAs]) -> list[Measured]:
+def measure_all(series: Series, formats: Sequence[NumberFormat]) -> list[Measured]:
     """Measure a model in each number format, unquantized first."""
     measured = []
-    for number, held_as in enumerate(held, 1):
+    for number, number_format in enumerate(formats, 1):
         log.info(
-            "quantization-report: %s as %s (%d of %d)", series.subject.name, held_as.value, number, len(held)
+            "quantization-report: %s as %s (%d of %d)",
+            series.subject.name,
+            number_format.value,
+            number,
+            len(formats),
         )
-        measured.append(series.measure(held_as))
+        measured.append(series.measure(number_format))
     return measured
 
 
 def measure_speeds(
-    run: Run, subject: Subject, probe: list[list[int]], held: Sequence[HeldAs]
-) -> dict[HeldAs, Speeds]:
+    run: Run, subject: Subject, probe: list[list[int]], formats: Sequence[NumberFormat]
+) -> dict[NumberFormat, Speeds]:
     """Measure speed and memory in all number formats but GGUF, which is computed in float32 here.
 
     Empty if `quantization_report.rounds` is 0.
@@ -126,9 +130,9 @@ def measure_speeds(
     if not rounds:
         return {}
     loaded = {
-        held_as: (subject.model, in_bits(run.config.quantization, held_as))
-        for held_as in held
-        if held_as in (HeldAs.none, *BITSANDBYTES)
+        number_format: (subject.model, in_bits(run.config.quantization, number_format))
+        for number_format in formats
+        if number_format in (NumberFormat.none, *BITSANDBYTES)
     }
     context = context_length(outline(subject.model), subject.tokenizer)
     return alternate(loaded, prompt_of(probe, context), rounds)
@@ -145,7 +149,7 @@ def measure_gains(
     if base is None or len(merged) == 1:
         return []
     series = Series(run=run, subject=base, benchmarks=benchmarks, scratch=scratch)
-    return gains(merged, measure_all(series, [one.held_as for one in merged]), benchmarks)
+    return gains(merged, measure_all(series, [one.number_format for one in merged]), benchmarks)
 
 
 def machine(run: Run) -> dict[str, Any]:

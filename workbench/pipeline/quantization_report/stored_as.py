@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workbench.config import QuantizationConfig
 from workbench.config.history import hashed
-from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.publishing.export import ExportConfig, ExportFormat, GgufType
 from workbench.models.export import export
@@ -17,7 +17,7 @@ from workbench.run_dir import file_fingerprint, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class StoredModel:
     """Settings to load a model in one number format, and the fingerprint that its answers depend on."""
 
     model: ModelConfig
@@ -28,45 +28,51 @@ class Held:
 
 
 @contextmanager
-def held(
-    subject: Subject, held_as: HeldAs, quantization: QuantizationConfig, scratch: Path
-) -> Iterator[Held]:
+def in_format(
+    subject: Subject, number_format: NumberFormat, quantization: QuantizationConfig, scratch: Path
+) -> Iterator[StoredModel]:
     """Yield the settings to load a model in one number format. A GGUF file exists only within the block.
 
     Args:
         subject: The model.
-        held_as: The number format.
+        number_format: The number format.
         quantization: Settings of bitsandbytes, apart from the method.
         scratch: Folder for the GGUF file.
     """
-    if held_as in GGUF:
-        yield from _as_gguf(subject, held_as, scratch)
-    elif held_as in BITSANDBYTES:
-        yield _in_few_bits(subject, held_as, quantization)
+    if number_format in GGUF:
+        yield from _as_gguf(subject, number_format, scratch)
+    elif number_format in BITSANDBYTES:
+        yield _in_few_bits(subject, number_format, quantization)
     else:
         model, own = subject.whole
-        yield Held(model=model, quantization=own, fingerprint=fingerprint(subject.identity), num_bytes=None)
+        yield StoredModel(
+            model=model, quantization=own, fingerprint=fingerprint(subject.identity), num_bytes=None
+        )
 
 
-def _in_few_bits(subject: Subject, held_as: HeldAs, quantization: QuantizationConfig) -> Held:
+def _in_few_bits(
+    subject: Subject, number_format: NumberFormat, quantization: QuantizationConfig
+) -> StoredModel:
     """Return the settings to load the model in 8 or 4 bits, with bitsandbytes."""
-    section = in_bits(quantization, held_as)
+    section = in_bits(quantization, number_format)
     identity = {
         **subject.identity,
         "quantization": section.method.value,
         "held": ["quantization_report", hashed(section, "quantization")],
     }
-    return Held(model=subject.model, quantization=section, fingerprint=fingerprint(identity), num_bytes=None)
+    return StoredModel(
+        model=subject.model, quantization=section, fingerprint=fingerprint(identity), num_bytes=None
+    )
 
 
-def _as_gguf(subject: Subject, held_as: HeldAs, scratch: Path) -> Iterator[Held]:
+def _as_gguf(subject: Subject, number_format: NumberFormat, scratch: Path) -> Iterator[StoredModel]:
     """Write the GGUF file, yield the settings to load it, and delete it."""
-    file = scratch / f"{subject.name}-{held_as.value}.gguf"
-    section = ExportConfig(format=ExportFormat["gguf"], gguf_type=GgufType[held_as.name])
+    file = scratch / f"{subject.name}-{number_format.value}.gguf"
+    section = ExportConfig(format=ExportFormat["gguf"], gguf_type=GgufType[number_format.name])
     num_bytes = export(subject.model, section, file).num_bytes
     identity = {**subject.identity, "quantization": "gguf", "held": file_fingerprint(file)}
     try:
-        yield Held(
+        yield StoredModel(
             model=replace(subject.model, path=str(file), revision=None, dtype=Dtype.float32),
             quantization=QuantizationConfig(),
             fingerprint=fingerprint(identity),

@@ -36,7 +36,7 @@ def _costs(report: Report) -> Table:
     """Return the table of sizes, divergences, speeds and memory."""
     rows = [
         [
-            shown_name(line.measured.held_as),
+            shown_name(line.measured.number_format),
             size(line.measured.num_bytes),
             *_fidelity(line),
             *_speed(line),
@@ -88,7 +88,7 @@ def _notes(report: Report) -> list[str]:
             f"prompt, decoded: tokens a second of one prompt on this machine, median of {count}.",
             "memory: peak of a process that loads and runs the model.",
         ]
-    if any(line.measured.held_as in GGUF for line in report.lines):
+    if any(line.measured.number_format in GGUF for line in report.lines):
         notes.append("GGUF: the file's weights, computed in float32 here; llama.cpp isn't timed.")
     return notes
 
@@ -99,7 +99,7 @@ def _scores(report: Report, benchmark: str) -> Table:
     is_share = next(row.is_share for row in compared if row)
     rows, notes = [], []
     for line, row in zip(report.lines, compared, strict=True):
-        name, score = shown_name(line.measured.held_as), line.measured.results[benchmark]
+        name, score = shown_name(line.measured.number_format), line.measured.results[benchmark]
         rows.append([name, formatting.number(score.value, is_share), *_difference(row)])
         notes += [f"{name}: {row.problem}"] if row and row.problem else []
     score = report.lines[0].measured.results[benchmark]
