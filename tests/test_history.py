@@ -17,7 +17,7 @@ from workbench.config import Config, DataConfig, TrainConfig, history
 from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.pipeline.merge import merge_inputs
 from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
@@ -90,7 +90,7 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
     inputs = merge_inputs(ours, recorded["adapter"], content(ours.model.path))
     assert fingerprint(inputs) == recorded["steps"]["merge"]
     base = model_identities(Run(ours, RunDir(tmp_path)))["base"]
-    for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
+    for key, prepared in prepare_benchmarks(ours.benchmarks, ours.evaluate).items():
         is_generated = key.startswith("toy_exact")  # those are scored again: texts are compared otherwise now
         adapter = {**base, "adapter": recorded["adapter"]}
         for name, identity in {"base": base, "adapter": adapter}.items():
@@ -185,13 +185,15 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_name_counts_a_changed_default_as_the_first_version_did(later, changed):
     section = {"max_steps": 4, "max_grad_norm": 1.0, "warm_restarts": 0}
-    assert history.named(section, Train, "train") == {"max_steps": 4, "max_grad_norm": 0.5}
-    written_out = history.named({"max_grad_norm": 0.5}, Train, "train")
+    assert history.identity_values(section, Train, "train") == {"max_steps": 4, "max_grad_norm": 0.5}
+    written_out = history.identity_values({"max_grad_norm": 0.5}, Train, "train")
     assert written_out == {"max_grad_norm": {"given": 0.5}}, "another run than one that leaves the key out"
-    assert history.named({"max_grad_norm": 0.5}, Train, "train", as_written=True) == {"max_grad_norm": 0.5}
-    assert history.named({"warm_restarts": 7}, Train, "train") == {"warm_restarts": 7}
+    assert history.identity_values({"max_grad_norm": 0.5}, Train, "train", as_written=True) == {
+        "max_grad_norm": 0.5
+    }
+    assert history.identity_values({"warm_restarts": 7}, Train, "train") == {"warm_restarts": 7}
     sources = {"sources": {"a": {"path": "x", "weight": 1.0}}}
-    assert history.named(sources, Data, "data") == {"sources": {"a": {"path": "x", "weight": 3.0}}}
+    assert history.identity_values(sources, Data, "data") == {"sources": {"a": {"path": "x", "weight": 3.0}}}
 
 
 def test_a_fingerprint_leaves_out_what_does_as_the_first_version_did(later, changed):

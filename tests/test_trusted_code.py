@@ -16,8 +16,8 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Architecture, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError, WorkbenchError
-from workbench.evaluation.metrics.lookup import named
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.metrics.lookup import metric_named
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.models.loading import check_model, load_model, load_tokenizer
 from workbench.models.tokenizers.load_tokenizer import read_tokenizer
 from workbench.trust import check_trusted, is_trusted, trusting
@@ -51,7 +51,7 @@ def test_a_metric_file_is_not_run_untold(tmp_path, name):
     (tmp_path / "folder" / "evil").mkdir(parents=True)
     (tmp_path / "folder" / "evil" / "evil.py").write_text(MARK)
     with pytest.raises(ConfigError, match=f"metrics: '{name}' contains code, which is not run"):
-        named(name)
+        metric_named(name)
     assert not (tmp_path / "ran").exists()
 
 
@@ -93,11 +93,11 @@ def test_a_pipe_or_a_device_among_the_task_files_is_refused_and_not_read(tmp_pat
     file.unlink()
     os.mkfifo(file)
     with pytest.raises(ConfigError, match=r"mine\.yaml: not a regular file"):
-        check_benchmarks({"own": benchmark}, EvaluateConfig())
+        prepare_benchmarks({"own": benchmark}, EvaluateConfig())
     file.unlink()
     file.symlink_to("/dev/zero")
     with pytest.raises(ConfigError, match=r"/dev/zero: not a regular file"):
-        check_benchmarks({"own": benchmark}, EvaluateConfig())
+        prepare_benchmarks({"own": benchmark}, EvaluateConfig())
 
 
 def test_a_pickle_among_the_rows_of_a_task_is_refused_in_one_line(tmp_path):
@@ -114,7 +114,7 @@ def test_a_pickle_among_the_rows_of_a_task_is_refused_in_one_line(tmp_path):
         "doc_to_text: '{{ q }}'\ndoc_to_target: '{{ a }}'\n"
     )
     with pytest.raises(DataError, match=r"'mine': can't be loaded: Weights only load failed"):
-        check_benchmarks({"own": benchmark}, EvaluateConfig())
+        prepare_benchmarks({"own": benchmark}, EvaluateConfig())
     assert not Path("ran").exists()
 
 
@@ -124,7 +124,7 @@ def test_code_of_a_task_file_is_not_run_untold(tmp_path, kind):
     with pytest.raises(
         ConfigError, match=r"benchmarks.own.*mine.*code, which is not run|benchmarks.own: .*yaml"
     ):
-        check_benchmarks({"own": own_task(tmp_path, kind)}, EvaluateConfig())
+        prepare_benchmarks({"own": own_task(tmp_path, kind)}, EvaluateConfig())
     assert not (tmp_path / "ran").exists()
 
 
@@ -132,7 +132,7 @@ def test_a_trusted_task_file_runs_and_is_named(tmp_path):
     pytest.importorskip("lm_eval")
     config = own_task(tmp_path, "a function")
     with trusting(True) as trusted, pytest.raises(WorkbenchError):  # it has no data
-        check_benchmarks({"own": config}, EvaluateConfig())
+        prepare_benchmarks({"own": config}, EvaluateConfig())
     assert trusted.sources == ["!function evil.target"] and (tmp_path / "ran").exists()
 
 
@@ -162,7 +162,7 @@ def test_a_task_that_runs_a_model_s_programs_is_refused_even_where_code_is_trust
         trusting(trust),
         pytest.raises(ConfigError, match="runs programs that the model writes"),
     ):
-        check_benchmarks({"own": config}, EvaluateConfig())
+        prepare_benchmarks({"own": config}, EvaluateConfig())
 
 
 @pytest.mark.parametrize("name", ["../../esc", "/abs", "a/b", "x" * 250, "题" * 60, "a\nb", ""])
@@ -170,7 +170,7 @@ def test_the_name_of_a_harness_task_stays_in_the_folder(tmp_path, name):
     pytest.importorskip("lm_eval")
     config = task_with_rows(tmp_path, TASK.replace("mine", json.dumps(name)))
     with pytest.raises(WorkbenchError, match="benchmarks.own"):
-        check_benchmarks({"own": config}, EvaluateConfig())
+        prepare_benchmarks({"own": config}, EvaluateConfig())
 
 
 def model_folder(tmp_path, **changes):

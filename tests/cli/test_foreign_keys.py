@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.cli.arguments import prepare
-from workbench.cli.foreign_keys import FOREIGN_KEYS, KEYS, OPTIONS, key_here, plain
+from workbench.cli.foreign_keys import FOREIGN_KEYS, KEYS, OPTIONS, alphanumeric, key_here
 from workbench.cli.foreign_words import group_options
 from workbench.cli.key_types import all_keys, choices, groups, kind_of
 from workbench.cli.unknown_keys import known_keys
@@ -32,7 +32,7 @@ def test_each_option_of_the_table_is_one_of_ours_and_each_spelling_is_plain():
     for key, spellings in OPTIONS.items():
         assert set(spellings) <= set(options_of(key)), key
         for spelling in " ".join(spellings.values()).split():
-            assert spelling == plain(spelling), spelling
+            assert spelling == alphanumeric(spelling), spelling
 
 
 @pytest.mark.parametrize(

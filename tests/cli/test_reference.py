@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from workbench.cli.composition import register
-from workbench.cli.messages import wrapped
+from workbench.cli.messages import in_80_columns
 from workbench.cli.reference import keys_text, sections
 from workbench.cli.reference.page import page
 from workbench.cli.unknown_keys import known_keys
@@ -80,7 +80,7 @@ def test_in_the_terminal_no_line_is_wider_than_80_columns():
 
 
 def test_a_chinese_character_takes_two_columns():
-    lines = wrapped(f"{'量化' * 15} {'合并' * 15} {'模型' * 30}", "    ")
+    lines = in_80_columns(f"{'量化' * 15} {'合并' * 15} {'模型' * 30}", "    ")
     assert [cell_len(line) for line in lines] == [64, 64, 80, 48]
     assert "".join("".join(lines).split()) == "量化" * 15 + "合并" * 15 + "模型" * 30
 

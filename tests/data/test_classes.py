@@ -17,7 +17,7 @@ from workbench.data.report import data_report
 from workbench.data.rows import load_rows
 from workbench.data.validate import check_rows
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 
 CLASSIFIER = Task.sequence_classification
 
@@ -194,11 +194,11 @@ def test_a_benchmark_takes_its_choices_from_a_file_beside_its_rows(write, tmp_pa
     for place in (path, str(tmp_path)):
         config = BenchmarkConfig(path=place, choices_file="classes.txt", **about)
         config.local.files = {"test": "test.jsonl"}
-        [item] = check_benchmarks({"b": config}, EvaluateConfig())["b"].examples
+        [item] = prepare_benchmarks({"b": config}, EvaluateConfig())["b"].examples
         assert (item.choices, item.target) == (("World", "Sports", "Business", "Science/Tech"), 2)
     with pytest.raises(ConfigError, match="both `choices` and `choices_file` are set"):
         BenchmarkConfig(choices=["a"], choices_file="classes.txt", **about)
     with pytest.raises(DataError, match="benchmarks.b.choices_file: no such file"):
-        check_benchmarks(
+        prepare_benchmarks(
             {"b": BenchmarkConfig(path=path, choices_file="other.txt", **about)}, EvaluateConfig()
         )

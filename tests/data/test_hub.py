@@ -8,8 +8,8 @@ from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import load_rows
 from workbench.errors import DataError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.prepare_benchmarks import load_rows as benchmark_rows
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_fields_of_objects_that_a_row_never_had_are_not_there(hub):
 def test_each_subset_is_shown_examples_of_its_own(hub):
     subsets = {"law": "Law", "art": "Art"}
     config = BenchmarkConfig(**BENCHMARK, subsets=subsets, fewshot_split="dev", num_fewshot=2)
-    items = check_benchmarks({"b": config}, EvaluateConfig())["b"].examples
+    items = prepare_benchmarks({"b": config}, EvaluateConfig())["b"].examples
     assert {(item.subset, shot.question) for item in items for shot in item.shots} == {
         (subset, f"{subset} dev {n}") for subset in subsets for n in (0, 1)
     }

@@ -9,7 +9,7 @@ from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import load_rows
 from workbench.errors import DataError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 
 SQUAD = {
     "version": "v1.0",
@@ -49,7 +49,7 @@ def benchmark(path: str, **keys) -> BenchmarkConfig:
 
 def test_every_question_of_every_paragraph_is_a_row_with_what_stands_above_it(write):
     path = write("a.json", json.dumps(SQUAD, ensure_ascii=False, indent=1))
-    items = check_benchmarks({"b": benchmark(path)}, EvaluateConfig())["b"].examples
+    items = prepare_benchmarks({"b": benchmark(path)}, EvaluateConfig())["b"].examples
     assert [(item.id, item.questions[0], item.target) for item in items] == [
         ("0", "甲 一 ?", "Q1"),
         ("1", "甲 一 ??", "Q2"),
@@ -66,9 +66,9 @@ def test_every_question_of_every_paragraph_is_a_row_with_what_stands_above_it(wr
 def test_a_name_at_several_levels_is_refused_where_a_template_uses_it(write):
     path = write("a.json", json.dumps(SQUAD, ensure_ascii=False))
     with pytest.raises(DataError) as caught:
-        check_benchmarks({"b": benchmark(path, id="{{ id }}")}, EvaluateConfig())
+        prepare_benchmarks({"b": benchmark(path, id="{{ id }}")}, EvaluateConfig())
     assert "'id' is a column at several levels, use data.id or paragraphs.id or qas.id" in str(caught.value)
-    told_apart = check_benchmarks(
+    told_apart = prepare_benchmarks(
         {"b": benchmark(path, id="{{ paragraphs.id }}-{{ qas.id }}")}, EvaluateConfig()
     )
     assert [item.id for item in told_apart["b"].examples] == ["P1-Q1", "P1-Q2", "P3-Q3"]

@@ -18,7 +18,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.requests import item
 
@@ -51,7 +51,7 @@ def config(path: Path, **changes) -> BenchmarkConfig:
 
 
 def prepare(benchmark: BenchmarkConfig, **evaluate) -> PreparedBenchmark:
-    return check_benchmarks({"exam": benchmark}, EvaluateConfig(**evaluate))["exam"]
+    return prepare_benchmarks({"exam": benchmark}, EvaluateConfig(**evaluate))["exam"]
 
 
 def complaint(benchmark: BenchmarkConfig) -> str:

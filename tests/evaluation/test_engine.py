@@ -28,7 +28,7 @@ from workbench.evaluation.engine import Evaluation, evaluate
 from workbench.evaluation.inference import decoder as decoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder, takes_beginning
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import item
@@ -71,7 +71,7 @@ def exam(tmp_path: Path) -> BenchmarkConfig:
 def run(model, tokenizer, benchmark: BenchmarkConfig, settings: dict | None = None, **more) -> Evaluation:
     config = EvaluateConfig(**(settings or {}))
     return evaluate(
-        model, tokenizer, check_benchmarks({"exam": benchmark}, config), config, model_name="base", **more
+        model, tokenizer, prepare_benchmarks({"exam": benchmark}, config), config, model_name="base", **more
     )
 
 
@@ -418,7 +418,7 @@ def test_what_a_checkpoint_likes_to_generate_with_changes_no_answer(llama, token
 def test_a_chat_template_stands_where_the_delimiter_would(llama, tokenizer, exam, monkeypatch):
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     monkeypatch.setattr(tokenizer, "chat_template", template)
-    [first, *_] = check_benchmarks({"exam": exam}, EvaluateConfig())["exam"].examples
+    [first, *_] = prepare_benchmarks({"exam": exam}, EvaluateConfig())["exam"].examples
     context, continuation = item(first, 0, tokenizer).pairs[0]
     assert context.endswith("<assistant>") and continuation == "A"
     assert item(first, 0).pairs[0][1] == " A"
@@ -466,7 +466,7 @@ def test_pmi_of_a_single_token_takes_out_what_the_unconditional_prompt_gives(
         exam.question += "{{ choice }}"
     lm = TransformersLM(llama, tokenizer, EvaluateConfig())
     answerer = MultipleChoice(lm, exam)
-    prepared = check_benchmarks({"exam": exam}, EvaluateConfig())["exam"]
+    prepared = prepare_benchmarks({"exam": exam}, EvaluateConfig())["exam"]
     [(_, answer)] = answerer.answers(answerer.items(prepared.examples[:1]))
     free = lm.encode(["an answer:"])[0]
     letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in "ABCD"]

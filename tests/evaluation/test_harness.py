@@ -18,7 +18,7 @@ from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.contamination_items import item_of
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import read_predictions
 from workbench.patterns import matching as patterns
 from workbench.run_dir import RunDir
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 def test_a_missing_harness_is_one_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
-        check_benchmarks({"lm_eval": lm_eval("hellaswag")}, EvaluateConfig())
+        prepare_benchmarks({"lm_eval": lm_eval("hellaswag")}, EvaluateConfig())
     assert str(caught.value) == (
         "benchmarks.lm_eval: lm-evaluation-harness is not installed "
         "(pip install 'open-llama-workbench[lm-eval]')"
@@ -74,7 +74,7 @@ def theirs(folder, tokenizer, *tasks: str, **more) -> dict:
 @pytest.mark.parametrize("settings", [{}, {"invariant": True}, {"shared_prefix": False}])
 def test_every_kind_of_task_scores_each_item_as_the_harness_does(folder, tmp_path, settings):
     tokenizer, run_dir, config = make_tokenizer(), RunDir(tmp_path), EvaluateConfig(**settings)
-    prepared = check_benchmarks({"lm_eval": lm_eval(*TASKS, include_path=str(folder))}, config)
+    prepared = prepare_benchmarks({"lm_eval": lm_eval(*TASKS, include_path=str(folder))}, config)
     assert list(prepared) == [f"lm_eval.{task}" for task in TASKS]
     found = evaluate(
         make_llama(), tokenizer, prepared, config, model_name="base", predictions=run_dir.predictions
@@ -115,7 +115,7 @@ def test_a_group_that_averages_is_one_benchmark_with_its_tasks_as_subsets(folder
 def test_a_limit_takes_the_same_rows_of_a_task_whatever_the_seed(folder):
     def ids(**settings) -> list[str]:
         config = lm_eval("own_law", include_path=str(folder), limit=4)
-        [prepared] = check_benchmarks({"lm_eval": config}, EvaluateConfig(**settings)).values()
+        [prepared] = prepare_benchmarks({"lm_eval": config}, EvaluateConfig(**settings)).values()
         return [example.id for example in prepared.examples]
 
     expected = sampled("lm_eval.own_law", "", [str(n) for n in range(9)], 4, Sample.hash)
@@ -135,7 +135,7 @@ def test_answers_to_rows_of_a_task_are_those_to_their_prompts(folder, llama, tok
     )
     for task in ("own_exam", "own_write"):
         name = f"exam.{task}"
-        prepared = check_benchmarks(
+        prepared = prepare_benchmarks(
             {"exam": lm_eval(task, include_path=str(folder), limit=3, num_fewshot=0)}, EvaluateConfig()
         )[name]
         predictions = read_predictions(run_dir.predictions("base", name))
@@ -151,7 +151,8 @@ def test_items_to_search_in_training_rows_have_the_question_and_options_and_no_f
         "own_law", "own_write", "own_text", include_path=str(folder), limit=3, sample=Sample.first
     )
     law, write, text = (
-        prepared.examples[0] for prepared in check_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
+        prepared.examples[0]
+        for prepared in prepare_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
     )
     row = json.loads((folder / "own_law.jsonl").read_text().splitlines()[0])
     assert item_of(law).questions == (f"{row['text']}\nAnswer:",)
@@ -165,7 +166,7 @@ def test_items_to_search_in_training_rows_have_the_question_and_options_and_no_f
 @quiet
 def test_items_that_one_answer_completes_are_searched_for_without_few_shot_examples(folder):
     benchmark = lm_eval("own_fill", include_path=str(folder), limit=3, sample=Sample.first)
-    [prepared] = check_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
+    [prepared] = prepare_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
     row = json.loads((folder / "own_law.jsonl").read_text().splitlines()[0])
     assert item_of(prepared.examples[0]).questions == tuple(f"{row['text']} {row[name]}" for name in "abc")
     assert item_of(prepared.examples[0]).options == (f" on the {row['a']}",) * 3
@@ -202,7 +203,7 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_as_in_the_harness(folder,
 def test_a_changed_judgement_is_another_rule(folder, tmp_path):
     def rule() -> str:
         config = lm_eval("own_law", include_path=str(tmp_path / "tasks"))
-        return check_benchmarks({"lm_eval": config}, EvaluateConfig())["lm_eval.own_law"].interviewer.rule
+        return prepare_benchmarks({"lm_eval": config}, EvaluateConfig())["lm_eval.own_law"].interviewer.rule
 
     from workbench.evaluation.harness import tasks
 
@@ -240,7 +241,7 @@ def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path,
     if settings["tasks"] == ["hela_swag_x"]:
         tasks._manager.cache_clear()
     with pytest.raises(error, match=words) as caught:
-        check_benchmarks({"lm_eval": lm_eval(*settings.pop("tasks"), **settings)}, EvaluateConfig())
+        prepare_benchmarks({"lm_eval": lm_eval(*settings.pop("tasks"), **settings)}, EvaluateConfig())
     assert "\n" not in str(caught.value)
 
 
@@ -258,7 +259,7 @@ def test_a_task_file_without_a_task_or_one_that_includes_itself_is_named(tmp_pat
     (tmp_path / "mine.yaml").write_text(text)
     (tmp_path / "other.yaml").write_text("include: mine.yaml\n")
     with pytest.raises(DataError, match=words):
-        check_benchmarks({"lm_eval": lm_eval(str(tmp_path / "mine.yaml"))}, EvaluateConfig())
+        prepare_benchmarks({"lm_eval": lm_eval(str(tmp_path / "mine.yaml"))}, EvaluateConfig())
 
 
 def filtered(*filters: tuple[str, dict], answer: str, doc: dict | None = None, held: bool = True) -> object:

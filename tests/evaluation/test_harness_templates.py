@@ -7,7 +7,7 @@ import pytest
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.patterns import matching as patterns
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
@@ -37,7 +37,7 @@ def prompts(folder, template: str) -> list[str]:
         metrics=[],
         include_path=str(folder),
     )
-    (found,) = check_benchmarks({"lm_eval": config}, EvaluateConfig()).values()
+    (found,) = prepare_benchmarks({"lm_eval": config}, EvaluateConfig()).values()
     return [example.questions[0] for example in found.examples]
 
 

@@ -155,7 +155,7 @@ sys.path.insert(0, sys.argv[1])
 from tiny_llama import make_llama, make_tokenizer
 from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.engine import evaluate
 from workbench.distributed import rank_and_world_size
 from workbench.run_dir import RunDir
@@ -166,8 +166,8 @@ benchmark = BenchmarkConfig(
 )
 config = EvaluateConfig(invariant=True)
 found = evaluate(
-    make_llama().to(torch.bfloat16), make_tokenizer(), check_benchmarks({"exam": benchmark}, config), config,
-    model_name="base", predictions=RunDir(folder / sys.argv[3]).predictions,
+    make_llama().to(torch.bfloat16), make_tokenizer(), prepare_benchmarks({"exam": benchmark}, config),
+    config, model_name="base", predictions=RunDir(folder / sys.argv[3]).predictions,
 )
 rank, world = rank_and_world_size()
 (folder / f"{sys.argv[3]}.{rank}.json").write_text(

@@ -20,7 +20,7 @@ from workbench.evaluation.benchmarks.protocols import resolve
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.metrics.table import METRICS
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.evaluation.tasks.requests import item
@@ -217,7 +217,7 @@ def test_examples_of_protocol_lm_eval_are_those_that_the_harness_draws(name, tmp
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     benchmark = load(name, protocol="lm-eval", num_fewshot=3)
     benchmark.only = [subset] if subset else []
-    examples = check_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
+    examples = prepare_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
     assert [item(example, 0).contexts[0] for example in examples] == list(expected.values())
 
 

@@ -18,7 +18,7 @@ from workbench.evaluation.metrics.hf_modules.exact_match import ExactMatch
 from workbench.evaluation.metrics.hf_modules.label_metrics import Labels
 from workbench.evaluation.metrics.hf_modules.rouge import Rouge
 from workbench.evaluation.metrics.hf_modules.translation import Translation
-from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.trust import trusting
@@ -113,12 +113,12 @@ def test_bleu_is_sacrebleus():
 
 
 def test_a_metric_with_a_slash_is_loaded_by_evaluate():
-    metric = named(file_of("char_f1"))
+    metric = metric_named(file_of("char_f1"))
     item = Example(id="0", questions=("q",), target="北京大学")
     answer = Answer(extracted="北京")
     judged = [Judged(metric.judge(answer, item), answer, item)] * 2
     assert metric.corpus(judged) == metric.score("北京", answer, item) == score("char_f1", answer, item)
-    chosen = named(file_of("label_metrics"))
+    chosen = metric_named(file_of("label_metrics"))
     assert {OutputType.multiple_choice, OutputType.generation} <= set(chosen.output_types)
     one = Example(id="0", questions=("q",), choices=("A", "B"), continuations=("A", "B"), target=1)
     right, wrong = Answer(loglikelihoods=(-2.0, -1.0)), Answer(loglikelihoods=(-1.0, -2.0))
@@ -135,14 +135,14 @@ def test_a_metric_with_a_slash_is_loaded_by_evaluate():
 )
 def test_a_metric_that_is_not_there_is_one_line(name, words):
     with trusting(True), pytest.raises(ConfigError, match=words) as caught:
-        named(name, "benchmarks.x.metrics")
+        metric_named(name, "benchmarks.x.metrics")
     assert "\n" not in str(caught.value)
 
 
 def test_a_metric_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"'bleu' needs sacrebleu.*open-llama-workbench\[metrics\]"):
-        named("bleu")
+        metric_named("bleu")
 
 
 def test_the_best_of_several_references_counts_in_every_module_of_texts():
@@ -180,7 +180,7 @@ class Length(evaluate.Metric):
 def test_a_loaded_metric_scores_the_best_reference_whether_or_not_it_takes_several(takes_lists, tmp_path):
     (tmp_path / "length.py").write_text(SINGLE, encoding="utf-8")
     with trusting(True):
-        metric = named(file_of("char_f1") if takes_lists else str(tmp_path / "length.py"))
+        metric = metric_named(file_of("char_f1") if takes_lists else str(tmp_path / "length.py"))
     items = [
         Example(id="0", questions=("q",), target=("大上海", "北京"), references=("大上海", "北京")),
         Example(id="1", questions=("q",), target="ab"),
@@ -196,7 +196,7 @@ def test_a_metric_without_a_value_for_all_answers_is_refused_instead_of_being_ze
     text = SINGLE.replace("sum(ratios) / len(ratios)", 'float("nan")')
     (tmp_path / "length.py").write_text(text, encoding="utf-8")
     with trusting(True):
-        metric = named(str(tmp_path / "length.py"), "benchmarks.x.metrics")
+        metric = metric_named(str(tmp_path / "length.py"), "benchmarks.x.metrics")
     item, answer = Example(id="0", questions=("q",), target="ab"), Answer(extracted="ab")
     with pytest.raises(ConfigError, match=r"benchmarks.x.metrics: '.*length.py' gives nan for these answers"):
         metric.corpus([Judged(metric.judge(answer, item), answer, item)])

@@ -11,7 +11,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.option_orders import combined, rotated
 from workbench.evaluation.engine import evaluate
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 
 
@@ -47,7 +47,7 @@ def test_permutations_ask_every_order_and_show_the_letters(llama, tokenizer, exa
     assert sum(plain.scores[0].letters.values()) == 16 and sum(turned.scores[0].letters.values()) == 64
     assert (plain.scores[0].permutations, turned.scores[0].permutations) == (1, 4)
     assert turned.scores[0].prompts == plain.scores[0].prompts
-    examples = check_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"].examples
+    examples = prepare_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"].examples
     first, second = examples[0], examples[0].rotations[0]
     assert first.shots == second.shots and first.questions != second.questions
 
@@ -60,7 +60,7 @@ def test_with_permutations_every_prediction_has_log_probabilities_among_its_opti
 ):
     """An option that names another one is asked in one order only; its item's values are of the same kind."""
     exam.options = ["A", "B", "C", "D"]
-    prepared = check_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"]
+    prepared = prepare_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"]
     alone = replace(prepared.examples[0], rotations=())
     mixed = replace(prepared, examples=[alone, *prepared.examples[1:]])
     config = EvaluateConfig(permutations=4)

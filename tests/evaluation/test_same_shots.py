@@ -4,7 +4,7 @@ import pytest
 
 from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType, ProtocolConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_an_example_that_asks_the_same_gives_way_to_the_next_but_not_as_in_the_h
         protocol=protocol,
         protocols={"lm-eval": ProtocolConfig()},
     )
-    prepared = check_benchmarks({"quiz": config}, EvaluateConfig())["quiz"]
+    prepared = prepare_benchmarks({"quiz": config}, EvaluateConfig())["quiz"]
     assert [[shot.question for shot in one.shots] for one in prepared.examples] == [expected, ["Q 1!", "q2"]]
     [warning] = [text for text in prepared.warnings if "asks the same" in text]
     assert warning.startswith("1 questions have") and words in warning
@@ -52,7 +52,7 @@ def test_items_with_too_few_examples_are_counted(tmp_path):
         target="{{ a }}",
         metrics=["exact_match"],
     )
-    prepared = check_benchmarks({"quiz": config}, EvaluateConfig())["quiz"]
+    prepared = prepare_benchmarks({"quiz": config}, EvaluateConfig())["quiz"]
     assert [len(example.shots) for example in prepared.examples] == [1, 2]
     assert any(
         "1 of 2 items have fewer than num_fewshot=2 examples (the fewest: 1)" in text

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Example
 from workbench.evaluation.tasks.requests import item
 
@@ -44,7 +44,7 @@ def only(name: str, benchmark: BenchmarkConfig, subset: str) -> Example:
     benchmark.num_fewshot = 0
     if subset:
         benchmark.only = [subset]
-    [example] = check_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
+    [example] = prepare_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
     return example
 
 

@@ -17,7 +17,7 @@ from workbench.config.benchmark import (
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.metrics import aggregate, text_similarity
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Answer, read_predictions, write_predictions
 from workbench.evaluation.tasks.generation import extracted
@@ -36,7 +36,7 @@ def prepared(path: Path, rows: list[dict], extract: str = "verbatim", **changes)
         "metrics": ["exact_match"],
         "generation": GenerationConfig(extract=Extract[extract]),
     }
-    return check_benchmarks({"own": BenchmarkConfig(**settings | changes)}, EvaluateConfig())["own"]
+    return prepare_benchmarks({"own": BenchmarkConfig(**settings | changes)}, EvaluateConfig())["own"]
 
 
 def judged(benchmark: PreparedBenchmark, generated: list[str]):
@@ -302,6 +302,6 @@ def test_guessing_and_the_majority_are_averaged_over_subsets_as_the_score_is(tmp
             target="{{ answer }}",
             average=Average[average],
         )
-        found = chosen_first(check_benchmarks({"own": config}, EvaluateConfig())["own"])["acc"]
+        found = chosen_first(prepare_benchmarks({"own": config}, EvaluateConfig())["own"])["acc"]
         assert found.value == found.majority == pytest.approx(expected)
         assert found.chance == 0.5

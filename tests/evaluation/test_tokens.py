@@ -15,7 +15,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import encode, encode_pairs, refuse_empty
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity
@@ -108,7 +108,7 @@ def test_whole_text_scores_all_choices_of_an_item_from_the_same_token(llama, tok
     benchmark = choices(tmp_path, "er", " q", question="an answ", scoring=Scoring["whole-text"])
     lm = TransformersLM(llama, tokenizer, EvaluateConfig())
     answerer = MultipleChoice(lm, benchmark)
-    prepared = check_benchmarks({"exam": benchmark}, EvaluateConfig())["exam"]
+    prepared = prepare_benchmarks({"exam": benchmark}, EvaluateConfig())["exam"]
     [requests] = answerer.requests(answerer.items(prepared.examples))
     assert requests[0].first == requests[1].first < len(tokenizer("an answ")["input_ids"])
     for request, text in zip(requests, ("an answer", "an answ q"), strict=True):
@@ -176,7 +176,7 @@ def test_a_scoring_that_does_not_fit_is_refused(tmp_path, output_type, scoring):
     with pytest.raises(
         ConfigError, match=rf"benchmarks.b.scoring: '{scoring}' does not fit {output_type} \("
     ):
-        check_benchmarks({"b": benchmark}, EvaluateConfig())
+        prepare_benchmarks({"b": benchmark}, EvaluateConfig())
 
 
 @pytest.mark.peer

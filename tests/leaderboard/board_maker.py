@@ -11,11 +11,11 @@ from workbench.leaderboard.board import (
     UNSURE,
     WORSE,
     Board,
+    BoardFamily,
     Cell,
     Column,
     Difference,
     EarlyDecision,
-    Family,
     Forgetting,
     Mean,
     MeanScore,
@@ -98,7 +98,7 @@ def make_board(size: Size = Size()) -> Board:  # noqa: B008 -- frozen
         columns=columns,
         cells=(*cells, *apart_cells(columns, models)),
         outcomes=outcomes,
-        family=Family(
+        family=BoardFamily(
             kind="reference" if size.reference else "pairs",
             reference=models[0].key if size.reference else "",
             num_comparisons=family_size,

@@ -11,7 +11,7 @@ from workbench.evaluation.records import read_predictions, write_predictions
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
-from workbench.leaderboard.rows.names import folder, named
+from workbench.leaderboard.rows.names import folder, with_names
 from workbench.leaderboard.rows.roles import IMPORTED
 
 BASE_AND_ADAPTER = {"base": 0.3, "adapter": 0.8}
@@ -99,7 +99,7 @@ def test_what_another_tool_does_not_tell_is_no_difference():
         model(key="3", role=IMPORTED, tool="harness", facts={"path": "org/toy"}),
     ]
     names = ["toy", "toy · adapter · seed 1", "toy · adapter · seed 2", "toy · harness"]
-    assert [row.name for row in named(rows)] == names
+    assert [row.name for row in with_names(rows)] == names
 
 
 def test_a_classifier_and_a_causal_model_of_one_folder_are_told_apart():
@@ -109,7 +109,11 @@ def test_a_classifier_and_a_causal_model_of_one_folder_are_told_apart():
         model(key=str(number), role=role, facts={"path": "org/toy", "task": task})
         for number, (task, role) in enumerate(zip(tasks, roles, strict=True))
     ]
-    assert [each.name for each in named(models)] == ["toy", "toy · classifier", "toy · classifier · adapter"]
+    assert [each.name for each in with_names(models)] == [
+        "toy",
+        "toy · classifier",
+        "toy · classifier · adapter",
+    ]
 
 
 def test_models_that_differ_in_nothing_known_are_told_apart_by_their_runs(tmp_path):
@@ -159,7 +163,7 @@ def model(**fields):
 
 def test_no_two_rows_have_one_name():
     same = model(key="0" * 16, name="x", role="base")
-    models = named([same, replace(same, key="1" * 16), replace(same, key="2" * 16, name="y")])
+    models = with_names([same, replace(same, key="1" * 16), replace(same, key="2" * 16, name="y")])
     assert len({model.name for model in models}) == 3 and models[2].name == "y"
 
 

@@ -27,7 +27,7 @@ from workbench.data.contamination.items import OPTION, Item
 from workbench.data.contamination.search import Contamination, Pair, contamination
 from workbench.data.rows import Row, load_rows, texts_within
 from workbench.evaluation.contamination_items import item_of
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Example
 
 FOLDERS = {
@@ -170,7 +170,7 @@ def examples_of(data: Path) -> dict[str, list[Example]]:
         name: load_benchmark(name, path=str(data / folder), num_fewshot=0).config
         for name, folder in FOLDERS.items()
     }
-    return {name: ready.examples for name, ready in check_benchmarks(chosen, EvaluateConfig()).items()}
+    return {name: ready.examples for name, ready in prepare_benchmarks(chosen, EvaluateConfig()).items()}
 
 
 def paraphrases(data: Path) -> tuple[list[Item], list[Row]]:

@@ -19,7 +19,7 @@ from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.models import loading
 from workbench.models.dequantized import save_dequantized
@@ -115,7 +115,7 @@ def test_each_difference_is_that_of_compare_at_the_level_of_one_family(reported,
 def test_divergence_and_agreement_are_those_of_the_loaded_models(reported, report):
     configs = {name: workbench.load_benchmark(name, limit=60).config for name in NAMES}
     whole, tokenizer = load_model(reported.merged)
-    rows = probe_rows(check_benchmarks(configs, EvaluateConfig()), tokenizer, 12, 128)
+    rows = probe_rows(prepare_benchmarks(configs, EvaluateConfig()), tokenizer, 12, 128)
     small, _ = load_model(reported.merged, quantization="nf4")
     kl, agreeing = 0.0, 0
     with torch.no_grad():
@@ -161,7 +161,7 @@ def test_speed_and_memory_are_measured_in_a_process_for_each_way():
 
 def test_probe_texts_are_spread_over_the_items_of_each_benchmark():
     configs = {name: workbench.load_benchmark(name, limit=19).config for name in NAMES}
-    benchmarks = check_benchmarks(configs, EvaluateConfig())
+    benchmarks = prepare_benchmarks(configs, EvaluateConfig())
     tokenizer = AutoTokenizer.from_pretrained(PACKAGE / "toy" / "base")
     every = probe_rows(benchmarks, tokenizer, 100, 128)
     assert probe_rows(benchmarks, tokenizer, 10, 128) == [

@@ -19,7 +19,7 @@ from workbench.models import OpenLlamaForCausalLM
 from workbench.models.combining.combine_adapters import combine_adapters
 from workbench.models.combining.lora_factors import read_lora
 from workbench.models.combining.switched_weights import SwitchedWeights
-from workbench.pipeline.combining.choice import Items, Judged, best, judge
+from workbench.pipeline.combining.choice import Items, JudgedSetting, best, judge
 from workbench.pipeline.combining.dose_response import dose_response_svg
 from workbench.pipeline.combining.halves import halves
 from workbench.pipeline.combining.scored_settings import ScoredSettings
@@ -245,5 +245,5 @@ def test_judged_gains_are_means_over_benchmarks():
     )
     setting = judge((1.0,), values, base, items, [])
     expected = np.mean([np.mean(values[name]) - np.mean(base[name]) for name in "ab"])
-    assert isinstance(setting, Judged) and setting.gain == pytest.approx(expected)
+    assert isinstance(setting, JudgedSetting) and setting.gain == pytest.approx(expected)
     assert setting.most_lost is None and setting.guard_gain is None

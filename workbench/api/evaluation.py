@@ -13,7 +13,7 @@ from workbench.api.benchmarks import Benchmark, by_name
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import engine
 from workbench.evaluation.model_checks import check_kind
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
 from workbench.leaderboard.results import Results
@@ -73,7 +73,7 @@ def evaluate(
     chosen = by_name(benchmarks)
     check_kind(_without_wrapper(model), chosen)
     with trusting(trust_code), tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        prepared = check_benchmarks(chosen, config)
+        prepared = prepare_benchmarks(chosen, config)
         log_warnings(prepared)
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(prepared)}
         evaluation = score_model(
@@ -98,7 +98,7 @@ def score_model(
     Args:
         model: With or without an adapter.
         tokenizer: The model's tokenizer.
-        benchmarks: From `check_benchmarks`.
+        benchmarks: From `prepare_benchmarks`.
         config: How to score.
         name: Name of the model in the scores.
         options: Files and stored answers of a run.
@@ -113,7 +113,7 @@ def score_model(
 
 
 def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
-    """Log the warnings of `check_benchmarks` about each benchmark."""
+    """Log the warnings of `prepare_benchmarks` about each benchmark."""
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)

@@ -67,7 +67,7 @@ def check_foreign_flags(words: Sequence[str]) -> None:
     for index, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag.startswith("--") and len(flag) > len("--") and flag not in FLAGS:
-            name, value = named(flag, value if equals else "", words[index + 1 :])
+            name, value = key_and_value(flag, value if equals else "", words[index + 1 :])
             answers[flag] = way(name, value)
             content[name] = value
     if stage := no_such_stage(content.get("stage")):
@@ -136,10 +136,10 @@ def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
         value: The text after its `=`, or empty.
         following: The words after the flag.
     """
-    return f"{flag}: no such flag ({way(*named(flag, value, following))})"
+    return f"{flag}: no such flag ({way(*key_and_value(flag, value, following))})"
 
 
-def named(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
+def key_and_value(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
     """Split a flag into a key and its value: `--lora-rank 8` into (`lora_rank`, `8`).
 
     Without a value after `=`, the next word is the value, unless it is a flag or an override.

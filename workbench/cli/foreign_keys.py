@@ -156,7 +156,7 @@ REMARKS = {
 FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
 
 
-def plain(word: str) -> str:
+def alphanumeric(word: str) -> str:
     """Normalize a word for comparison: lower case, only letters and digits."""
     return "".join(letter for letter in word.casefold() if letter.isalnum())
 
@@ -183,9 +183,9 @@ def option_here(key: str, value: str, known: list[str]) -> str | None:
         value: The option as typed.
         known: Our options.
     """
-    spelled = plain(value)
+    spelled = alphanumeric(value)
     for option in known:
-        if plain(option) == spelled:
+        if alphanumeric(option) == spelled:
             return option
     for option, spellings in OPTIONS.get(key, {}).items():
         if option in known and spelled in spellings.split():
@@ -251,7 +251,7 @@ def remark(key: str, value: Any, ours: str | None) -> str | None:
         return REMARKS[key] if is_on(value) else None
     if ours == "data.template" and is_family(str(value)):
         return f"{key}: {value} becomes data.template=auto, the chat template that the model has itself"
-    if ours == "train.lr_scheduler" and plain(str(value)) == "cosinewithrestarts":
+    if ours == "train.lr_scheduler" and alphanumeric(str(value)) == "cosinewithrestarts":
         return f"{key}: {value} becomes train.lr_scheduler=cosine, which does not restart"
     if ours == "train.save_total_limit" and number_of(value) == 1:
         return f"{key}: {value} becomes 2, so that a damaged checkpoint costs little"

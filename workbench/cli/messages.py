@@ -4,14 +4,12 @@ import logging
 import sys
 
 from hydra.errors import HydraException
-from rich.cells import cell_len, chop_cells
 
 from workbench.cli.unknown_keys import plainly
 from workbench.errors import FileOfAnotherToolError, WorkbenchError
 from workbench.shipped import options
 from workbench.shown import clean
-from workbench.wrapping import output_width
-from workbench.wrapping import wrapped as lines_of_width
+from workbench.wrapping import output_width, wrapped
 
 COLUMNS = 80
 """Width to which texts are wrapped."""
@@ -20,16 +18,9 @@ LONGEST = 2000
 """Maximum characters of an error line."""
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
-    """Wrap a text to 80 columns; a Chinese character takes two columns."""
-    width, lines = COLUMNS - len(indent), [""]
-    words = (part for word in clean(text).split() for part in chop_cells(word, width))
-    for word in words:
-        joined = f"{lines[-1]} {word}".lstrip()
-        if cell_len(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
+def in_80_columns(text: str, indent: str = "") -> list[str]:
+    """Wrap a text to 80 columns, with `indent` before each line; a longer word of ASCII is left whole."""
+    lines = wrapped(" ".join(clean(text).split()), COLUMNS - len(indent), indent="")
     return [f"{indent}{line}" for line in lines]
 
 
@@ -64,5 +55,5 @@ class CleanFormatter(logging.Formatter):
         if getattr(record, "is_wrapped", False) or not sys.stdout.isatty():
             return text
         return "\n".join(
-            wrapped_line for line in text.split("\n") for wrapped_line in lines_of_width(line, output_width())
+            wrapped_line for line in text.split("\n") for wrapped_line in wrapped(line, output_width())
         )

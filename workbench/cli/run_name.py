@@ -30,7 +30,7 @@ def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
     """Return the values that a run's name is a hash of; every version of this program gets the same."""
     schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
     return {
-        section: history.named(values[section], schema[section], section, as_written=as_written)
+        section: history.identity_values(values[section], schema[section], section, as_written=as_written)
         if isinstance(values[section], dict)
         else values[section]
         for section in IDENTITY

@@ -5,7 +5,7 @@ from workbench.config.ranges import check_ranges
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.list_checks import check_two_classes
-from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.table import METRICS
 from workbench.files import local_path
 from workbench.patterns.matching import PatternError, check_pattern
@@ -77,7 +77,7 @@ def _check_templates(key: str, config: BenchmarkConfig) -> None:
 def _check_metrics(key: str, config: BenchmarkConfig) -> None:
     """Check that the metrics and the scoring fit the output type."""
     for metric in config.metrics:
-        if config.output_type not in named(metric, f"{key}.metrics").output_types:
+        if config.output_type not in metric_named(metric, f"{key}.metrics").output_types:
             fitting = [m for m in sorted(METRICS) if config.output_type in METRICS[m].output_types]
             raise ConfigError(
                 f"{key}.metrics: {metric!r} does not fit {config.output_type.name} "

@@ -15,7 +15,7 @@ from workbench.config.history import hashed
 from workbench.contexts import evaluation_mode
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
-from workbench.evaluation.model_checks import check, named
+from workbench.evaluation.model_checks import check, naming_benchmark
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
 from workbench.evaluation.records import Score, write_predictions
 from workbench.evaluation.sharing_error import invariant_cost, verified
@@ -57,7 +57,7 @@ def evaluate(
     publish: Publish | None = None,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Evaluation:
-    """Score a model on benchmarks that `check_benchmarks` prepared.
+    """Score a model on benchmarks that `prepare_benchmarks` prepared.
 
     The model's train or eval mode and the global random state don't change. Ranks share the items; each rank
     returns all scores, and rank 0 writes the files.
@@ -89,7 +89,10 @@ def evaluate(
         for name, benchmark in benchmarks.items():
             folder = cache if fingerprint else None
             answers = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
-            with named(name), decoding() if benchmark.interviewer.generates(benchmark) else nullcontext():
+            with (
+                naming_benchmark(name),
+                decoding() if benchmark.interviewer.generates(benchmark) else nullcontext(),
+            ):
                 outcome, measured = _measure(benchmark, lm, config, answers, model_name)
                 if predictions is not None and rank == 0:
                     write_predictions(predictions(model_name, name), outcome.predictions)

@@ -19,7 +19,7 @@ from workbench.evaluation.diagnostics import (
 )
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.metrics import aggregate
-from workbench.evaluation.model_checks import named
+from workbench.evaluation.model_checks import naming_benchmark
 from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
@@ -51,7 +51,7 @@ class ItemInterviewer:
             DataError: The template refuses the conversation, such as its system message.
         """
         if benchmark.config.output_type in _CHAT_OUTPUT_TYPES:
-            with named(benchmark.name):
+            with naming_benchmark(benchmark.name):
                 item(benchmark.examples[0], 0, tokenizer)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
@@ -63,7 +63,7 @@ class ItemInterviewer:
             ConfigError: A setting doesn't fit the model.
             DataError: A question without few-shot examples is too long for the model.
         """
-        with named(benchmark.name):
+        with naming_benchmark(benchmark.name):
             longest = lm.max_length - benchmark.config.generation.max_new_tokens
             long_examples = possibly_too_long(benchmark.examples, longest)
             answerer_for(lm, benchmark.config, config).items(long_examples)

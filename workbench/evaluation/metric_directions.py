@@ -21,10 +21,10 @@ def lower_is_better(metric: str) -> bool:
     return name.endswith(_LOSSES) or name in _ERRORS
 
 
-def told_direction(metric: str, higher_is_better: object) -> bool | None:
+def declared_direction(metric: str, higher_is_better: object) -> bool | None:
     """Return whether higher values are better, as a task declares, if the metric's name implies the opposite.
 
     Otherwise return None. The result is the value of `Score.higher_is_better`.
     """
-    is_told = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
-    return bool(higher_is_better) if is_told else None
+    is_declared = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
+    return bool(higher_is_better) if is_declared else None

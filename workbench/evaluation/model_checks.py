@@ -91,7 +91,7 @@ def check_prompting(
 
 
 @contextmanager
-def named(benchmark: str) -> Iterator[None]:
+def naming_benchmark(benchmark: str) -> Iterator[None]:
     """In the `with` block, put `benchmarks.NAME` before the messages of DataErrors and ConfigErrors."""
     try:
         yield

@@ -26,7 +26,7 @@ from workbench.evaluation.records import Example
 from workbench.files import local_path
 
 
-def check_benchmarks(
+def prepare_benchmarks(
     benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
 ) -> dict[str, PreparedBenchmark]:
     """Read, check and render the items of all benchmarks that their limits select; this takes no model.

@@ -254,7 +254,7 @@ class EarlyDecision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class BoardFamily:
     """The set of comparisons that the board tests together; fixed before any result is shown."""
 
     kind: str
@@ -284,7 +284,7 @@ class Board:
     cells: tuple[Cell, ...]
     outcomes: dict[str, Outcomes]
     """Column key -> item scores."""
-    family: Family
+    family: BoardFamily
     differences: tuple[Difference, ...]
     means: tuple[Mean, ...]
     subjects: tuple[SubjectDifference, ...]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.config.leaderboard import LeaderboardConfig
-from workbench.leaderboard.board import Board, Cell, Difference, Family, Model
+from workbench.leaderboard.board import Board, BoardFamily, Cell, Difference, Model
 from workbench.leaderboard.board_tests import family as families
 from workbench.leaderboard.board_tests.forgetting import forgetting
 from workbench.leaderboard.board_tests.means import as_mean, averaged, differences_of
@@ -43,7 +43,7 @@ def build(collection: Collection, config: LeaderboardConfig, index: ItemIndex | 
     plan = families.plan([model for model in models.rows if not model.failure], config)
     means = averaged(answered, [model.key for model in models.rows])
     seeded = recipes(models.rows)
-    family = Family(
+    family = BoardFamily(
         kind=plan.kind,
         reference=plan.reference,
         num_comparisons=sum(families.testable(column, pair) for column in answered for pair in plan.pairs)

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from workbench.cli.key_types import without_none
-from workbench.cli.messages import wrapped
+from workbench.cli.messages import in_80_columns
 from workbench.cli.run_name import as_mapping
 from workbench.cli.unknown_keys import NAME, filled, nearest_keys
 from workbench.cli.yaml_files.recipes import load_mapping, load_recipe
@@ -101,15 +101,15 @@ def suggestion(word: str, known: list[Section]) -> str:
 def section_lines(section: Section) -> Iterator[str]:
     """Yield the lines of a section's reference for the terminal."""
     if section.text:
-        yield from (section.name.upper(), *wrapped(section.text, ""), "")
+        yield from (section.name.upper(), *in_80_columns(section.text, ""), "")
         yield from (f"  {line}" for line in section.example.splitlines())
         yield ""
     for key in section.keys:
         yield key.name
-        yield from wrapped(f"{key.values}; default {key.default}", "    ")
+        yield from in_80_columns(f"{key.values}; default {key.default}", "    ")
         if key.recipes:
-            yield from wrapped(f"recipes: {recipe_values_text(key, '')}", "    ")
-        yield from (*wrapped(key.text, "    "), "")
+            yield from in_80_columns(f"recipes: {recipe_values_text(key, '')}", "    ")
+        yield from (*in_80_columns(key.text, "    "), "")
 
 
 def recipe_values_text(key: Key, mark: str) -> str:

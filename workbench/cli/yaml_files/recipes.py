@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.cells import cell_len, set_cell_size
 
-from workbench.cli.messages import one_line, wrapped
+from workbench.cli.messages import in_80_columns, one_line
 from workbench.cli.yaml_files.unfolding import check_unfolded
 from workbench.errors import ConfigError
 from workbench.shipped import shipped
@@ -60,6 +60,6 @@ def recipe_list() -> str:
     width = max(map(cell_len, recipes), default=0) + 4
     lines: list[str] = []
     for name, description in recipes.items():
-        first, *more = wrapped(str(description), " " * width)
+        first, *more = in_80_columns(str(description), " " * width)
         lines += [f"  {set_cell_size(clean(name), width - 2)}{first.lstrip()}", *more]
     return "\n".join([*HEAD, *lines])

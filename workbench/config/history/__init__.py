@@ -61,7 +61,9 @@ def hashed(value: Any, key: str) -> dict[str, Any]:
     return _without_later(asdict(value), type(value), key, named=False)
 
 
-def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool = False) -> dict[str, Any]:
+def identity_values(
+    values: Mapping[str, Any], schema: type, key: str, *, as_written: bool = False
+) -> dict[str, Any]:
     """Return the values of a section that are hashed into a run's name, as version 1 would have named them.
 
     Keys that YAML doesn't set remain unset. A key that version 1 lacked is left out if it has its default; a

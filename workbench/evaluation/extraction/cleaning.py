@@ -55,7 +55,7 @@ def parts(text: str) -> list[str]:
     return [text]
 
 
-def plain(text: str) -> str:
+def normalized(text: str) -> str:
     """Return the text in plain characters: NFKC, one minus sign, fractions `3/4`, powers `10^3`, no LaTeX.
 
     HTML tags for style are removed. The content of a box is enclosed in BOX_START and BOX_END. Dollar signs

@@ -86,7 +86,7 @@ def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | Non
             text that states several letters has no answer.
     """
     for section in cleaning.parts(text):
-        stated = _stated(_without_emphasis(cleaning.plain(section)), letters)
+        stated = _stated(_without_emphasis(cleaning.normalized(section)), letters)
         if stated:
             return "".join(sorted(stated)) if several or len(stated) == 1 else None
     return None

@@ -70,7 +70,7 @@ def stated(text: str) -> Quantity | None:
     None: the text states no number, or a range or alternatives.
     """
     for section in cleaning.parts(text):
-        candidates = _candidates(cleaning.plain(section))
+        candidates = _candidates(cleaning.normalized(section))
         for candidate in candidates:
             return None if isinstance(candidate, _Several) else candidate
     return None
@@ -81,7 +81,7 @@ def only(text: str) -> Quantity | None:
 
     None: the target has no number, or several that could be the answer.
     """
-    text = cleaning.plain(text)
+    text = cleaning.normalized(text)
     for rule in (_final, _announced, _alone):
         candidate = rule(text)
         if candidate is not None:

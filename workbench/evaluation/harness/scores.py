@@ -16,7 +16,7 @@ from workbench.evaluation.harness.item_scores import Combine, item_score, meanin
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.sample_predictions import Sample, sample_predictions
 from workbench.evaluation.harness.tasks import silenced
-from workbench.evaluation.metric_directions import told_direction
+from workbench.evaluation.metric_directions import declared_direction
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash
@@ -132,7 +132,7 @@ def _scores(
                 item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
                 num_total=benchmark.num_total,
                 subsets=_subset_values(parts, combine) if selected.group is not None else {},
-                higher_is_better=told_direction(name, told),
+                higher_is_better=declared_direction(name, told),
             )
         )
     return scores

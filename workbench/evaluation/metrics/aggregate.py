@@ -13,7 +13,7 @@ from workbench.config.history import hashed
 from workbench.evaluation.benchmarks.option_orders import option_logprobs
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
-from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged, Metric
 from workbench.evaluation.metrics.table import generated
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
@@ -37,7 +37,7 @@ def predictions(
     If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
     normalized to log-probabilities among the options.
     """
-    metrics = [(name, named(name)) for name in benchmark.config.metrics]
+    metrics = [(name, metric_named(name)) for name in benchmark.config.metrics]
     is_normalized = any(example.rotations for example in benchmark.examples)
     rows = [
         _prediction(metrics, item, answer, is_normalized) for item, answer in zip(items, answers, strict=True)
@@ -106,7 +106,7 @@ def _score(
     evaluate: EvaluateConfig,
     **more: Any,
 ) -> Score:
-    config, metric = benchmark.config, named(name)
+    config, metric = benchmark.config, metric_named(name)
     judged = [
         Judged(metric.judge(answer, item.example), answer, item.example)
         for item, answer in zip(items, answers, strict=True)

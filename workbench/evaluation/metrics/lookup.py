@@ -21,7 +21,7 @@ MODULES = Path(__file__).parent / "hf_modules"
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 
 
-def named(name: str, key: str = "metrics") -> Metric:
+def metric_named(name: str, key: str = "metrics") -> Metric:
     """Return the metric `name`; a name with a slash is a file or hub id for `evaluate.load`.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
-from workbench.leaderboard.board import UNTESTED, Difference, Family, Model
+from workbench.leaderboard.board import UNTESTED, BoardFamily, Difference, Model
 from workbench.leaderboard.board_tests.verdicts import as_difference, exact_tests
 from workbench.leaderboard.items.metric_kinds import MetricKind, label_texts, sizes
 from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
@@ -109,7 +109,7 @@ def testable(answered: Answered, pair: Pair) -> bool:
     return set(pair) <= set(answered.main) or _common(answered, pair)[0].size > 0
 
 
-def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list[Difference]:
+def of_column(answered: Answered, pairs: Sequence[Pair], family: BoardFamily) -> list[Difference]:
     """Return a difference for each pair whose models both have a score in the column.
 
     A pair that isn't testable gets the verdict `UNTESTED` and the reason.
@@ -123,12 +123,12 @@ def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list
     return [differences.get(pair) or _untested(answered, pair, family) for pair in both]
 
 
-def level(family: Family) -> float:
+def level(family: BoardFamily) -> float:
     """Return the significance level of a single test, so that the whole family keeps `family.alpha`."""
     return families.level(family.alpha, family.num_comparisons)
 
 
-def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
+def _untested(answered: Answered, pair: Pair, family: BoardFamily) -> Difference:
     problems = [answered.problems[model] for model in pair if model in answered.problems]
     is_macro = answered.column.average == "macro"
     if answered.kind not in TESTED or (is_macro and answered.kind in ONLY_MICRO):
@@ -156,7 +156,7 @@ def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
     )
 
 
-def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pair, Difference]:
+def _flips(answered: Answered, pairs: Sequence[Pair], family: BoardFamily) -> dict[Pair, Difference]:
     """Return pair -> difference, with all pairs of a column tested at once by the exact McNemar test.
 
     Empty unless all items are independent and either right or wrong, and the score is their mean.
@@ -232,7 +232,7 @@ def _taken(labels: list[Any] | None, indices: NDArray[np.intp]) -> list[str]:
     return [texts[index] for index in indices]
 
 
-def _difference(answered: Answered, pair: Pair, test: PairedTest, family: Family) -> Difference:
+def _difference(answered: Answered, pair: Pair, test: PairedTest, family: BoardFamily) -> Difference:
     column = answered.column
     return as_difference(
         test,

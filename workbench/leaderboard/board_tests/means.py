@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from workbench.leaderboard.board import Difference, Family, Mean, MeanScore
+from workbench.leaderboard.board import BoardFamily, Difference, Mean, MeanScore
 from workbench.leaderboard.board_tests.family import Pair, level
 from workbench.leaderboard.board_tests.ranking import ranks
 from workbench.leaderboard.board_tests.verdicts import as_difference
@@ -145,7 +145,7 @@ def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Average
     return [mean for mean in means if mean.exists]
 
 
-def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> list[Difference]:
+def differences_of(mean: Averaged, pairs: Sequence[Pair], family: BoardFamily) -> list[Difference]:
     """Test the difference in a mean for each of `pairs` whose models both have the mean."""
     return [
         as_difference(mean.test(pair, level(family)), pair, mean.name, family)

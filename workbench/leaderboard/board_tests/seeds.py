@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.leaderboard.board import Family, Model, SeedGroup
+from workbench.leaderboard.board import BoardFamily, Model, SeedGroup
 from workbench.leaderboard.board_tests.family import level
 from workbench.leaderboard.board_tests.verdicts import shown
 from workbench.leaderboard.items.metric_kinds import MetricKind
@@ -70,7 +70,9 @@ def num_tests(seeded: Sequence[Recipe], columns: Sequence[Answered]) -> int:
     )
 
 
-def seed_groups(seeded: Sequence[Recipe], columns: Sequence[Answered], family: Family) -> list[SeedGroup]:
+def seed_groups(
+    seeded: Sequence[Recipe], columns: Sequence[Answered], family: BoardFamily
+) -> list[SeedGroup]:
     """Return each recipe's mean score, with interval, in each column that all its models have.
 
     If the parent has the same items in the column, also test the recipe against it.
@@ -78,7 +80,7 @@ def seed_groups(seeded: Sequence[Recipe], columns: Sequence[Answered], family: F
     return [_group(recipe, column, family) for recipe in seeded for column in recipe.columns(columns)]
 
 
-def _group(recipe: Recipe, column: Answered, family: Family) -> SeedGroup:
+def _group(recipe: Recipe, column: Answered, family: BoardFamily) -> SeedGroup:
     scores = np.array([column.items[model].values for model in recipe.models])
     alone = _compared(np.zeros_like(scores), scores, column, 0.05)
     seeds_error = float(np.std([column.cells[model].score.value for model in recipe.models], ddof=1))
@@ -122,11 +124,11 @@ def _interval(alone: SeedTests) -> tuple[float, float]:
     return recipe.low, recipe.high
 
 
-def _verdict(test: PairedTest, column: Answered, family: Family) -> str:
+def _verdict(test: PairedTest, column: Answered, family: BoardFamily) -> str:
     return shown(test, family.num_comparisons, lower_is_better=column.column.lower_is_better).verdict
 
 
-def _recipe_verdict(against: SeedTests | None, column: Answered, family: Family, num_seeds: int) -> str:
+def _recipe_verdict(against: SeedTests | None, column: Answered, family: BoardFamily, num_seeds: int) -> str:
     if num_seeds < FEWEST_SEEDS:
         return DESCRIPTIVE
     return _verdict(against.recipe, column, family) if against else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, Family
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, BoardFamily, Difference
 from workbench.statistics.binary_pairs import compare_flips
 from workbench.statistics.family import adjusted
 from workbench.statistics.paired import PairedTest
@@ -48,7 +48,7 @@ def as_difference(
     test: PairedTest,
     pair: tuple[str, str],
     column: str,
-    family: Family,
+    family: BoardFamily,
     *,
     lower_is_better: bool = False,
     problem: str | None = None,

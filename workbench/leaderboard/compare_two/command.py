@@ -6,7 +6,7 @@ from pathlib import Path
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError
 from workbench.leaderboard.compare_two import report
-from workbench.leaderboard.compare_two.paired import Comparison, compare_sides
+from workbench.leaderboard.compare_two.paired import PairedComparison, compare_sides
 from workbench.leaderboard.compare_two.sides import KINDS, open_side
 
 log = logging.getLogger("workbench")
@@ -25,7 +25,7 @@ def show_comparison(config: CompareConfig) -> None:
             log.info("compare: %s", path)
 
 
-def compare_results(config: CompareConfig) -> Comparison:
+def compare_results(config: CompareConfig) -> PairedComparison:
     """Return the comparison of `compare.a` and `compare.b`.
 
     Raises:

@@ -61,7 +61,7 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedComparison:
     """Tested differences of two models on all benchmarks that both were scored on."""
 
     first: Side
@@ -82,7 +82,7 @@ class _Paired:
     pairs: Pairs
 
 
-def compare_sides(first: Side, second: Side, config: CompareConfig) -> Comparison:
+def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedComparison:
     """Compare two models on the items that both answered.
 
     Raises:
@@ -105,7 +105,7 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> Compariso
             left_out[benchmark] = "no item in common, neither by prompt nor by document"
         else:
             paired.append(_Paired(benchmark, *metrics, pairs))
-    return Comparison(
+    return PairedComparison(
         first=first,
         second=second,
         rows=_tested(paired, config.alpha),

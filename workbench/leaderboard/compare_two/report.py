@@ -10,7 +10,7 @@ from typing import Any
 from workbench.files import write_atomic, write_json
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import BETTER, WORSE
-from workbench.leaderboard.compare_two.paired import Compared, Comparison
+from workbench.leaderboard.compare_two.paired import Compared, PairedComparison
 from workbench.leaderboard.compare_two.sides import Side
 from workbench.leaderboard.early_decisions import COMPARE_JSON
 from workbench.leaderboard.outputs.csv_files import field
@@ -41,7 +41,7 @@ TESTS = {
 }
 
 
-def text(comparison: Comparison) -> str:
+def text(comparison: PairedComparison) -> str:
     """Return the comparison as a table for the terminal, with notes below."""
     lines = [f"a  {_side(comparison.first)}", f"b  {_side(comparison.second)}"]
     table = Table(
@@ -75,7 +75,7 @@ def _change(value: float, is_share: bool) -> str:
     return f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _notes(comparison: PairedComparison) -> list[str]:
     count, percent = len(comparison.rows), 100 * comparison.alpha
     notes = [
         f"Shares are in percent. Intervals and p take all benchmarks together ({count}): a false "
@@ -104,7 +104,7 @@ def _subject_notes(row: Compared) -> list[str]:
     return [f"{row.benchmark}: {len(row.subjects)} subjects, each tested: {found}"]
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
+def as_json(comparison: PairedComparison) -> dict[str, Any]:
     """Return the comparison as the values of compare.json."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -157,7 +157,7 @@ def _or_none(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def as_csv(comparison: Comparison) -> str:
+def as_csv(comparison: PairedComparison) -> str:
     """Return the comparison as CSV, one line per benchmark."""
     rows = [
         {key: value for key, value in _row_values(row).items() if key not in ("subjects", "notes")}
@@ -174,7 +174,7 @@ def as_csv(comparison: Comparison) -> str:
     return written.getvalue()
 
 
-def write(comparison: Comparison, folder: Path) -> list[Path]:
+def write(comparison: PairedComparison, folder: Path) -> list[Path]:
     """Write compare.json and compare.csv into a folder and return their paths."""
     paths = [folder / COMPARE_JSON, folder / COMPARE_CSV]
     write_json(paths[0], as_json(comparison))

@@ -11,7 +11,7 @@ from typing import Any
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.harness.item_scores import NO_FILTER
-from workbench.evaluation.metric_directions import told_direction
+from workbench.evaluation.metric_directions import declared_direction
 from workbench.evaluation.records import Score
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.imports.scores import (
@@ -70,7 +70,7 @@ def scores_of(
         problem = contradiction(items, metric, total, average)
         if problem:
             raise DataError(problem)
-        direction = told_direction(metric, higher_is_better.get(metric.partition(",")[0]))
+        direction = declared_direction(metric, higher_is_better.get(metric.partition(",")[0]))
         value = float(total) if _is_number(total) else None
         score = score_of(items, metric, value, average, higher_is_better=direction, **facts)
         problem = contradiction_jointly(items, score) if len(tasks) == 1 else _group_problem(tasks, score)

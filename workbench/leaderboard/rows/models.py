@@ -12,7 +12,7 @@ from workbench.leaderboard.board import Model
 from workbench.leaderboard.collect import Failure, Run
 from workbench.leaderboard.rows.imported_parents import parents_of_imported
 from workbench.leaderboard.rows.look_alikes import with_warnings
-from workbench.leaderboard.rows.names import named
+from workbench.leaderboard.rows.names import with_names
 from workbench.leaderboard.rows.proof import merge_proof
 from workbench.leaderboard.rows.roles import IMPORTED, ROLES
 from workbench.leaderboard.rows.training import contamination, curves
@@ -56,7 +56,7 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
     rows = [row if row.parent in found else replace(row, parent=None) for row in rows]
     for failure in failures:
         rows = _with_failure(rows, failure)
-    return Models(rows=with_warnings(named(rows)), keys=keys)
+    return Models(rows=with_warnings(with_names(rows)), keys=keys)
 
 
 def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:

@@ -25,7 +25,7 @@ FACTS = (*UNTRAINED_FACTS, "role", "method", "rank", "learning_rate", "seed", "t
 SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trained_on": "on {}"}
 
 
-def named(models: Sequence[Model]) -> list[Model]:
+def with_names(models: Sequence[Model]) -> list[Model]:
     """Give every model a unique name: the user's, or its folder and the facts that tell it from others.
 
     If several models have one name, their runs follow it.

@@ -27,7 +27,7 @@ END = "<|endoftext|>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class TokenizerKind:
     """Settings of a tokenizer class that its code has and its tiktoken file lacks."""
 
     numbers: str
@@ -48,15 +48,15 @@ class Family:
         )
 
 
-FAMILIES = {
+KINDS = {
     # tokenization_qwen.py of huggingface.co/Qwen/Qwen-7B
-    "QWenTokenizer": Family(
+    "QWenTokenizer": TokenizerKind(
         numbers=r"\p{N}",
         special=(END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205))),
         is_composed=True,
     ),
     # tokenization_chatglm.py of huggingface.co/THUDM/glm-4-9b
-    "ChatGLM4Tokenizer": Family(
+    "ChatGLM4Tokenizer": TokenizerKind(
         numbers=r"\p{N}{1,3}",
         special=(
             *(END, "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>"),
@@ -133,16 +133,16 @@ def _entry(line: bytes, where: str) -> tuple[bytes, int]:
     return token, int(match[2])
 
 
-def build(ranks: dict[bytes, int], family: Family) -> Tokenizer:
+def build(ranks: dict[bytes, int], kind: TokenizerKind) -> Tokenizer:
     """Convert tokens and ranks to a tokenizer of the tokenizers library, with the family's special tokens."""
-    tokenizer: Tokenizer = _Converter(ranks, family.pattern).converted()
-    if family.is_composed:
+    tokenizer: Tokenizer = _Converter(ranks, kind.pattern).converted()
+    if kind.is_composed:
         tokenizer.normalizer = normalizers.NFC()
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in family.special])
-    if family.prefix:
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in kind.special])
+    if kind.prefix:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=[*family.prefix, "$A"],
-            special_tokens=[(token, tokenizer.token_to_id(token)) for token in family.prefix],
+            single=[*kind.prefix, "$A"],
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in kind.prefix],
         )
     return tokenizer
 
@@ -161,13 +161,13 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     settings_file = file.parent / SETTINGS
     settings = read_json_object(settings_file) if settings_file.is_file() else {}
     name = settings.get("tokenizer_class", "QWenTokenizer" if file.name == QWEN_FILE else None)
-    if name not in FAMILIES:
+    if name not in KINDS:
         raise CheckpointError(
             f"{file}: tiktoken files of the tokenizer_class {name!r:.60} are not supported (known: "
-            f"{', '.join(FAMILIES)}; or a folder with a tokenizer.json)"
+            f"{', '.join(KINDS)}; or a folder with a tokenizer.json)"
         )
-    family = FAMILIES[name]
-    backend = build(read_ranks(file, rows or MAX_TOKENS), family)
+    kind = KINDS[name]
+    backend = build(read_ranks(file, rows or MAX_TOKENS), kind)
     _check_added(backend, settings.get("added_tokens_decoder") or {}, settings_file)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
@@ -178,7 +178,7 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
 
 def _check_added(backend: Tokenizer, listed: dict[str, Any], file: Path) -> None:
-    """Check that tokens in tokenizer_config.json have the ids that the family gives them.
+    """Check that tokens in tokenizer_config.json have the ids that their class gives them.
 
     Raises:
         CheckpointError: An id differs; the message names the token.

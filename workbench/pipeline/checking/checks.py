@@ -82,13 +82,13 @@ def check_what_is_asked(run: Run) -> None:
     searches = Step.merge in steps and bool(config.merge.search)
     if not searches and not {Step.evaluate, Step.quantization_report} & steps:
         return
-    from workbench.pipeline.checking.questions import check_asked, check_benchmarks
+    from workbench.pipeline.checking.questions import check_benchmarks_fit, check_scoring
 
     if Step.evaluate in steps:
-        check_asked(run)
+        check_scoring(run)
     if Step.quantization_report in steps:
         from workbench.pipeline.inspection.quantization_ways import check_report
 
         check_report(run)
     if searches or Step.quantization_report in steps:
-        check_benchmarks(run)
+        check_benchmarks_fit(run)

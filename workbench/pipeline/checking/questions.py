@@ -7,7 +7,7 @@ from workbench.config import Step
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
-from workbench.evaluation.model_checks import check_prompting, named
+from workbench.evaluation.model_checks import check_prompting, naming_benchmark
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.pipeline.held_out.encoded_rows import model_length
@@ -17,7 +17,7 @@ from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.tokenizers import tokenizer_for
 
 
-def check_asked(run: Run) -> None:
+def check_scoring(run: Run) -> None:
     """Check that the run has benchmarks, held-out rows or a train step, and that benchmarks fit its model.
 
     Raises:
@@ -28,10 +28,10 @@ def check_asked(run: Run) -> None:
         raise ConfigError(
             "benchmark: none chosen, and the run has no held-out rows (as in 'benchmark=[cmmlu,hellaswag]')"
         )
-    check_benchmarks(run)
+    check_benchmarks_fit(run)
 
 
-def check_benchmarks(run: Run) -> None:
+def check_benchmarks_fit(run: Run) -> None:
     """Check that all benchmarks of the run fit its model, vocabulary and context.
 
     Raises:
@@ -56,7 +56,7 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
             )
         if benchmark.config.scoring is Scoring["next-piece"]:
             tokenizer = run.tokenizer
-            with named(name):
+            with naming_benchmark(name):
                 for text in benchmark.examples[0].continuations:
                     vocabulary_entry(text, tokenizer, benchmark.config)
 

@@ -30,7 +30,7 @@ class Items:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedSetting:
     """One setting's gain over the base, and an upper bound of its loss on the guard set (`most_lost`)."""
 
     factors: Factors
@@ -48,7 +48,7 @@ class Judged:
 
 def judge(
     factors: Factors, values: Values, base: Values, items: Mapping[str, Items], guard: Sequence[str]
-) -> Judged:
+) -> JudgedSetting:
     """Compare a setting with the base on one half of the items.
 
     The benchmarks in `guard` give the loss that is bounded; the others give the gain.
@@ -56,7 +56,7 @@ def judge(
     gain = compare_means(columns(base, values, items, [name for name in items if name not in guard]))
     on_guard = columns(base, values, items, guard)
     guarded = compare_means(on_guard) if on_guard else None
-    return Judged(
+    return JudgedSetting(
         factors=factors,
         gain=gain.difference,
         low=gain.low,
@@ -73,7 +73,7 @@ def columns(first: Values, second: Values, items: Mapping[str, Items], names: Se
     return [items[name].column(first[name], second[name]) for name in names]
 
 
-def is_safe(setting: Judged, margin: float) -> bool:
+def is_safe(setting: JudgedSetting, margin: float) -> bool:
     """Return whether the upper bound of a setting's loss on the guard set is below the margin.
 
     True if there is no guard set.
@@ -81,7 +81,7 @@ def is_safe(setting: Judged, margin: float) -> bool:
     return setting.most_lost is None or setting.most_lost < margin
 
 
-def best(settings: Sequence[Judged], margin: float) -> Judged | None:
+def best(settings: Sequence[JudgedSetting], margin: float) -> JudgedSetting | None:
     """Return the safe setting with the largest gain; None if no setting is safe.
 
     Of equal gains, the one with the smallest sum of absolute factors. The base (all factors 0) isn't a

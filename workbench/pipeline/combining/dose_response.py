@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.leaderboard.shown_table import Table
-from workbench.pipeline.combining.choice import Judged, is_safe
+from workbench.pipeline.combining.choice import JudgedSetting, is_safe
 from workbench.training.reporting.loss_plot import ticks
 
 WIDTH, HEIGHT = 720, 400
@@ -24,7 +24,7 @@ Point = tuple[float, float, float, float]
 """Factor, gain in points (hundredths), and the ends of the gain's interval."""
 
 
-def curve(settings: Sequence[Judged]) -> list[Judged]:
+def curve(settings: Sequence[JudgedSetting]) -> list[JudgedSetting]:
     """Return the settings with the same factor on all adapters, sorted by that factor."""
     return sorted(
         (setting for setting in settings if len(set(setting.factors)) == 1),
@@ -32,7 +32,7 @@ def curve(settings: Sequence[Judged]) -> list[Judged]:
     )
 
 
-def dose_response_svg(settings: Sequence[Judged], chosen: float | None, margin: float) -> str:
+def dose_response_svg(settings: Sequence[JudgedSetting], chosen: float | None, margin: float) -> str:
     """Draw the gain over the base, and the gain on the guard set, against the factor, as SVG.
 
     Bars show 95% intervals.
@@ -73,7 +73,7 @@ def dose_response_svg(settings: Sequence[Judged], chosen: float | None, margin: 
 
 
 def settings_table(
-    settings: Sequence[Judged], names: Sequence[str], chosen: Judged | None, margin: float
+    settings: Sequence[JudgedSetting], names: Sequence[str], chosen: JudgedSetting | None, margin: float
 ) -> Table:
     """Return all settings with their gains in points, and which of them may lose too much."""
     header = [*names, "gain", "95% interval", "guard", "lost at most", ""]
@@ -92,7 +92,7 @@ def settings_table(
     return Table(title=title, header=header, rows=rows)
 
 
-def settings_csv(settings: Sequence[Judged], names: Sequence[str]) -> str:
+def settings_csv(settings: Sequence[JudgedSetting], names: Sequence[str]) -> str:
     """Return all settings as CSV, with gains and losses as shares."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -173,7 +173,7 @@ def _interval(low: float, high: float) -> str:
     return "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
-def _mark(setting: Judged, chosen: Judged | None, margin: float) -> str:
+def _mark(setting: JudgedSetting, chosen: JudgedSetting | None, margin: float) -> str:
     if chosen is not None and setting.factors == chosen.factors:
         return "chosen"
     if not any(setting.factors):

@@ -14,7 +14,7 @@ from workbench.config.history import hashed
 from workbench.config.merge import SEARCHED_BY, WeightedPart
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
-from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
@@ -22,11 +22,11 @@ from workbench.models.combining.combine_adapters import combine_adapters
 from workbench.models.combining.lora_factors import read_lora
 from workbench.models.combining.switched_weights import SwitchedWeights
 from workbench.models.tokenizers.load_tokenizer import take_template
-from workbench.pipeline.combining.choice import Factors, Items, Judged, Values, best, judge
+from workbench.pipeline.combining.choice import Factors, Items, JudgedSetting, Values, best, judge
 from workbench.pipeline.combining.halves import halves, items_of
 from workbench.pipeline.combining.scored_settings import ScoredSettings
 from workbench.pipeline.combining.search_report import decide, read_chosen, write_report
-from workbench.pipeline.comparing.until_decided import check_asked
+from workbench.pipeline.comparing.until_decided import check_any_order
 from workbench.pipeline.run_results import scoring_fingerprint
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.shared_base import shared_base
@@ -52,7 +52,7 @@ def searched_weights(run: Run) -> list[WeightedPart]:
     if rank_and_world_size()[1] > 1:
         raise ConfigError("merge.search: scores in one process (start it without torchrun or accelerate)")
     benchmarks = run.benchmarks()
-    check_asked(benchmarks)
+    check_any_order(benchmarks)
     _check_metrics(benchmarks)
     identity = base_identity(config)
     inputs = fingerprint(search_inputs(config, identity, benchmarks))
@@ -72,7 +72,7 @@ def _check_metrics(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
     """Refuse benchmarks whose first metric isn't a mean over items, such as perplexity."""
     for name, benchmark in benchmarks.items():
         metric = benchmark.config.metrics[0]
-        if named(metric).corpus is not None:
+        if metric_named(metric).corpus is not None:
             raise ConfigError(
                 f"benchmarks.{name}.metrics: {metric} is not a mean over items, and a search compares items "
                 "(name such a metric first)"
@@ -147,11 +147,11 @@ def _search(run: Run, divided: Halves, identity: dict[str, Any]) -> None:
 
 def _judged(
     scored: ScoredSettings, settings: list[Factors], half: dict[str, PreparedBenchmark], guard: list[str]
-) -> list[Judged]:
+) -> list[JudgedSetting]:
     """Score all settings on one half of the items, and compare each with the first setting, the base."""
     items: dict[str, Items] = {name: items_of(benchmark) for name, benchmark in half.items()}
     base: Values = {}
-    judged: list[Judged] = []
+    judged: list[JudgedSetting] = []
     for number, factors in enumerate(settings, 1):
         values = scored.values(factors, half)
         base = base or values

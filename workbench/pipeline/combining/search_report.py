@@ -10,7 +10,15 @@ from typing import Any
 from workbench.config.merge import MergeConfig
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import read_json, write_atomic, write_json
-from workbench.pipeline.combining.choice import Factors, Items, Judged, Values, columns, compare, is_safe
+from workbench.pipeline.combining.choice import (
+    Factors,
+    Items,
+    JudgedSetting,
+    Values,
+    columns,
+    compare,
+    is_safe,
+)
 from workbench.pipeline.combining.dose_response import (
     curve,
     dose_response_svg,
@@ -32,7 +40,7 @@ SCHEMA_VERSION = 1
 class Decision:
     """The setting that a search chose, and its comparison on the second half of the items."""
 
-    best: Judged
+    best: JudgedSetting
     chosen: Factors
     """Factors of the best setting, or of the weights as given."""
     over_base: PairedTest
@@ -45,8 +53,8 @@ class Decision:
 
 
 def decide(
-    winner: Judged,
-    given: Judged,
+    winner: JudgedSetting,
+    given: JudgedSetting,
     finalists: Mapping[Factors, Values],
     items: Mapping[str, Items],
     merge: MergeConfig,
@@ -85,7 +93,7 @@ def read_chosen(folder: Path) -> Factors:
 
 def write_report(
     run: Run,
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedSetting],
     decision: Decision | None,
     halves: tuple[Mapping[str, PreparedBenchmark], Mapping[str, PreparedBenchmark]],
 ) -> None:
@@ -141,7 +149,7 @@ def points(test: PairedTest) -> str:
     return f"{100 * test.difference:+.1f} points (95%: {100 * test.low:+.1f} to {100 * test.high:+.1f})"
 
 
-def _verdict(winner: Judged, given: Judged, over_given: PairedTest, keeps_given: bool) -> str:
+def _verdict(winner: JudgedSetting, given: JudgedSetting, over_given: PairedTest, keeps_given: bool) -> str:
     """Return a sentence that tells which weights are merged, and why."""
     factors = _factors(winner.factors)
     if winner.factors == given.factors:
@@ -164,7 +172,7 @@ def _factors(factors: Factors) -> str:
 
 def _as_json(
     merge: MergeConfig,
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedSetting],
     decision: Decision | None,
     halves: tuple[Mapping[str, PreparedBenchmark], Mapping[str, PreparedBenchmark]],
 ) -> dict[str, Any]:

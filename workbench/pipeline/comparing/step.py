@@ -12,7 +12,7 @@ from workbench.leaderboard.compare_two.command import show_comparison
 from workbench.leaderboard.early_decisions import COMPARE_JSON
 from workbench.pipeline.checking.questions import check_questions
 from workbench.pipeline.comparing.two_models import asked_models, loaded
-from workbench.pipeline.comparing.until_decided import Decision, as_json, check_asked, decide
+from workbench.pipeline.comparing.until_decided import Decision, as_json, check_any_order, decide
 from workbench.pipeline.run_state import Run
 
 log = logging.getLogger("workbench")
@@ -65,7 +65,7 @@ def chosen(run: Run) -> dict[str, PreparedBenchmark]:
                 "'benchmark=[NAME,...]' chooses them)"
             )
     benchmarks = {name: benchmark for name, benchmark in known.items() if not names or name in names}
-    check_asked(benchmarks)
+    check_any_order(benchmarks)
     check_questions(benchmarks, run)
     return benchmarks
 

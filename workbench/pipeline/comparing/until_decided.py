@@ -71,7 +71,7 @@ class Decision:
         return {**vars(self), "verdict": self.verdict, "stopped": self.stopped}
 
 
-def check_asked(benchmarks: dict[str, PreparedBenchmark]) -> None:
+def check_any_order(benchmarks: dict[str, PreparedBenchmark]) -> None:
     """Check that there are benchmarks, and that their items can be asked in any order.
 
     Raises:

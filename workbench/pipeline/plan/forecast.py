@@ -24,8 +24,8 @@ from workbench.pipeline.step_inputs import run_autocast_dtype
 from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, step_flops, ways_out
 from workbench.training.estimate.workload import (
     RowSizes,
-    duration,
     forecast,
+    in_words,
     product_rate,
     row_sizes,
     text_lengths,
@@ -84,7 +84,7 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
     about = "about" if config.plan.gpu is None else "at least"  # small batches wait for the GPU's launches
-    time = f", {about} {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
+    time = f", {about} {in_words(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
     if is_one_step:
         say(f"a step: {work.tokens:,} tokens{time} (train.max_steps or data.path gives the number of steps)")
     else:

@@ -144,7 +144,7 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
     return max(rates)
 
 
-def duration(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """Return a number of seconds as text in seconds, minutes or hours, such as `12 minutes`."""
     if seconds < 90:
         return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
