@@ -43,7 +43,7 @@ def level(error_rate: float, num_comparisons: int) -> float:
     return error_rate / max(1, num_comparisons)
 
 
-def adjusted(p_value: float, num_comparisons: int) -> float:
+def adjusted(p_value: float, num_comparisons: float) -> float:
     """Return a Bonferroni-adjusted p-value: times the number of comparisons, at most 1.
 
     The comparison is significant if its adjusted p-value is below the error rate of the family.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from workbench.leaderboard.board import Forgetting, Model
 from workbench.leaderboard.board_tests.family import Pair
-from workbench.leaderboard.board_tests.verdicts import shown
+from workbench.leaderboard.board_tests.verdicts import verdict_on
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.family import Family
 from workbench.statistics.means import Column, compare_means
@@ -51,7 +51,7 @@ def _tested(pair: Pair, columns: Sequence[Answered], family: Family) -> Forgetti
         for column in columns
     ]
     test = compare_means(values, alpha=family.alpha)
-    numbers = shown(test, family.size)
+    numbers = verdict_on(test, family.size)
     return Forgetting(
         model=pair[1],
         parent=pair[0],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from workbench.leaderboard.board import BoardFamily, Model, SeedGroup
 from workbench.leaderboard.board_tests.family import level
-from workbench.leaderboard.board_tests.verdicts import shown
+from workbench.leaderboard.board_tests.verdicts import verdict_on
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.paired import PairedTest
@@ -125,7 +125,7 @@ def _interval(alone: SeedTests) -> tuple[float, float]:
 
 
 def _verdict(test: PairedTest, column: Answered, family: BoardFamily) -> str:
-    return shown(test, family.num_comparisons, lower_is_better=column.column.lower_is_better).verdict
+    return verdict_on(test, family.num_comparisons, lower_is_better=column.column.lower_is_better).verdict
 
 
 def _recipe_verdict(against: SeedTests | None, column: Answered, family: BoardFamily, num_seeds: int) -> str:

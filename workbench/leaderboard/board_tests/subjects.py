@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from workbench.leaderboard.board import SubjectDifference
 from workbench.leaderboard.board_tests.family import Pair
-from workbench.leaderboard.board_tests.verdicts import exact_tests, shown
+from workbench.leaderboard.board_tests.verdicts import exact_tests, verdict_on
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.family import Family
@@ -93,7 +93,7 @@ def _tested(column: Answered, subject: Subject, pair: Pair, alpha: float) -> Pai
 def _difference(
     column: Answered, subject: Subject, pair: Pair, test: PairedTest, family: Family
 ) -> SubjectDifference:
-    numbers = shown(test, family.size, lower_is_better=column.column.lower_is_better)
+    numbers = verdict_on(test, family.size, lower_is_better=column.column.lower_is_better)
     return SubjectDifference(
         first=pair[0],
         second=pair[1],

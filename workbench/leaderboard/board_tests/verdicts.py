@@ -14,7 +14,7 @@ from workbench.statistics.power import detectable
 
 
 @dataclass(frozen=True)
-class Shown:
+class Verdict:
     """Interval, p-values and verdict of a test; None where the test has no number."""
 
     low: float | None
@@ -24,18 +24,19 @@ class Shown:
     verdict: str
 
 
-def shown(test: PairedTest, num_comparisons: int, *, lower_is_better: bool = False) -> Shown:
+def verdict_on(test: PairedTest | None, num_comparisons: float, *, lower_is_better: bool = False) -> Verdict:
     """Return interval, p-values and verdict of a test; no interval if `test.reason` says why not to use it.
 
     Args:
-        test: The test, computed at the level of a single comparison of its family.
-        num_comparisons: Number of comparisons in the family, for the correction.
+        test: The test, computed at the level of a single comparison of its family; None: there is none.
+        num_comparisons: Number of comparisons in the family, for the correction: the family's error rate
+            divided by the test's level.
         lower_is_better: Whether the lower score is better.
     """
-    if math.isnan(test.p_value):
-        return Shown(None, None, None, None, UNTESTED)
+    if test is None or math.isnan(test.p_value):
+        return Verdict(None, None, None, None, UNTESTED)
     sign = -test.sign if lower_is_better else test.sign
-    return Shown(
+    return Verdict(
         low=None if test.reason else test.low,
         high=None if test.reason else test.high,
         p_value=test.p_value,
@@ -65,7 +66,7 @@ def as_difference(
         lower_is_better: Whether the lower score is better.
         problem: Remark on the test; None: the test's reason for giving no verdict, if any.
     """
-    numbers = shown(test, family.num_comparisons, lower_is_better=lower_is_better)
+    numbers = verdict_on(test, family.num_comparisons, lower_is_better=lower_is_better)
     gained, lost = (test.lost, test.gained) if lower_is_better else (test.gained, test.lost)
     return Difference(
         first=pair[0],

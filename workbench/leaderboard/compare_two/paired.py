@@ -1,13 +1,12 @@
 """Compares two models on all benchmarks that both were scored on, as one family of tests."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
-from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
+from workbench.leaderboard.board_tests.verdicts import verdict_on
 from workbench.leaderboard.compare_two.common_scores import common_benchmarks, common_metric
 from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.compare_two.pairing import Pairs, pair_items
@@ -216,6 +215,7 @@ def _compared(
         notes.append(why_untested(one.first))
     else:
         notes += [note for note in (how_compared(one.first), test.reason) if note]
+    numbers = verdict_on(test, alpha / level, lower_is_better=is_reversed)
     counts = (0, 0) if test is None else (test.gained, test.lost)
     return Compared(
         benchmark=one.benchmark,
@@ -226,34 +226,17 @@ def _compared(
         num_second=one.pairs.num_second,
         paired_by=one.pairs.by,
         test=test,
-        p_adjusted=_adjusted(test, level, alpha),
-        detectable=detectable(test) if test is not None and not math.isnan(test.p_value) else None,
-        verdict=verdict_of(test, is_reversed),
+        p_adjusted=numbers.p_adjusted,
+        detectable=None if test is None or numbers.p_value is None else detectable(test),
+        verdict=numbers.verdict,
         is_share=_is_share(one),
         gained=counts[1] if is_reversed else counts[0],
         lost=counts[0] if is_reversed else counts[1],
-        subjects=[
-            Subject(
-                name=name,
-                test=found,
-                p_adjusted=_adjusted(found, found.alpha, alpha),
-                verdict=verdict_of(found, is_reversed),
-            )
-            for name, found in subjects
-        ],
+        subjects=[_subject(name, found, alpha, is_reversed) for name, found in subjects],
         notes=notes,
     )
 
 
-def _adjusted(test: PairedTest | None, level: float, alpha: float) -> float | None:
-    """Scale the test's p-value so that it is below `alpha` exactly if the test is significant at `level`."""
-    if test is None or math.isnan(test.p_value):
-        return None
-    return min(1.0, test.p_value * alpha / level)
-
-
-def verdict_of(test: PairedTest | None, is_reversed: bool) -> str:
-    """Return the verdict on the second model; `is_reversed` is for metrics where lower is better."""
-    if test is None or math.isnan(test.p_value):
-        return UNTESTED
-    return {1: BETTER, -1: WORSE}.get(-test.sign if is_reversed else test.sign, UNSURE)
+def _subject(name: str, test: PairedTest, alpha: float, is_reversed: bool) -> Subject:
+    numbers = verdict_on(test, alpha / test.alpha, lower_is_better=is_reversed)
+    return Subject(name=name, test=test, p_adjusted=numbers.p_adjusted, verdict=numbers.verdict)
