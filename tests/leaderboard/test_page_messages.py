@@ -11,7 +11,7 @@ from board_maker import Size, make_board
 import workbench
 from workbench.config.names import UNTRAINED
 from workbench.leaderboard.page import NoTexts, bundle, html
-from workbench.leaderboard.page.plain import plain
+from workbench.leaderboard.page.plain import page_value
 from workbench.shown import Message, listed, message, message_of
 
 PACKAGE = Path(workbench.__file__).parent
@@ -72,7 +72,7 @@ def test_a_message_is_its_english_sentence_and_keeps_its_parts():
 
 def test_the_page_carries_template_and_values_without_control_characters():
     text = message("{model} on {column}: {problem}", model="\x1b[31m", column="c", problem="p")
-    assert plain([text]) == [
+    assert page_value([text]) == [
         [
             "␛[31m on c: p",
             "{model} on {column}: {problem}",

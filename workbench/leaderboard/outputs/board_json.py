@@ -15,11 +15,11 @@ SCHEMA_VERSION = 2
 def text(board: Board) -> str:
     """Return the contents of leaderboard.json: one line per model, column, cell, difference and so on."""
     values = {"schema_version": SCHEMA_VERSION}
-    values |= plain(board)
+    values |= json_value(board)
     return "{\n" + ",\n".join(f"{_dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Convert a value of the board to JSON: texts without control characters, NaN and infinity as None."""
     kind = type(value)
     if kind is str:
@@ -35,12 +35,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Outcomes):
         return _without_items(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(entry) for name, entry in vars(value).items()}
+        return {name: json_value(entry) for name, entry in vars(value).items()}
     if isinstance(value, Mapping):
-        return {clean(str(key)): plain(entry) for key, entry in value.items()}
+        return {clean(str(key)): json_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return plain(value.item()) if hasattr(value, "item") else clean(str(value))
+        return [json_value(entry) for entry in value]
+    return json_value(value.item()) if hasattr(value, "item") else clean(str(value))
 
 
 def _without_items(outcomes: Outcomes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from workbench.evaluation.records import ITEM_ALONE
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.page.packed_differences import packed_differences, packed_subjects
-from workbench.leaderboard.page.plain import plain, rounded
+from workbench.leaderboard.page.plain import page_value, rounded
 from workbench.shown import message
 
 SCHEMA_VERSION = 1
@@ -25,19 +25,19 @@ def core(board: Board) -> dict[str, Any]:
     places = {label: number for number, label in enumerate(sources)}
     return {
         "schema": SCHEMA_VERSION,
-        "title": plain(board.title),
+        "title": page_value(board.title),
         "reference": models.get(reference_key(board), 0),
-        "family": plain(vars(board.family) | {"reference": models.get(board.family.reference)}),
+        "family": page_value(vars(board.family) | {"reference": models.get(board.family.reference)}),
         "models": [_model(model, models) for model in board.models],
         "columns": [_column(column, board, models) for column in board.columns],
         "cells": [
             _cell(cell, models[cell.model], columns[cell.column], places[cell.source]) for cell in board.cells
         ],
         "means": [_mean(mean, models, columns) for mean in board.means],
-        "sources": plain(sources),
-        "alarms": plain(board.alarms),
+        "sources": page_value(sources),
+        "alarms": page_value(board.alarms),
         "has_decisions": bool(board.decisions),
-        "skipped": [[plain(file.path), plain(file.reason)] for file in board.skipped],
+        "skipped": [[page_value(file.path), page_value(file.reason)] for file in board.skipped],
     }
 
 
@@ -51,23 +51,23 @@ def later(board: Board) -> dict[str, Any]:
         "subjects": packed_subjects(board.subjects, models, columns),
         "details": [_details(cell) for cell in board.cells],
         "forgetting": [
-            plain(vars(loss) | {"model": models[loss.model], "parent": models[loss.parent]})
+            page_value(vars(loss) | {"model": models[loss.model], "parent": models[loss.parent]})
             | {"columns": [columns[key] for key in loss.columns]}
             for loss in board.forgetting
         ],
         "seeds": [
-            plain(vars(group) | {"against": models.get(group.against), "column": columns[group.column]})
+            page_value(vars(group) | {"against": models.get(group.against), "column": columns[group.column]})
             | {"models": [models[key] for key in group.models]}
             for group in board.seeds
         ],
         "decisions": [
-            plain(vars(decision))
+            page_value(vars(decision))
             | {"first": models.get(decision.first), "second": models.get(decision.second)}
             for decision in board.decisions
         ],
-        "curves": [plain(model.facts.get("curves")) for model in board.models],
-        "contamination": [plain(_contamination(model)) for model in board.models],
-        "provenance": plain(board.provenance),
+        "curves": [page_value(model.facts.get("curves")) for model in board.models],
+        "contamination": [page_value(_contamination(model)) for model in board.models],
+        "provenance": page_value(board.provenance),
     }
 
 
@@ -79,7 +79,7 @@ def reference_key(board: Board) -> str:
 
 def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
     facts = {name: value for name, value in model.facts.items() if name not in LATER}
-    return plain(  # type: ignore[no-any-return]
+    return page_value(  # type: ignore[no-any-return]
         {
             "key": model.key,
             "name": model.name,
@@ -111,7 +111,7 @@ def _column(column: Column, board: Board, models: dict[str, int]) -> dict[str, A
     outcomes = board.outcomes.get(column.key)
     rows = [models[key] for key in outcomes.models] if outcomes else []
     of_items = not any(cell.score.item_score for cell in board.cells if cell.column == column.key)
-    return plain(vars(column)) | {"rows": rows, "of_items": of_items}  # type: ignore[no-any-return]
+    return page_value(vars(column)) | {"rows": rows, "of_items": of_items}  # type: ignore[no-any-return]
 
 
 def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:
@@ -127,10 +127,10 @@ def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:
         score.num_items,
         cell.best_rank,
         cell.worst_rank,
-        plain(cell.letters),
+        page_value(cell.letters),
         source,
     ]
-    return [*short, plain(cell.apart)] if cell.apart else short
+    return [*short, page_value(cell.apart)] if cell.apart else short
 
 
 def _details(cell: Cell) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _details(cell: Cell) -> dict[str, Any]:
             name: [further.value, *(further.interval or ())] for name, further in cell.further.items()
         },
     }
-    return plain({name: value for name, value in found.items() if value})  # type: ignore[no-any-return]
+    return page_value({name: value for name, value in found.items() if value})  # type: ignore[no-any-return]
 
 
 def _item_score(meaning: str) -> str:
@@ -166,8 +166,10 @@ def _item_score(meaning: str) -> str:
 def _mean(mean: Any, models: dict[str, int], columns: dict[str, int]) -> dict[str, Any]:
     """Return a mean as JSON; a score is [model, raw, error, normalized, error, best rank, worst, letters]."""
     return {
-        "name": plain(mean.name),
+        "name": page_value(mean.name),
         "columns": [columns[key] for key in mean.columns],
-        "left_out": [[columns[key], plain(why)] for key, why in mean.left_out.items() if key in columns],
-        "scores": [[models[key], *plain(tuple(vars(score).values()))] for key, score in mean.scores.items()],
+        "left_out": [[columns[key], page_value(why)] for key, why in mean.left_out.items() if key in columns],
+        "scores": [
+            [models[key], *page_value(tuple(vars(score).values()))] for key, score in mean.scores.items()
+        ],
     }

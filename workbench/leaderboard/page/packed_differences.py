@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, SubjectDifference
-from workbench.leaderboard.page.plain import plain, rounded
+from workbench.leaderboard.page.plain import page_value, rounded
 
 VERDICTS = (UNSURE, BETTER, WORSE, UNTESTED)
 
@@ -38,8 +38,8 @@ def packed_differences(
         "verdict": [VERDICTS.index(difference.verdict) for difference in kept],
         "test": [tests.index(difference.test) for difference in kept],
         "problem": [problems.index(difference.problem) for difference in kept],
-        "tests": plain(tests),
-        "problems": plain(problems),
+        "tests": page_value(tests),
+        "problems": page_value(problems),
     }
 
 
@@ -61,7 +61,7 @@ def packed_subjects(
         "num_pairs": [difference.num_pairs for difference in kept],
         **{name: [rounded(getattr(difference, name)) for difference in kept] for name in numbers},
         "verdict": [VERDICTS.index(difference.verdict) for difference in kept],
-        "subject_names": plain(names),
+        "subject_names": page_value(names),
     }
 
 

@@ -14,7 +14,7 @@ DEEPEST = 8
 """Nesting level below which values are converted to text."""
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def page_value(value: Any, depth: int = 0) -> Any:
     """Convert a value to JSON: strings, numbers, lists and objects; NaN and infinity become None.
 
     A translatable message becomes a list of its English text, its template and its values.
@@ -26,11 +26,11 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float | np.floating):
         return rounded(float(value))
     if isinstance(value, Message):
-        return [clean(value), value.template, plain(value.values, depth + 1)]
+        return [clean(value), value.template, page_value(value.values, depth + 1)]
     if isinstance(value, dict) and depth < DEEPEST:
-        return {clean(str(name)): plain(inner, depth + 1) for name, inner in value.items()}
+        return {clean(str(name)): page_value(inner, depth + 1) for name, inner in value.items()}
     if isinstance(value, list | tuple) and depth < DEEPEST:
-        return [plain(inner, depth + 1) for inner in value]
+        return [page_value(inner, depth + 1) for inner in value]
     return clean(str(value))
 
 
