@@ -61,8 +61,20 @@ def route(
     return by_section
 
 
-def check_known(name: str, known: Iterable[str], where: str) -> None:
-    """Check that a setting's name is known.
+def output_folder(path: Folder, overwrite: bool) -> Path:
+    """Return the folder to write to.
+
+    Raises:
+        ConfigError: It has contents, and `overwrite` is false.
+    """
+    folder = Path(path)
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"output: {str(folder)!r} is not empty (overwrite=True, or another folder)")
+    return folder
+
+
+def check_known(name: str, known: Iterable[str], where: str, kind: str = "setting") -> None:
+    """Check that the name of a setting, or of another kind of thing, is known.
 
     Raises:
         ConfigError: It is unknown; lists similar names, or else all known ones.
@@ -71,7 +83,7 @@ def check_known(name: str, known: Iterable[str], where: str) -> None:
     if name not in names:
         close = get_close_matches(name, names, 3)
         way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
-        raise ConfigError(f"{where}: no setting {name!r} ({way_out})")
+        raise ConfigError(f"{where}: no {kind} {name!r} ({way_out})")
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

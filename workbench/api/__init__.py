@@ -21,6 +21,5 @@ The functions are attributes of `workbench`; each is imported on first use:
     compare           leaderboard/compare_results.py    compares two Results item by item -> Comparison
 
 Settings have the names, defaults and checks of the command line's keys, without the section's name. The steps
-of a recipe call the same code, in functions that take whole sections: `train_weights`, `merge_into`,
-`score_model` and `load_adapter`.
+of a recipe share `train_weights`, `encode_examples` and `load_adapter` with these functions.
 """

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import yaml
 
 from workbench.config.benchmark import BenchmarkConfig, check_benchmark
 from workbench.errors import ConfigError
-from workbench.plain_values import Folder, section
+from workbench.plain_values import Folder, check_known, section
 from workbench.shipped import PACKAGE, shipped
 
 PACKAGE_LINE = re.compile(r"^# @package benchmarks\.(\w+)", re.MULTILINE)
@@ -93,10 +92,7 @@ def _file(benchmark: Folder) -> Path:
         return path
     folders = (shipped("conf") / "benchmark", Path("conf") / "benchmark")
     files = {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
-    if str(benchmark) not in files:
-        close = get_close_matches(str(benchmark), files, 3)
-        way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(files))}"
-        raise ConfigError(f"benchmark: no benchmark {str(benchmark)!r} ({way_out})")
+    check_known(str(benchmark), files, "benchmark", "benchmark")
     return files[str(benchmark)]
 
 

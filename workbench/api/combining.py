@@ -1,4 +1,4 @@
-"""Makes one adapter out of several, as `combine` and the merge step do."""
+"""Makes one adapter out of several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import Any
 
 from workbench.config.merge import MergeConfig, WeightedPart
 from workbench.config.model import ModelConfig
-from workbench.errors import ConfigError
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models.combining.combine_adapters import Combination, combine_adapters
-from workbench.plain_values import Folder, check_known, section
+from workbench.plain_values import Folder, check_known, output_folder, section
 
 SETTINGS = ("method", "density", "rank", "seed")
 """Fields of the merge section that `combine` takes."""
@@ -59,8 +58,6 @@ def combine(
     weights = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters, 1.0)
     parts = [WeightedPart(path=str(path), weight=float(weight)) for path, weight in weights.items()]
     merge = section(MergeConfig, {"adapters": parts, **settings}, "merge")
-    folder = Path(output)
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"output: {str(folder)!r} is not empty (overwrite=True, or another folder)")
+    folder = output_folder(output, overwrite)
     model = None if model_path is None else section(ModelConfig, {"path": model_path}, "model")
     return Combined(folder=folder, report=combine_adapters(model, merge, folder))

@@ -1,10 +1,10 @@
-"""Scores a model in memory on benchmarks, as `evaluate` and the evaluate step do."""
+"""Scores a model in memory on benchmarks."""
 
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,17 +26,6 @@ log = logging.getLogger("workbench")
 
 OF_A_RUN = ("models", "name")
 """Fields of the evaluate section that only a run uses, so that `evaluate` refuses them as settings."""
-
-
-class ScoreOptions(TypedDict, total=False):
-    """Keyword arguments of `engine.evaluate` that a recipe's run sets and `evaluate` of the API doesn't."""
-
-    fingerprint: str
-    predictions: engine.PredictionFile
-    cache: Path
-    renew: bool
-    note: str
-    publish: engine.Publish
 
 
 def evaluate(
@@ -71,44 +60,24 @@ def evaluate(
         check_known(setting, known, "evaluate")
     config = section(EvaluateConfig, settings, "evaluate")
     chosen = by_name(benchmarks)
-    check_kind(_without_wrapper(model), chosen)
+    inner = attach.inner_model(model) if isinstance(model, PeftModel) else model
+    check_kind(inner, chosen)
     with trusting(trust_code), tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         prepared = prepare_benchmarks(chosen, config)
         log_warnings(prepared)
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(prepared)}
-        evaluation = score_model(
-            model, tokenizer, prepared, config, name, predictions=lambda _, benchmark: files[benchmark]
+        evaluation = engine.evaluate(
+            inner,
+            tokenizer,
+            prepared,
+            config,
+            model_name=name,
+            predictions=lambda _, benchmark: files[benchmark],
+            decoding=prepacked,
         )
         predictions = {key: read_predictions(file) for key, file in files.items() if file.exists()}
     return Results(
         model=name, scores=evaluation.scores, predictions=predictions, measured=evaluation.measured
-    )
-
-
-def score_model(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    benchmarks: Mapping[str, PreparedBenchmark],
-    config: EvaluateConfig,
-    name: str,
-    **options: Unpack[ScoreOptions],
-) -> engine.Evaluation:
-    """Score a model on prepared benchmarks; `evaluate` and the evaluate step share this function.
-
-    Args:
-        model: With or without an adapter.
-        tokenizer: The model's tokenizer.
-        benchmarks: From `prepare_benchmarks`.
-        config: How to score.
-        name: Name of the model in the scores.
-        options: Files and stored answers of a run.
-
-    Raises:
-        WorkbenchError: The model can't answer the benchmarks.
-    """
-    plain = _without_wrapper(model)
-    return engine.evaluate(
-        plain, tokenizer, benchmarks, config, model_name=name, decoding=prepacked, **options
     )
 
 
@@ -117,8 +86,3 @@ def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)
-
-
-def _without_wrapper(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """Return the transformers model inside a PeftModel; its layers contain the adapter."""
-    return attach.inner_model(model) if isinstance(model, PeftModel) else model

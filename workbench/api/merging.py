@@ -1,6 +1,5 @@
-"""Merges an adapter into its base model, as `merge` and the merge step do."""
+"""Merges an adapter into its base model."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,10 @@ from typing import Any
 from workbench.api.loading import Quantization, quantized
 from workbench.config.merge import MergeConfig
 from workbench.config.model import Dtype, ModelConfig
-from workbench.config.quantization import QuantizationConfig
-from workbench.errors import ConfigError
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models.merging.merge import SENTENCES, MergeReport
 from workbench.models.merging.merge import merge as merge_and_prove
-from workbench.plain_values import Folder, route, section
+from workbench.plain_values import Folder, output_folder, route, section
 from workbench.run_dir import write_json
 from workbench.trust import trusting
 
@@ -87,52 +84,17 @@ def merge(
     chosen = route(settings, {"merge": MergeConfig, "model": ModelConfig}, "merge", ("path", "init"))
     merge_section = section(MergeConfig, chosen["merge"], "merge")
     base = section(ModelConfig, {"path": model_path, "dtype": base_dtype, **chosen["model"]}, "model")
-    folder = Path(output)
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"output: {str(folder)!r} is not empty (overwrite=True, or another folder)")
+    folder, texts = output_folder(output, overwrite), SENTENCES if probe is None else probe
     report_file = folder.parent / f"{folder.name}.merge_report.json"
     with trusting(trust_code):
-        return merge_into(
-            folder,
-            report_file,
+        report = merge_and_prove(
             base,
             adapter_path,
             merge_section,
             quantized(quantization),
-            probe,
+            folder,
+            texts,
             accepts_base=accept_base,
         )
-
-
-def merge_into(
-    folder: Path,
-    report_file: Path,
-    model: ModelConfig,
-    adapter_path: Folder,
-    merge: MergeConfig,
-    quantization: QuantizationConfig,
-    probe: Sequence[str] | None,
-    *,
-    accepts_base: bool,
-) -> Merged:
-    """Merge an adapter into its base model, as the sections say; `merge` and the merge step use this.
-
-    Args:
-        folder: Folder of the merged model.
-        report_file: File of the report.
-        model: The base model.
-        adapter_path: Folder or Hub id of the adapter.
-        merge: How to merge.
-        quantization: Quantization of the base model in training.
-        probe: Texts on which the logits are compared; None: four sentences.
-        accepts_base: Whether to merge into another base than the adapter's own.
-
-    Raises:
-        WorkbenchError: The adapter is of another model, or the proof failed.
-    """
-    texts = SENTENCES if probe is None else list(probe)
-    report = merge_and_prove(
-        model, adapter_path, merge, quantization, folder, texts, accepts_base=accepts_base
-    )
     write_json(report_file, asdict(report))
     return Merged(folder=folder, report_file=report_file, report=report)

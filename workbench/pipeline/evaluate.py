@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
-from workbench.api.evaluation import log_warnings, score_model
+from workbench.api.evaluation import log_warnings
 from workbench.config.names import BASE, UNTRAINED
 from workbench.distributed import is_rank0
 from workbench.errors import MissingStepError
@@ -14,6 +14,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.evaluation.result_checksums import score_digests
 from workbench.models.loading import has_trained_head
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.contamination import check_contamination, write_clean_scores
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
@@ -61,18 +62,19 @@ def evaluate(run: Run) -> None:
     check_contamination(run, published)
     untrained = is_classifier(config) and not has_trained_head(config.model)
     for name, model in loaded_models(run, [name for name, benchmarks in waiting.items() if benchmarks]):
-        score_model(
+        engine.evaluate(
             model,
             tokenizer_for(name, run),
             waiting[name],
             config.evaluate,
-            name,
+            model_name=name,
             fingerprint=fingerprint(identities[name]),
             predictions=run_dir.predictions,
             cache=run_dir.cache,
             renew=config.force,
             note=UNTRAINED if name == BASE and untrained else "",
             publish=score_writer(run, identities, name, model),
+            decoding=prepacked,
         )
     write_clean_scores(run)
 

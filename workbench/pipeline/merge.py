@@ -1,10 +1,10 @@
 """The merge step: makes one model of a base and its adapter, of several adapters, or of several models."""
 
 import logging
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from workbench.api.merging import merge_into
 from workbench.config import Config
 from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
@@ -12,11 +12,12 @@ from workbench.config.merge import COMBINED_BY, SEARCHED_BY, MergeResult
 from workbench.config.model import Task
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
-from workbench.models.merging.merge import PROBE_TEXTS, MergeReport
+from workbench.models.merging.merge import PROBE_TEXTS, SENTENCES, MergeReport
+from workbench.models.merging.merge import merge as merge_and_prove
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, base_content, content, skip_finished
 from workbench.pipeline.tokenizers import training_tokenizer
-from workbench.run_dir import fingerprint
+from workbench.run_dir import fingerprint, write_json
 from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
@@ -60,18 +61,17 @@ def merge(run: Run) -> None:
     record = RunRecord(run_dir.run_json)
     if skip_finished("merge", is_finished(run, record, inputs, digest), config):
         return
-    probe = probe_texts(run)
-    merged = merge_into(
-        run_dir.merged,
-        run_dir.merge_report,
+    report = merge_and_prove(
         config.model,
         adapter,
         config.merge,
         config.quantization,
-        probe,
+        run_dir.merged,
+        probe_texts(run),
         accepts_base=config.adapter.base is AdapterBase.accept,
     )
-    log_proof(run, merged.report)
+    write_json(run_dir.merge_report, asdict(report))
+    log_proof(run, report)
     digests = {BASE_DIGEST: base} if base else {}
     record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report], digests=digests)
 
@@ -135,11 +135,11 @@ def merge_inputs(config: Config, adapter: str, base_content: str | None) -> list
     return [*sections, *([config.adapter.base.value] if config.adapter.base is AdapterBase.accept else [])]
 
 
-def probe_texts(run: Run) -> list[str] | None:
-    """Return the prompts of the first training rows, to compare logits on; None if there are no rows."""
+def probe_texts(run: Run) -> list[str]:
+    """Return texts to compare logits on: the prompts of the first training rows; without rows, SENTENCES."""
     config = run.config
     if not config.data.paths():
-        return None
+        return SENTENCES
     from workbench.data.inference_prompts import prompts  # the libraries of rows take a second
     from workbench.data.streaming import streamed_rows
 

@@ -11,7 +11,6 @@ from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.api.evaluation import score_model
 from workbench.api.examples import Examples
 from workbench.api.training import TrainingSections, train_weights, trained_folder
 from workbench.config import Config
@@ -20,13 +19,14 @@ from workbench.config.names import ADAPTER, BASE, TRAINED
 from workbench.data.report import data_report
 from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
+from workbench.evaluation import engine
 from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
-from workbench.models.adapters import adapter_config
-from workbench.models.adapters.attach import check_attachable
+from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved
 from workbench.models.loading import outline, unpacked_method
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
 from workbench.pipeline.plan.forecast import log_forecast_of_examples
@@ -161,7 +161,7 @@ def check_adapter(run: Run) -> None:
         is_everywhere = adapter.target_modules == [ALL_LINEAR] and not adapter.modules_to_save
         if not (is_plain and is_everywhere and not adapter.rank_pattern):
             empty_model = outline(config.model)
-            check_attachable(empty_model, adapter)
+            attach.check_attachable(empty_model, adapter)
             check_saved(empty_model, adapter, config.quantization)
 
 
@@ -223,7 +223,10 @@ def mean_scorer(
     """
 
     def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:
-        evaluation = score_model(model, tokenizer, scored, config.evaluate, "training")
+        inner = attach.inner_model(model) if isinstance(model, PeftModel) else model
+        evaluation = engine.evaluate(
+            inner, tokenizer, scored, config.evaluate, model_name="training", decoding=prepacked
+        )
         main_scores = {score.benchmark: score for score in reversed(evaluation.scores)}  # of the first metric
         metrics = {name: main_scores[name].metric for name in scored}  # lm-eval's are known only now
         check_mean(metrics, {name for name in scored if main_scores[name].lower_is_better})

@@ -9,14 +9,15 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from workbench.api.evaluation import score_model
 from workbench.config.inspection.quantization_report import NumberFormat
+from workbench.evaluation import engine
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
 from workbench.leaderboard.results import Results
 from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.merging.logit_files import LogitFiles, in_files
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.quantization import stored_bytes
 from workbench.models.token_divergence import TextDivergence, divergences, text_logits
 from workbench.pipeline.inspection.quantization_ways import GGUF
@@ -90,16 +91,17 @@ class Series:
         """Score the model; answers are cached, so that a killed report continues where it stopped."""
         name, run_dir = shown_name(number_format), self.run.run_dir
         answers = run_dir.quantization / self.subject.name / number_format.value
-        evaluation = score_model(
+        evaluation = engine.evaluate(
             model,
             self.subject.tokenizer,
             self.benchmarks,
             self.run.config.evaluate,
-            name,
+            model_name=name,
             fingerprint=how.fingerprint,
             predictions=lambda _, benchmark: answers / f"{benchmark}.jsonl",
             cache=run_dir.cache,
             renew=self.run.config.force,
+            decoding=prepacked,
         )
         predictions = {key: read_predictions(answers / f"{key}.jsonl") for key in self.benchmarks}
         return Results(
