@@ -74,7 +74,7 @@ def test_a_merge_with_another_setting_does_not_hash_the_base_as_an_earlier_versi
     words = ("quickstart", "train.max_steps=2", "benchmark=[]", "merge.probe=false", "steps=[train,merge]")
     run(*words)
     hashed.clear()
-    run(*words[:-1], "steps=[merge]", "merge.dtype=float32")
+    run(*words[:-1], "steps=[merge]", "merge.dtype=bfloat16")
     assert hashed["tensors", str(BASE / "model.safetensors")] == 1
     assert hashed["bytes", str(BASE / "model.safetensors")] == 0
 
