@@ -1,6 +1,7 @@
 """Folders that another tool has quantized are unpacked while they are read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import IDS, PLAIN, at, llama, logits, words_tokenizer
-from transformers import LlamaForCausalLM
+from tiny_checkpoints import IDS, PLAIN, SIZES, at, llama, logits, words_tokenizer
+from transformers import FineGrainedFP8Config, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from workbench.config.model import Architecture, Dtype
+from workbench.config.publishing.export import ExportConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.model_folder import open_folder
+from workbench.models.export import export
 from workbench.models.loading import check_model, load_model, outline, read_config
 from workbench.models.quantization import dequantize_state_dict
 
@@ -93,10 +96,15 @@ def is_linear(name: str) -> bool:
 
 
 def quantized_folder(folder: Path, name: str, dtype: torch.dtype = torch.float16) -> dict[str, np.ndarray]:
-    """Write a tiny LLaMA in a format; the result is what each quantized layer's weight stands for."""
-    settings, pack, options = FORMATS[name]
+    """Write a tiny LLaMA in a format; the result is that of `pack_layers`."""
     llama().to(dtype).save_pretrained(folder)
     words_tokenizer().save_pretrained(folder)
+    return pack_layers(folder, name)
+
+
+def pack_layers(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Replace the layers of a folder by packed ones; the result is what the weight of each stands for."""
+    settings, pack, options = FORMATS[name]
     tensors, exact = {}, {}
     for tensor_name, tensor in load_file(folder / "model.safetensors").items():
         if not is_linear(tensor_name):
@@ -334,6 +342,57 @@ def test_an_early_folder_has_its_settings_in_a_file_of_their_own(tmp_path, name,
     (tmp_path / file).write_text('{"bits": 3}')
     with pytest.raises(CheckpointError, match=f"{file}: {name}: bits=3 can't be unpacked"):
         check_model(at(tmp_path), PLAIN)
+
+
+def test_an_export_has_the_unpacked_weights_in_bfloat16(tmp_path):
+    quantized_folder(tmp_path / "packed", "gptq")
+    export(at(tmp_path / "packed"), ExportConfig(), tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "quantization_config" not in config and config["dtype"] == "bfloat16"
+    expected = load_model(at(tmp_path / "packed", architecture=Architecture.native), PLAIN).state_dict()
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(expected[name], weight) for name, weight in written.items())
+
+
+def test_fp8_is_dequantized_as_transformers_dequantizes_it(tmp_path):
+    FORMATS["fp8 of transformers"] = (
+        {**FP8, "weight_block_size": [32, 32]},
+        packed_layers.float8,
+        {"block": (32, 32), "scale": "weight_scale_inv"},
+    )
+    quantized_folder(tmp_path, "fp8 of transformers", torch.bfloat16)
+    del FORMATS["fp8 of transformers"]
+    settings = FineGrainedFP8Config(weight_block_size=(32, 32), dequantize=True)
+    theirs = LlamaForCausalLM.from_pretrained(
+        tmp_path, quantization_config=settings, dtype=torch.bfloat16, device_map="cpu"
+    ).state_dict()
+    ours = load_model(at(tmp_path), PLAIN).state_dict()
+    for name in filter(is_linear, ours):
+        assert torch.allclose(ours[name].float(), theirs[name].float(), rtol=2**-7, atol=0), name
+
+
+@pytest.mark.parametrize("method", ["none", "nf4"])
+@pytest.mark.parametrize("name", ["fp8", "gptq"])
+def test_experts_of_a_mixture_are_unpacked_one_by_one_and_joined(tmp_path, name, method):
+    torch.manual_seed(0)
+    sizes = {**SIZES, "intermediate_size": 128, "num_key_value_heads": 2, "head_dim": 16}
+    experts = dict(moe_intermediate_size=64, num_experts=3, num_experts_per_tok=2)
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **experts)).bfloat16().save_pretrained(tmp_path / "packed")
+    words_tokenizer().save_pretrained(tmp_path / "packed")
+    shutil.copytree(tmp_path / "packed", tmp_path / "plain")
+    plain = load_file(tmp_path / "packed" / "model.safetensors")
+    exact = pack_layers(tmp_path / "packed", name)
+    assert sum(".experts." in layer for layer in exact) == 2 * 3 * 3
+    plain |= {layer: torch.from_numpy(weight).float().bfloat16() for layer, weight in exact.items()}
+    save_file(plain, tmp_path / "plain" / "model.safetensors", metadata={"format": "pt"})
+    quantization = QuantizationConfig(method=QuantizationMethod[method])
+    sections = [at(tmp_path / folder, architecture=Architecture.native) for folder in ("packed", "plain")]
+    ours, expected = (dequantize_state_dict(load_model(section, quantization)) for section in sections)
+    assert ours.keys() == expected.keys()
+    joined = [layer for layer, weight in ours.items() if weight.dim() == 3]
+    assert len(joined) == 4
+    for layer in joined:
+        assert (ours[layer] != expected[layer]).float().mean() < (1e-3 if method == "none" else 1e-2)
 
 
 def test_transformers_reads_a_merged_folder_without_the_quantization(tmp_path):

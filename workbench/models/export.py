@@ -95,8 +95,10 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     tensors = fitted(checkpoint, CLASSES[model.task])
     if model.task is Task.sequence_classification and SCORE not in tensors:
         raise CheckpointError(f"{model.path}: has no {SCORE}, so it is not a trained classifier (train it)")
-    if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
-        tensors = {name: Cast(t, chosen_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
+    is_dequantized = source.is_file() or checkpoint.quantized_by is not None
+    if export.dtype is not Dtype.auto or (is_dequantized and not as_gguf):
+        dtype = chosen_dtype(export.dtype, checkpoint.dtype)
+        tensors = {name: Cast(stored, dtype) for name, stored in tensors.items()}
     elif not as_gguf:
         tensors = {name: _in_stored_dtype(tensor) for name, tensor in tensors.items()}
     folded, record = False, None

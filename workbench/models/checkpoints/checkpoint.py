@@ -57,12 +57,12 @@ class Checkpoint:
     """`model_type` of config.json, which names the tensors in the files."""
     note: str = ""
     """Changes made in the conversion."""
-    quantized_by: Format | None = None
-    """How the files hold the weights, which are unpacked when they are read; None: unquantized."""
     record: dict[str, Any] | None = None
     """Record of how a LLaMA folder was exported from an Open-Llama; see stable_embedding.py."""
     tensors: Mapping[str, Stored] = field(default_factory=dict)
     generation: GenerationConfig | None = None
+    quantized_by: Format | None = None
+    """How the files hold the weights, which are unpacked when they are read; None: unquantized."""
 
     @property
     def dtype(self) -> torch.dtype:
