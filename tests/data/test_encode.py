@@ -179,10 +179,10 @@ def test_a_chat_template_that_forgets_earlier_answers_is_refused(with_template):
     tokenizer = with_template(
         "{% for m in messages %}{{ m.content if loop.last or m.role != 'assistant' }};{% endfor %}"
     )
-    with pytest.raises(DataError, match="a.jsonl:1: the chat template changes an earlier answer"):
+    with pytest.raises(DataError, match="a.jsonl:1: the chat template leaves out a turn"):
         encoded(tokenizer, CHAT)
-    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template changes earlier turns"):
-        encoded(tokenizer, CHAT, check_mask=CheckMask.warn)
+    found = encoded(tokenizer, CHAT, check_mask=CheckMask.warn)
+    assert [trained_parts(tokenizer, example) for example in found.dataset] == [["七;</s>"], ["八;</s>"]]
 
 
 def test_a_chat_template_that_refuses_a_role_is_one_line(with_template):

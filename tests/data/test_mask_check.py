@@ -245,13 +245,15 @@ def test_a_template_that_trims_answers_is_found(template):
     assert "at token" in complaint(tokenizer, chat("Nile?", "Africa.\n"))
 
 
-def test_a_template_that_drops_thoughts_of_earlier_turns_is_found(template):
+def test_of_a_template_that_drops_thoughts_of_earlier_turns_each_answer_is_an_example(template):
     tokenizer = template(TEMPLATE.replace("{% if m.thought %}", "{% if m.thought and loop.last %}"))
-    encoded(tokenizer, SOUND, chat("Nile?", "Africa.", thoughts=["Hm"]))
-    said = complaint(tokenizer, SOUND, chat("Nile?", "Africa.", "Po?", "Italy.", thoughts=["Hm", "So"]))
-    assert said.startswith("a.jsonl:2: the chat template changes an earlier answer when the chat goes on")
-    position = len(tokenizer(HEADER, add_special_tokens=False)["input_ids"])
-    assert f"at token {position}, '<'" in said
+    rows = [SOUND, chat("Nile?", "Africa.", "Po?", "Italy.", thoughts=["Hm", "So"])]
+    found = encoded(tokenizer, *rows)
+    texts = [tokenizer.decode(row["input_ids"]) for row in found.dataset]
+    first = HEADER + "<think>Hm</think>Africa.<|im_end|>"
+    second = f"{HEADER}Africa.<|im_end|>\n{HEADER.replace('Nile', 'Po')}<think>So</think>Italy.<|im_end|>"
+    assert texts == [HEADER + "Africa.<|im_end|>", first, second]
+    assert [count for note, count in found.account.noted.items() if "an example per answer" in note] == [1]
 
 
 MERGING = (
@@ -262,11 +264,13 @@ MERGING = (
 )
 
 
-def test_a_system_text_that_moves_into_the_last_question_is_found(template):
+def test_a_system_text_that_moves_into_the_last_question_is_where_the_model_reads_it(template):
     last = "(loop.last or loop.index == loop.length - 1)"
-    said = complaint(template(MERGING.replace("WHICH", last)), SOUND, SYSTEM)
-    assert said.startswith("a.jsonl:2: the prompt rendered for generation is not a prefix of the training")
-    assert "at token 3, 'Be'" in said
+    tokenizer = template(MERGING.replace("WHICH", last))
+    texts = [tokenizer.decode(row["input_ids"]) for row in encoded(tokenizer, SOUND, SYSTEM).dataset]
+    first, second = (HEADER.replace("Nile", f"Be brief.{word}") for word in ("Nile", "Po"))
+    answered = HEADER + "Africa.<|im_end|>"
+    assert texts == [answered, f"{first}Africa.<|im_end|>", f"{answered}\n{second}Italy.<|im_end|>"]
 
 
 def test_a_system_text_that_becomes_part_of_the_first_question_is_said(template, caplog):
@@ -283,7 +287,7 @@ def test_a_turn_that_the_template_leaves_out_is_found(template, role):
     )
     left_out = left_out.replace("<|im_end|>\n", "<|im_end|>\n{% endif %}", 1).replace("ROLE", role)
     said = complaint(template(left_out), SYSTEM)
-    assert said.startswith("a.jsonl:1: the chat template leaves out a system or user turn, at token ")
+    assert said.startswith("a.jsonl:1: the chat template leaves out a turn, at token ")
     found = encoded(template(left_out), SYSTEM, check_mask=CheckMask.warn)
     assert found.account.noted.total() == 1
 
@@ -368,18 +372,6 @@ UNSOUND = {
             for row in ("one", "two", "system")
         ],
         "the prompt for generation opens a thought (<think> and a newline), the row has <think></think>",
-    ),
-    **dict.fromkeys(
-        [f"nemotron_3_{kind} thoughts" for kind in ("5_lightning", "nano", "super", "ultra")],
-        "thoughts of earlier turns are dropped",
-    ),
-    **dict.fromkeys(
-        [f"{name} thoughts" for name in ("diffusion_gemma", "glm4moe", "gptoss")],
-        "thoughts of earlier turns are dropped",
-    ),
-    **dict.fromkeys(
-        ["gptoss two", "gptoss system"],
-        "the last answer ends with <|return|>, and with <|end|> once the chat goes on",
     ),
     "gemma system": "the template refuses a system turn",
     **dict.fromkeys(

@@ -9,7 +9,7 @@ from awkward_templates import AWKWARD
 from hostile_templates import HOSTILE
 
 from workbench.config.data import Template
-from workbench.data.chat.render_turns import TEMPLATES
+from workbench.data.chat.named_templates import TEMPLATES
 from workbench.data.templating import render_budget
 from workbench.data.templating.render import RenderingError, chat_template, chat_text
 

@@ -6,7 +6,8 @@ import datasets
 import pyarrow.parquet
 import pytest
 
-from workbench.config.data import COLUMNS, DataConfig, DataFormat, SourceConfig
+from workbench.config.columns import COLUMNS
+from workbench.config.data import DataConfig, DataFormat, SourceConfig
 from workbench.config.model import Task
 from workbench.data.classification import TEXT_COLUMNS
 from workbench.data.formats import ANSWER, QUESTION, row_format, text

@@ -1,6 +1,7 @@
 """What the model's tokenizer and context can't do with the prompts is found without the model."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tiny_llama import make_tokenizer
 import workbench
 from workbench.config import Config, Step
 from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.data import DataConfig, SourceConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError, DataError
@@ -48,6 +50,39 @@ def test_a_missing_chat_template_and_one_without_a_system_role_are_told(tmp_path
     check_prompting(512, tokenizer, benchmark(tmp_path), chat)
     with pytest.raises(DataError, match=r"^benchmarks.own: item 0: .*no system role"):
         check_prompting(512, tokenizer, benchmark(tmp_path, "Answer."), chat)
+
+
+def test_an_argument_that_the_chat_template_lacks_is_told(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ enable_thinking }}"
+    for name, refused in (("enable_thinking", False), ("thinking", True)):
+        chat = EvaluateConfig(chat_template=True, template_arguments={name: False})
+        with (
+            pytest.raises(ConfigError, match="thinking: .*it takes enable_thinking")
+            if refused
+            else nullcontext()
+        ):
+            check_prompting(512, tokenizer, benchmark(tmp_path), chat)
+
+
+def test_arguments_without_a_chat_template_are_refused():
+    with pytest.raises(ConfigError, match=r"evaluate\.template_arguments: thinking has no effect without"):
+        EvaluateConfig(template_arguments={"thinking": False})
+
+
+def test_the_arguments_of_the_data_hold_for_the_prompts_unless_sources_differ():
+    quick = {"enable_thinking": False}
+    evaluate = EvaluateConfig(chat_template=True)
+    assert (
+        Config(data=DataConfig(template_arguments=quick), evaluate=evaluate).evaluate.template_arguments
+        == quick
+    )
+    assert Config(data=DataConfig(template_arguments=quick)).evaluate.template_arguments == {}
+    sources = {"chats": SourceConfig(path="a.jsonl", template_arguments=quick)}
+    with pytest.raises(
+        ConfigError, match=r"data\.sources\.chats has .*evaluate\.template_arguments\.enable_thi"
+    ):
+        Config(data=DataConfig(sources=sources), evaluate=evaluate)
 
 
 def base(**changes) -> Config:

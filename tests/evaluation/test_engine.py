@@ -31,7 +31,7 @@ from workbench.evaluation.inference.decoder import Decoder, takes_beginning
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
-from workbench.evaluation.tasks.requests import item
+from workbench.evaluation.tasks.requests import ChatFormat, item
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
@@ -402,6 +402,18 @@ def test_a_chat_template_wraps_description_examples_and_question(llama, tokenize
     assert context.count("[user]") == 3
 
 
+def test_arguments_of_a_chat_template_are_in_the_prompt(llama, tokenizer, exam, tmp_path, monkeypatch):
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '[quick]' if not enable_thinking }}"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    contexts = []
+    for arguments in ({"enable_thinking": True}, {"enable_thinking": False}):
+        run_dir = RunDir(tmp_path / str(arguments["enable_thinking"]))
+        settings = {"chat_template": True, "template_arguments": arguments}
+        run(llama, tokenizer, exam, settings, predictions=run_dir.predictions)
+        contexts.append(read_predictions(run_dir.predictions("base", "exam"))[0].context)
+    assert contexts[1] == contexts[0] + "[quick]"
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_what_a_checkpoint_likes_to_generate_with_changes_no_answer(llama, tokenizer, exam, tmp_path, shared):
     own = llama.generation_config
@@ -419,7 +431,7 @@ def test_a_chat_template_stands_where_the_delimiter_would(llama, tokenizer, exam
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     monkeypatch.setattr(tokenizer, "chat_template", template)
     [first, *_] = prepare_benchmarks({"exam": exam}, EvaluateConfig())["exam"].examples
-    context, continuation = item(first, 0, tokenizer).pairs[0]
+    context, continuation = item(first, 0, ChatFormat(tokenizer)).pairs[0]
     assert context.endswith("<assistant>") and continuation == "A"
     assert item(first, 0).pairs[0][1] == " A"
 

@@ -23,6 +23,7 @@ log = logging.getLogger("workbench")
 OPEN = (
     *("data.columns", "predict.columns", "data.sources"),
     *("adapter.rank_pattern", "adapter.options", "model.init", "serve.adapters"),
+    *("data.template_arguments", "evaluate.template_arguments"),
 )
 """Mappings to which a user can add names without Hydra's + before the key."""
 

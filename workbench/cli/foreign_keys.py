@@ -43,6 +43,7 @@ KEYS = {
     "data.split": "dataset_train_split train_split",
     "data.max_length": "cutoff_len max_seq_length max_seq_len sequence_len model_max_length block_size",
     "data.template": "chat_template template prompt_template conversation_template",
+    "data.template_arguments": "chat_template_kwargs chat_template_args enable_thinking",
     "data.packing": "sample_packing pack",
     "data.validation_fraction": "val_size val_set_size validation_split eval_split "
     "validation_split_percentage",

@@ -1,11 +1,12 @@
 """The data section: training rows, their format, chat template and length."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+from workbench.config.columns import check_columns, key_of
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
@@ -44,40 +45,8 @@ Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start",
 CheckMask = Enum("CheckMask", {"refuse": "refuse", "warn": "warn"})
 """What happens if other tokens than the answer and its end token would count in the loss."""
 
-COLUMNS = (
-    *("instruction", "input", "output", "history", "system"),
-    *("conversations", "messages", "tools"),
-    *("prompt", "completion"),
-    *("text", "pair", "sentence", "sentence1", "sentence2", "question1", "question2"),
-    *("premise", "hypothesis", "label"),
-)
-"""Roles of a row's columns, such as instruction or label; `data.columns` maps roles to a file's columns."""
-
-
-def key_of(name: str, source: str) -> str:
-    """Return the dotted key of a field of a source, as `data.sources.NAME.columns`.
-
-    Args:
-        name: Name of the field, as `columns`.
-        source: Name of the source; empty: the data section itself, as in `data.columns`.
-    """
-    return f"data.sources.{source}.{name}" if source else f"data.{name}"
-
-
-def check_columns(columns: Mapping[str, str], source: str) -> None:
-    """Refuse an unknown role: no format would read its column.
-
-    Args:
-        columns: Role -> column name.
-        source: Name in `data.sources`; empty: the data section itself.
-
-    Raises:
-        ConfigError: A role is unknown; the message lists the known ones.
-    """
-    for role in columns:
-        if role not in COLUMNS:
-            known = ", ".join(COLUMNS)
-            raise ConfigError(f"{key_of('columns', source)}.{role}: unknown role {role!r} (known: {known})")
+Thoughts = Enum("Thoughts", {"train": "train", "mask": "mask", "strip": "strip"})
+"""What happens to the reasoning before an answer: with loss, without loss, or removed."""
 
 
 def is_template_file(value: str) -> bool:
@@ -126,6 +95,12 @@ class SourceConfig:
 
     template: str = "auto"
     """How turns become text. auto: as data.template."""
+
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    """Variables of the chat template. Empty: as data.template_arguments."""
+
+    thoughts: Thoughts | None = None
+    """What happens to reasoning before answers. null: as data.thoughts."""
 
     limit: int | None = number(None, 1, 10**12)
     """Use the first rows only, before `weight` applies. null: as data.limit."""
@@ -209,6 +184,17 @@ class DataConfig:
     open-llama; for prompt-completion rows plain. plain: the text of the turns without markers. The model is
     saved with the template. A classifier reads its texts without a template."""
 
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    """Variables of the chat template, as in {enable_thinking: false} for Qwen3. They hold for training rows,
+    held-out rows, recipe=chat and recipe=predict, and for benchmarks with evaluate.chat_template=true. One
+    that the template does not use is refused."""
+
+    thoughts: Thoughts = Thoughts.train
+    """The reasoning before an answer: `<think>...</think>` at its start, or a field reasoning_content. train:
+    with loss. mask: the model reads it, without loss; also an empty `<think></think>` of the template. strip:
+    removed from the rows. Where a template drops the thoughts of earlier turns (Qwen3's does), each answer
+    of a chat becomes an example of its own, which reads what the model reads when it is used."""
+
     split_special_tokens: bool = False
     """true encodes a control token such as `<|im_end|>` in the rows' text as plain characters; use it for
     text from strangers. false encodes it as the control token, which rows of bare text often need. Causal
@@ -283,6 +269,8 @@ class DataConfig:
             split=source.split or self.split,
             subset=source.subset or self.subset,
             template=self.template if source.template == Template["auto"].name else source.template,
+            template_arguments=source.template_arguments or self.template_arguments,
+            thoughts=source.thoughts or self.thoughts,
             limit=source.limit or self.limit,
             delimiter=source.delimiter or self.delimiter,
             quoting=self.quoting if source.quoting is None else source.quoting,

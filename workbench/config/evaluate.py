@@ -1,7 +1,9 @@
 """The evaluate section: which models are scored, in which batches, and with which intervals."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from workbench.config.data import DataConfig
 from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
@@ -38,6 +40,9 @@ class EvaluateConfig:
     none."""
     chat_template: bool = False
     """true wraps prompts in the tokenizer's chat template. For chat models."""
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    """Variables of the chat template, as in {enable_thinking: false}. Needs chat_template=true. Empty: as
+    data.template_arguments."""
     max_length: int | None = number(None, 1, 2**24)
     """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out; a
     question that is too long by itself is an error. null: the model's context length."""
@@ -61,3 +66,26 @@ class EvaluateConfig:
         if self.name is not None and not self.name.strip():
             raise ConfigError("evaluate.name: empty (a name, or null)")
         check_ranges(self, "evaluate")
+        if self.template_arguments and not self.chat_template:
+            names = ", ".join(self.template_arguments)
+            raise ConfigError(
+                f"evaluate.template_arguments: {names} has no effect without a chat template "
+                "(evaluate.chat_template=true, or leave it out)"
+            )
+
+
+def with_template_arguments(evaluate: EvaluateConfig, data: DataConfig) -> EvaluateConfig:
+    """Return the section with `data.template_arguments`, if prompts take a chat template and it has none.
+
+    Raises:
+        ConfigError: The sources of the data differ in theirs, so none of them can be taken.
+    """
+    if not evaluate.chat_template or evaluate.template_arguments:
+        return evaluate
+    for name in data.sources:
+        if (arguments := data.of_source(name).template_arguments) != data.template_arguments:
+            raise ConfigError(
+                f"evaluate.template_arguments: not given, and data.sources.{name} has {arguments} of its own "
+                f"(write which the prompts get, as evaluate.template_arguments.{next(iter(arguments))}=...)"
+            )
+    return replace(evaluate, template_arguments=dict(data.template_arguments))

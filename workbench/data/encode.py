@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, DataFormat
+from workbench.config.data import DataConfig, DataFormat, Thoughts
 from workbench.config.model import Task
 from workbench.data.chat.doubled_tokens import strip_added_tokens, strip_added_tokens_of_pair
 from workbench.data.chat.prepare_chat import prepared
+from workbench.data.chat.render_turns import Renderer, RewrittenError
+from workbench.data.chat.rewritten_turns import SPLIT, pieces
 from workbench.data.chat.saved_template import ChatForm, chat_form
 from workbench.data.classes import has_hidden_ends
 from workbench.data.classification import (
@@ -20,19 +22,20 @@ from workbench.data.classification import (
     target,
     text_ids,
 )
-from workbench.data.conversations import conversation, with_shuffled_answers
+from workbench.data.conversations import Conversation, conversation, with_shuffled_answers
 from workbench.data.encoded import Encoded, as_dataset
 from workbench.data.example import Example
 from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.mask_check.check_masks import MaskCheck
 from workbench.data.packing import check_packed, packed
-from workbench.data.pretraining import blocks, document_ids, pieces
+from workbench.data.pretraining import blocks, document_ids
+from workbench.data.pretraining import pieces as text_pieces
 from workbench.data.readers.row_store import by_source
 from workbench.data.row_counts import Account
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
 from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up
-from workbench.data.tokens.segments import encode_segments, shortened, special_frame
+from workbench.data.tokens.segments import Segment, encode_segments, shortened, special_frame
 from workbench.errors import DataError
 
 BATCH = 1000
@@ -86,11 +89,27 @@ def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -
     """Yield the examples of the rows of one source, which all have one data format."""
     shape = row_format(rows[0], encoding.data, encoding.task)
     account.noted.update(unread_columns(rows, shape))
+    if shape in (DataFormat["labelled"], DataFormat["text"]):
+        refuse_chat_keys(encoding.data, rows[0].where, shape.name)
     if shape is DataFormat["labelled"]:
         return classified(rows, encoding, account)
     if shape is DataFormat["text"]:
         return documents(rows, encoding.tokenizer, encoding.data, account)
     return answers(rows, encoding, shape, account)
+
+
+def refuse_chat_keys(data: DataConfig, where: str, shape: str) -> None:
+    """Refuse keys about answers for rows of plain text and of labelled text.
+
+    Raises:
+        DataError: `data.thoughts` or `data.template_arguments` is set.
+    """
+    is_set = {"thoughts": data.thoughts is not Thoughts.train, "template_arguments": data.template_arguments}
+    for key in (key for key, value in is_set.items() if value):
+        raise DataError(
+            f"data.{key}: {where} is {shape!r}, and such rows have no answers of a chat (leave it out, or "
+            "write it into the data.sources.NAME that are chats)"
+        )
 
 
 def answers(
@@ -113,9 +132,13 @@ def answers(
     check = MaskCheck(chats, data, seed)
     check.read()
     for start in range(0, len(conversations), BATCH):
-        batch = conversations[start : start + BATCH]
-        encoded = encode_segments([render.segments(example) for example in batch], chats.encoder, prefix)
-        for number, (example, tokens) in enumerate(zip(batch, encoded, strict=True), start=start):
+        batch = [
+            (number, piece, segments)
+            for number, example in enumerate(conversations[start : start + BATCH], start=start)
+            for piece, segments in enumerate(segments_of(example, render, account))
+        ]
+        encoded = encode_segments([segments for *_, segments in batch], chats.encoder, prefix)
+        for (number, piece, _), tokens in zip(batch, encoded, strict=True):
             num_special = render.num_special(tokens.input_ids)
             shorter = shortened(tokens, data.max_length, data.truncation, num_special)
             if not tokens.has_answer:
@@ -124,9 +147,19 @@ def answers(
                 account.dropped[f"no answer within data.max_length={data.max_length}"] += 1
             else:
                 account.num_cut += shorter is not tokens
-                check.compare(number, shorter)
-                yield Example(shorter.input_ids, shorter.labels, example.where)
+                check.compare(number, piece, shorter)
+                yield Example(shorter.input_ids, shorter.labels, conversations[number].where)
     check.conclude(account.noted)
+
+
+def segments_of(conversation: Conversation, render: Renderer, account: Account) -> list[list[Segment]]:
+    """Return the segments of a row's examples: one, unless the chat template changes earlier answers."""
+    try:
+        return [render.segments(conversation)]
+    except RewrittenError:
+        segments = [render.segments(piece) for piece in pieces(conversation, render)]
+        account.noted[SPLIT] += 1
+        return segments
 
 
 def documents(
@@ -167,7 +200,7 @@ def documents(
             yield Example(block, block, data.path, lengths)
         return
     for ids, where in encoded:
-        yield from (Example(span, span, where) for span in pieces(ids, data.max_length))
+        yield from (Example(span, span, where) for span in text_pieces(ids, data.max_length))
 
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:

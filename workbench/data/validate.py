@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from workbench.config.data import DataConfig, DataFormat, Template, key_of
+from workbench.config.columns import key_of
+from workbench.config.data import DataConfig, DataFormat, Template
 from workbench.config.model import Task
 from workbench.data.classification import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.conversations import conversation

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 
-from transformers import PreTrainedTokenizerBase
-
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import answer_loop
@@ -24,7 +22,7 @@ from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenc
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
-from workbench.evaluation.tasks.requests import Item, item, possibly_too_long
+from workbench.evaluation.tasks.requests import ChatFormat, Item, item, possibly_too_long
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
 
 _CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
@@ -44,7 +42,7 @@ class ItemInterviewer:
         """Return whether the answers are generated texts."""
         return benchmark.config.output_type is OutputType.generation
 
-    def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
+    def check_chat(self, benchmark: PreparedBenchmark, chat: ChatFormat) -> None:
         """Render the first prompt with the chat template, if the benchmark uses one.
 
         Raises:
@@ -52,7 +50,7 @@ class ItemInterviewer:
         """
         if benchmark.config.output_type in _CHAT_OUTPUT_TYPES:
             with naming_benchmark(benchmark.name):
-                item(benchmark.examples[0], 0, tokenizer)
+                item(benchmark.examples[0], 0, chat)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
         """Check that every question, without few-shot examples, fits into the model's context.

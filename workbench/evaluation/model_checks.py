@@ -9,12 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
+from workbench.data.templating.render import unused_argument
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length as context_length_of
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.requests import chat_format
 from workbench.evaluation.tasks.select_answerer import Model
 
 
@@ -25,7 +27,8 @@ def check(
 
     Raises:
         CheckpointError: The model's logits are NaN.
-        ConfigError: `max_length` is larger than the model's context, or a chat template is missing.
+        ConfigError: `max_length` is larger than the model's context, a chat template is missing, or it
+            does not use an argument of `template_arguments`.
         DataError: A question is too long for the model, or the chat template refuses the turns.
     """
     check_prompting(context_length_of(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
@@ -79,15 +82,18 @@ def check_prompting(
             f"evaluate.max_length: {config.max_length} tokens are more than the model's context "
             f"({context_length} tokens at most)"
         )
-    if not config.chat_template:
+    chat = chat_format(tokenizer, config)
+    if chat is None:
         return
     if not tokenizer.chat_template:
         raise ConfigError(
             "evaluate.chat_template: the model's tokenizer has no chat template "
             "(set it to false, or name another tokenizer in model.tokenizer)"
         )
+    if unused := unused_argument(config.template_arguments, str(tokenizer.get_chat_template())):
+        raise ConfigError(f"evaluate.template_arguments.{unused} (leave it out)")
     for benchmark in benchmarks.values():
-        benchmark.interviewer.check_chat(benchmark, tokenizer)
+        benchmark.interviewer.check_chat(benchmark, chat)
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from transformers import PreTrainedTokenizerBase
-
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.records import Answer, Example, Prediction, Score
-from workbench.evaluation.tasks.requests import Item
+from workbench.evaluation.tasks.requests import ChatFormat, Item
 from workbench.evaluation.tasks.select_answerer import Model
 
 
@@ -64,7 +62,7 @@ class Interviewer(Protocol):
     def generates(self, benchmark: PreparedBenchmark) -> bool:
         """Return whether some answers may be generated texts."""
 
-    def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
+    def check_chat(self, benchmark: PreparedBenchmark, chat: ChatFormat) -> None:
         """Check that the tokenizer's chat template can render the prompts.
 
         Raises:

@@ -10,6 +10,7 @@ from workbench.leaderboard.board import BETTER, WORSE
 from workbench.leaderboard.outputs import card
 from workbench.leaderboard.outputs.against_parent import against_parent
 from workbench.leaderboard.outputs.hub_results import HubDataset
+from workbench.leaderboard.outputs.model_folders import template_arguments_of_run
 
 
 @pytest.fixture
@@ -174,3 +175,23 @@ def test_another_base_is_named_in_the_metadata_and_in_the_lines_that_load_the_ad
     assert ModelCard(sent).data.base_model == "org/other"
     assert 'base = "org/other"  # folder, .gguf file, or name on the Hub\n' in sent
     assert sent.count("base = ") == local.count("base = ") == 1
+
+
+def test_a_card_says_which_arguments_the_chat_template_was_trained_with(board, merged, facts):
+    assert "apply_chat_template" not in card.text(board, merged, facts)
+    quick = replace(facts, template_arguments=[{"enable_thinking": False}])
+    line = "tokenizer.apply_chat_template(messages, add_generation_prompt=True, **{'enable_thinking': False})"
+    assert line in card.text(board, merged, quick).splitlines()
+
+
+def test_the_arguments_of_a_run_are_those_of_its_data_or_of_its_sources():
+    quick, slow = {"enable_thinking": False}, {"enable_thinking": True}
+    sources = {"a": {"template_arguments": slow}, "b": {"template_arguments": {}}, "c": {}}
+    assert template_arguments_of_run({"data": {"template_arguments": quick}}) == [quick]
+    assert template_arguments_of_run({"data": {"template_arguments": quick, "sources": sources}}) == [
+        slow,
+        quick,
+    ]
+    assert (
+        template_arguments_of_run({"data": {"sources": {"c": None}}}) == template_arguments_of_run({}) == []
+    )

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig
+from workbench.config.data import DataConfig, Thoughts
+from workbench.data.chat.build_renderer import renderer
 from workbench.data.chat.doubled_tokens import without_doubled
-from workbench.data.chat.render_turns import Renderer, renderer
+from workbench.data.chat.render_turns import Renderer
+from workbench.data.chat.thoughts import in_field, noted, stripped
 from workbench.data.conversations import Conversation
 from workbench.data.tokens.literal_tokens import LiteralTokenizer
 from workbench.data.tokens.segments import Encoder
@@ -39,7 +41,9 @@ def prepared(
     *,
     answers: bool = False,
 ) -> Chats:
-    """Remove duplicate begin and end tokens, or with `data.split_special_tokens` hide control tokens of rows.
+    """Move or remove thoughts and duplicate begin and end tokens.
+
+    With `data.split_special_tokens`, hide control tokens of rows instead of removing duplicates.
 
     A hidden token is a number between marks, see `LiteralTokenizer`.
 
@@ -53,7 +57,22 @@ def prepared(
         DataError: As for `renderer`.
     """
     render = renderer(tokenizer, data, conversations, answers=answers)
+    conversations = [with_thoughts(example, render, data.thoughts) for example in conversations]
     if not data.split_special_tokens:
         return Chats([without_doubled(example, render) for example in conversations], render, None)
     literal = LiteralTokenizer(tokenizer)
     return Chats([literal.hidden_in(example) for example in conversations], render, literal)
+
+
+def with_thoughts(conversation: Conversation, render: Renderer, mode: Thoughts) -> Conversation:
+    """Remove a row's thoughts with `strip`; else move them into the field that the template reads.
+
+    Raises:
+        DataError: With `strip`, an answer is nothing but a thought.
+    """
+    conversation = noted(conversation, mode)
+    if mode is Thoughts.strip:
+        return stripped(conversation)
+    if not render.takes_thoughts:
+        return conversation
+    return in_field(conversation, writes_empty=render.writes_empty_thought)

@@ -2,17 +2,15 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, Template, is_template_file
 from workbench.data.chat.messages import with_objects, with_parts, without
-from workbench.data.chat.named_templates import TEMPLATES, shipped_template
-from workbench.data.chat.template_file import read_template
+from workbench.data.chat.thoughts import CLOSED, length_in
 from workbench.data.conversations import Conversation, Turn
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
@@ -21,6 +19,20 @@ from workbench.errors import DataError
 
 UNREPORTED = ("id", "name", "tool_call_id", "instruction", "input")
 """Fields of a message that a template may leave out without a note to the user."""
+
+
+class RewrittenError(DataError):
+    """The chat template renders a trained answer in another way when the chat goes on."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer in a rendered conversation."""
+
+    prompt: str
+    """The text before the answer, from which the model generates it."""
+    text: str
+    """The answer with its end of turn."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,10 @@ class Renderer:
     """Whether `data.template` is a file, whose template is written like a tokenizer's."""
     tools_template: str | None = None
     """The tokenizer's separate template for conversations with tools, if it has one."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template, from `data.template_arguments`."""
+    masks_thoughts: bool = False
+    """Whether the thoughts before answers carry no loss, as with `data.thoughts=mask`."""
 
     @cached_property
     def control(self) -> ControlTokens:
@@ -69,35 +85,75 @@ class Renderer:
         """Render a conversation and split it into prompts and answers; an answer includes its end of turn.
 
         Raises:
-            DataError: The template refuses the turns, or changes earlier turns when the chat goes on.
+            RewrittenError: The template changes a trained answer when the chat goes on.
+            DataError: The template refuses the turns.
         """
         messages = self.messages(conversation)
-        offset = len(messages) - len(conversation.turns)
-        full_text = self.render(messages, conversation, prompt=False)
+        text = self.render(messages, conversation, prompt=False)
+        segments, done = self.split(text, messages, conversation)
+        if not conversation.turns[-1].trained and done < len(text.rstrip()):
+            segments.append(Segment(self.answer_and_rest(text[done:], True)[0], False))
+        return merged(segments)
+
+    def prompt(self, conversation: Conversation) -> list[Segment]:
+        """Render a conversation up to the start of the next answer: the model's input for generation."""
+        messages = self.messages(conversation)
+        text = self.render(messages, conversation, prompt=True)
+        segments, done = self.split(text, messages, conversation, is_prompt=True)
+        return merged([*segments, Segment(text[done:], False)])
+
+    def split(
+        self,
+        text: str,
+        messages: list[dict[str, Any]],
+        conversation: Conversation,
+        *,
+        is_prompt: bool = False,
+    ) -> tuple[list[Segment], int]:
+        """Split a rendered conversation up to the end of its last answer; return also the index of this end.
+
+        An untrained answer that the template changes when the chat goes on is part of the next prompt.
+
+        Args:
+            text: The rendered messages.
+            messages: The messages.
+            conversation: Their conversation.
+            is_prompt: Whether the text is a prompt for generation, in which no answer is trained.
+
+        Raises:
+            RewrittenError: The template changes a trained answer.
+        """
         segments: list[Segment] = []
-        done = ""
+        done, offset = 0, len(messages) - len(conversation.turns)
         for number, turn in enumerate(conversation.turns, start=offset):
             if turn.role != "assistant":
                 continue
-            before = self.render(messages[:number], conversation, prompt=True) if number else ""
-            is_last = number == len(messages) - 1
-            after = (
-                full_text
-                if is_last
-                else self.prefix_of(
-                    full_text, self.render(messages[: number + 1], conversation, prompt=False)
-                )
-            )
-            if not before.startswith(done) or not after.startswith(before):
-                raise DataError(
+            answer = self.answer_in(text, messages, number, conversation)
+            if answer is not None and len(answer.prompt) >= done:
+                thought = length_in(answer.text, turn, answer.prompt) if self.masks_thoughts else 0
+                segments.append(Segment(text[done : len(answer.prompt)], False))
+                segments.append(Segment(answer.text[:thought], False, joins=False))
+                segments.append(Segment(answer.text[thought:], turn.trained))
+                done = len(answer.prompt) + len(answer.text)
+            elif turn.trained and not is_prompt:
+                raise RewrittenError(
                     f"{conversation.where}: the tokenizer's chat template changes earlier turns at turn "
                     f"{number + 1 - offset} (choose another data.template, such as chatml)"
                 )
-            answer, rest = self.answer_and_rest(after[len(before) :], is_last)
-            segments.append(Segment(before[len(done) :], False))
-            segments.append(Segment(answer, turn.trained))
-            done = after[: len(after) - len(rest)] if rest else after
-        return merged(segments)
+        return segments, done
+
+    def answer_in(
+        self, text: str, messages: list[dict[str, Any]], number: int, conversation: Conversation
+    ) -> Answer | None:
+        """Return the answer of message `number` as the model generates it; None if `text` differs."""
+        prompt = self.render(messages[:number], conversation, prompt=True) if number else ""
+        is_last = number == len(messages) - 1
+        ended = text
+        if not is_last:
+            ended = self.prefix_of(text, self.render(messages[: number + 1], conversation, prompt=False))
+        answer, _ = self.answer_and_rest(ended[len(prompt) :], is_last)
+        has_answer = is_last or text.startswith(prompt + answer)
+        return Answer(prompt, answer) if ended.startswith(prompt) and has_answer else None
 
     def prefix_of(self, full_text: str, rendered: str) -> str:
         """Cut the end-of-sequence token off the rendered first turns if the full text has none there.
@@ -108,19 +164,6 @@ class Renderer:
         return (
             bare if full_text.startswith(bare) and not full_text.startswith(rendered.rstrip()) else rendered
         )
-
-    def prompt(self, conversation: Conversation) -> list[Segment]:
-        """Render a conversation up to the start of the next answer: the model's input for generation."""
-        messages = self.messages(conversation)
-        text = self.render(messages, conversation, prompt=True)
-        history = self.segments(conversation) if any(m["role"] == "assistant" for m in messages) else []
-        done = "".join(segment.text for segment in history)
-        if not text.startswith(done):
-            raise DataError(
-                f"{conversation.where}: the tokenizer's chat template changes earlier turns before the next "
-                "answer (choose another data.template, such as chatml)"
-            )
-        return merged([*history, Segment(text[len(done) :], False)])
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         """Convert turns to a template's messages; a named template gets tools and tool calls as JSON text."""
@@ -166,6 +209,22 @@ class Renderer:
                 continue
         return False
 
+    @cached_property
+    def takes_thoughts(self) -> bool:
+        """Whether the tokenizer's template writes the field `reasoning_content` before the content."""
+        written = self.written_answer({"reasoning_content": "reason"})
+        return self.is_own and "reason" in written.partition("mark")[0]
+
+    @cached_property
+    def writes_empty_thought(self) -> bool:
+        """Whether the tokenizer's template writes `<think></think>` before an answer without a thought."""
+        return self.is_own and CLOSED in self.written_answer({}).partition("mark")[0]
+
+    def written_answer(self, extra: Mapping[str, Any]) -> str:
+        """Render a short chat whose answer is `mark`, with further fields; "" if the template refuses it."""
+        turns = (Turn("user", "a"), Turn("assistant", "mark", extra=extra))
+        return self.writes(Conversation(where="", turns=turns)) or ""
+
     def unwritten(self, conversation: Conversation) -> list[str]:
         """Return the message fields (and `tools`) that the template ignores: without them the text is equal.
 
@@ -206,6 +265,7 @@ class Renderer:
                 messages,
                 (self.tools_template if conversation.tools else None) or self.template,
                 tools=conversation.tools if self.is_own else None,
+                arguments=self.arguments,
                 add_generation_prompt=prompt,
             )
         except RenderingError as error:
@@ -223,57 +283,3 @@ class Renderer:
         if stripped.endswith(self.control.tokens):
             return stripped, text[len(stripped) :]
         return (text + str(self.tokenizer.eos_token), "") if is_last else (text, "")
-
-
-def renderer(
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    conversations: Sequence[Conversation],
-    *,
-    answers: bool = False,
-) -> Renderer:
-    """Build the renderer for `data.template` and rows of one data format.
-
-    With `auto`, text prompts are not put into a template; messages get the tokenizer's chat template, else
-    `open-llama`.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        data: The section `data` of the configuration.
-        conversations: The rows.
-        answers: Whether the rows are prompts that the model answers. Then a template file gives way to the
-            tokenizer's chat template: a trained model was saved with the file's text at its training.
-
-    Raises:
-        DataError: The tokenizer has no end-of-sequence token, or some prompts are text and others messages.
-    """
-    if tokenizer.eos_token is None:
-        raise DataError(
-            "data.template: the tokenizer has no end-of-sequence token, so answers would never end"
-        )
-    if is_template_file(data.template):
-        saved = tokenizer.chat_template if answers else None
-        text = saved if isinstance(saved, str) else read_template(data.template)
-        return Renderer(tokenizer, text, True, is_file=True)
-    if data.template != Template["auto"].name:
-        return Renderer(tokenizer, TEMPLATES[Template[data.template]], False)
-    is_chat = conversations[0].is_chat
-    other = next((example for example in conversations if example.is_chat is not is_chat), None)
-    if other is not None:
-        raise DataError(
-            f"{other.where}: the prompt is {'text' if is_chat else 'a list of messages'}, but others are "
-            f"{'lists of messages' if is_chat else 'text'} (make them two of data.sources)"
-        )
-    if not is_chat:
-        return Renderer(tokenizer, TEMPLATES[Template["plain"]], False)
-    own: Any = tokenizer.chat_template
-    by_use = own if isinstance(own, dict) else {"default": own}
-    own, with_tools = by_use.get("default"), by_use.get("tool_use")
-    if shipped := shipped_template(tokenizer, own):
-        return Renderer(tokenizer, shipped, False)
-    return Renderer(
-        tokenizer,
-        own or TEMPLATES[Template["open-llama"]],
-        bool(own),
-        tools_template=with_tools if own else None,
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from workbench.config.data import CheckMask, DataConfig
 from workbench.data.chat.prepare_chat import Chats
+from workbench.data.chat.rewritten_turns import pieces
 from workbench.data.conversations import Conversation
 from workbench.data.mask_check.expected_rows import RowText, RowTokens, Spans
 from workbench.data.mask_check.findings import Finding, Kind
@@ -37,8 +38,8 @@ class MaskCheck:
     data: DataConfig
     seed: int
     findings: list[Finding] = field(default_factory=list)
-    expected: dict[int, Spans] = field(default_factory=dict)
-    """Index of a checked conversation -> text of the row it should give."""
+    expected: dict[tuple[int, int], Spans] = field(default_factory=dict)
+    """Index of a checked conversation, and of its example -> text of the row it should give."""
     num_rows: int = 0
     """Number of checked conversations."""
 
@@ -52,18 +53,26 @@ class MaskCheck:
         numbers = chosen(self.chats.conversations, self.seed)
         self.num_rows = len(numbers)
         for number in numbers:
-            text = RowText(self.chats, self.chats.conversations[number], self.tokens)
-            spans = text.spans()
-            self.findings += text.findings
-            if not any(finding.kind.is_refused for finding in text.findings):
-                self.expected[number] = spans
+            conversation = self.chats.conversations[number]
+            for index, piece in enumerate(pieces(conversation, self.chats.renderer)):
+                text = RowText(self.chats, piece, self.tokens)
+                spans = text.spans()
+                self.findings += text.findings
+                if not any(finding.kind.is_refused for finding in text.findings):
+                    self.expected[number, index] = spans
         self.refuse()
 
-    def compare(self, number: int, row: Tokens) -> None:
-        """Record where the training row of conversation `number` first differs from the expected row."""
-        if number not in self.expected:
+    def compare(self, number: int, piece: int, row: Tokens) -> None:
+        """Record where an example of conversation `number` first differs from the expected row.
+
+        Args:
+            number: Index of the conversation.
+            piece: Index of the example among those of the conversation, see `pieces`.
+            row: The example.
+        """
+        if (number, piece) not in self.expected:
             return
-        expected = self.tokens.row(self.expected[number])
+        expected = self.tokens.row(self.expected[number, piece])
         if len(expected.input_ids) > self.data.max_length:
             expected = self.tokens.shortened(expected, self.data)
         finding = self.tokens.compare(expected, row, self.chats.conversations[number].where)
@@ -76,7 +85,7 @@ class MaskCheck:
             DataError: A row has a fault, and `data.check_mask` is refuse.
         """
         self.refuse()
-        counts = Counter(finding.kind for finding in self.findings)
+        counts = Counter(kind for kind, _ in dict.fromkeys((each.kind, each.where) for each in self.findings))
         for kind, count in counts.items():
             first = next(finding for finding in self.findings if finding.kind is kind)
             message = f"{first} (so in {count:,} of {self.num_rows:,} checked rows)"
@@ -103,7 +112,11 @@ class MaskCheck:
 
 
 DEFAULT_REMEDY = "choose another data.template, such as chatml"
-REMEDIES = {Kind.trimmed: "remove from the answers what the template strips, such as white space"}
+REMEDIES = {
+    Kind.trimmed: "remove from the answers what the template strips, such as white space",
+    Kind.prompt_parts: "data.thoughts=strip, if the prompt writes a thought that the row has otherwise; "
+    f"{DEFAULT_REMEDY}",
+}
 """Kind of fault -> advice in the error message."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from workbench.config.data import DataConfig, Truncation
 from workbench.config.names import IGNORED
 from workbench.data.chat.prepare_chat import Chats
-from workbench.data.conversations import Conversation
+from workbench.data.conversations import Conversation, Turn
 from workbench.data.mask_check.findings import Finding, Kind
 from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
 from workbench.data.tokens.segments import Tokens, ids_of, special_frame
@@ -157,7 +157,9 @@ class RowText:
         for index, turn in enumerate(turns):
             if turn.trained and not self.is_wrong:
                 prompt, answer = self.prompt_and_answer(index)
-                spans += [(self.full_text[done : len(prompt)], False), (answer, True)]
+                thought = self.thought_before(answer, turn)
+                spans += [(self.full_text[done : len(prompt)], False), (thought, False)]
+                spans.append((answer.removeprefix(thought), True))
                 done = len(prompt) + len(answer)
         if not turns[-1].trained:
             spans.append((self.ended(self.full_text)[0][done:], False))
@@ -184,6 +186,22 @@ class RowText:
         if not self.is_wrong:
             self.check_answer(prompt, text[len(prompt) :], index)
         return prompt, text[len(prompt) :]
+
+    def thought_before(self, answer: str, turn: Turn) -> str:
+        """Return the part of an answer that carries no loss: its thought, with `data.thoughts=mask`.
+
+        It ends where the turn's text begins after `</think>`, or else with the turn's reasoning field.
+        """
+        if not self.chats.renderer.masks_thoughts:
+            return ""
+        text, tag = turn.text.rstrip(), answer.find("</think>")
+        if text.lstrip().startswith("<think>") or "\n</think>\n" in text:
+            text = re.sub(r"\A(\s*\n|[ \t]+)", "", text.partition("</think>")[2])
+        if tag >= 0 and (start := answer.find(text, tag)) >= 0:
+            return answer[:start] if text else answer.removesuffix(answer[tag + len("</think>") :].lstrip())
+        fields = (str(turn.extra.get(name, "")) for name in ("reasoning_content", "thinking", "reasoning"))
+        reasoning = next((field.strip() for field in fields if field.strip()), answer)
+        return answer[: answer.find(reasoning) + len(reasoning)] if reasoning in answer[:-1] else ""
 
     def check_answer(self, prompt: str, answer: str, index: int) -> None:
         """Record a fault if the answer lacks the turn's text, or begins with the header of an answer.
@@ -221,12 +239,13 @@ class RowText:
             self.record(Kind.end_as_text, text, text.replace(marks[0], ""))
 
     def check_prompts(self) -> None:
-        """Record a turn that the template leaves out, or a system turn that it merges with the next."""
+        """Record a turn that the template leaves out (it may leave out a thought), or that it merges."""
         if not self.chats.renderer.is_own or self.is_wrong:
             return
         turns, row_text = self.conversation.turns, unspaced(self.full_text)
         for turn in turns:
-            if turn.role in ("system", "user") and unspaced(turn.text) not in row_text:
+            text = turn.text if turn.role != "assistant" else turn.text.rpartition("</think>")[2]
+            if turn.role in ("system", "user", "assistant") and unspaced(text) not in row_text:
                 return self.record(Kind.turn_lost, self.full_text, turn.text)
         parts = (self.chats.renderer.writes(skeleton_of(self.conversation)) or "").split(SENTINEL)
         has_system = turns[0].role == "system" and turns[0].text.strip()

@@ -10,7 +10,7 @@ class Kind(Enum):
     prompt_parts = "the prompt rendered for generation is not a prefix of the training row"
     rewritten = "the chat template changes an earlier answer when the chat goes on"
     no_end = "the chat template ends an earlier answer without a control token: the model learns no stop"
-    turn_lost = "the chat template leaves out a system or user turn"
+    turn_lost = "the chat template leaves out a turn"
     trimmed = "the chat template changes the text of the answer"
     header = "the prompt rendered for generation lacks the header of the answer, which would be trained"
     other_token = "the training row has another token than its rendered text"

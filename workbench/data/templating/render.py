@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from jinja2 import meta
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
@@ -25,6 +26,9 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 """Marker at the end of a message that the model is to continue; the rendered text is cut there."""
+
+SET_HERE = ("messages", "tools", "documents", "add_generation_prompt", "additional_special_tokens")
+"""Variables of chat templates, besides special tokens, that every rendering sets."""
 
 FAILURES = (
     *(TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
@@ -123,6 +127,7 @@ def chat_text(
     template: str | None = None,
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    arguments: Mapping[str, Any] | None = None,
     add_generation_prompt: bool = False,
     continue_final_message: bool = False,
 ) -> str:
@@ -133,6 +138,7 @@ def chat_text(
         messages: The turns, with `role` and `content`.
         template: Replaces the tokenizer's template.
         tools: JSON schemas of functions.
+        arguments: Further variables of the template, such as `enable_thinking`.
         add_generation_prompt: End the text with the header of the next answer.
         continue_final_message: End the text with the last message, without its end of turn.
 
@@ -152,7 +158,8 @@ def chat_text(
         raise RenderingError(" ".join(str(error).split())) from error
     special = plain(tokenizer.special_tokens_map)
     scope = {"messages": turns, "tools": plain(tools), "documents": None}
-    text = chat_template(source).render({**special, **scope, "add_generation_prompt": add_generation_prompt})
+    scope |= {"add_generation_prompt": add_generation_prompt} | plain(arguments or {})
+    text = chat_template(source).render(special | scope)
     return cut_at_mark(text) if continue_final_message else text
 
 
@@ -160,6 +167,31 @@ def chat_text(
 def chat_template(text: str) -> CompiledTemplate:
     """Compile a chat template; the 64 used last are cached."""
     return CompiledTemplate(chat_environment(), text)
+
+
+def template_arguments(text: str) -> list[str]:
+    """Return the names of a chat template's variables that a caller may set, such as `enable_thinking`.
+
+    Raises:
+        RenderingError: The template has a syntax error.
+    """
+    try:
+        names = meta.find_undeclared_variables(chat_environment().parse(text))
+    except FAILURES as error:
+        raise RenderingError(reason(error)) from error
+    return sorted(name for name in names if name not in SET_HERE and not name.endswith("_token"))
+
+
+def unused_argument(arguments: Mapping[str, Any], *templates: str) -> str:
+    """Say which argument no chat template uses, as "NAME: the chat template ..."; "" if all are used.
+
+    Raises:
+        RenderingError: A template has a syntax error.
+    """
+    used = sorted({name for template in templates for name in template_arguments(template)})
+    known = f"it takes {', '.join(used)}" if used else "it takes none"
+    unused = (name for name in arguments if name not in used)
+    return next((f"{name}: the chat template has no such variable ({known})" for name in unused), "")
 
 
 def without_nulls(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Encodes segments of text so that prompts have the same token ids in training and in generation."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -25,14 +25,19 @@ class Segment:
     text: str
     trained: bool
     """Whether the loss is computed on the tokens of this text."""
+    joins: bool = True
+    """False keeps the segment apart from the one before, so that no token crosses their boundary."""
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Join adjacent segments that both carry loss, or both carry none; leave out empty segments."""
+    """Join adjacent segments that both carry loss, or both carry none; leave out empty segments.
+
+    A segment with `joins=False` is not joined to the segment before it.
+    """
     joined: list[Segment] = []
     for segment in segments:
-        if joined and joined[-1].trained == segment.trained:
-            joined[-1] = Segment(joined[-1].text + segment.text, segment.trained)
+        if joined and segment.joins and joined[-1].trained == segment.trained:
+            joined[-1] = replace(joined[-1], text=joined[-1].text + segment.text)
         elif segment.text:
             joined.append(segment)
     return joined

@@ -4,14 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from workbench.config.evaluate import EvaluateConfig
 from workbench.distributed import is_rank0
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.diagnostics import warn_of_closed_texts
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
+from workbench.evaluation.tasks.requests import ChatFormat
 from workbench.evaluation.tasks.select_answerer import Model
 
 log = logging.getLogger("workbench")
@@ -48,7 +47,7 @@ class HarnessInterviewer:
         """Return True: some task of a group may generate texts."""
         return True
 
-    def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
+    def check_chat(self, benchmark: PreparedBenchmark, chat: ChatFormat) -> None:
         """Do nothing: the harness renders its prompts itself."""
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
@@ -72,7 +71,7 @@ class HarnessInterviewer:
         assert isinstance(lm, TransformersLM)
         warn_of_closed_texts(benchmark.name, lm)
         title, seed = f"{model_name} · {benchmark.name}", config.fewshot_seed
-        harness_lm = model.HarnessLM(lm, cache, title, seed, self.tasks.samples)
+        harness_lm = model.HarnessLM(lm, cache, title, seed, self.tasks.samples, config.template_arguments)
         predictions, harness_scores = scores.evaluate(benchmark, self, harness_lm, config, model_name)
         num_cut = harness_lm.num_cut
         if num_cut and is_rank0():

@@ -47,6 +47,7 @@ class HarnessLM(LM):  # type: ignore[misc]
         title: str = "lm-eval",
         seed: int = 1234,
         samples: Mapping[str, Sequence[int]] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -56,8 +57,10 @@ class HarnessLM(LM):  # type: ignore[misc]
             title: title of the progress bar.
             seed: seed of sampled answers, together with task, item and repeat.
             samples: task -> indices of the selected rows, if they aren't the first rows.
+            template_arguments: further variables of the chat template.
         """
         super().__init__()
+        self.template_arguments = template_arguments
         self.lm = lm
         self.answer_cache = cache if cache is not None else AnswerCache(None, "", None)
         self.title = title
@@ -201,6 +204,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             return chat_text(
                 self.lm.tokenizer,
                 chat_history,
+                arguments=self.template_arguments,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,
             )

@@ -10,26 +10,28 @@ from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tasks.requests import Item, fit
+from workbench.evaluation.tasks.requests import ChatFormat, Item, fit
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_item
 
 
 class Generation:
     """Generates a text for each item; the answer is extracted from it when the item is scored."""
 
-    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: bool = False) -> None:
+    def __init__(
+        self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: ChatFormat | None = None
+    ) -> None:
         """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
             lm: model and tokenizer.
             config: configuration of the benchmark.
             seed: seed of sampled answers.
-            chat: whether prompts use the tokenizer's chat template.
+            chat: how prompts are rendered as conversations; None for plain text.
         """
         self.lm = lm
         self.config = config
         self.seed = seed
-        self.chat_tokenizer = lm.tokenizer if chat else None
+        self.chat = chat
         self.decoder = Decoder(lm, config.generation, as_harness=config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
@@ -47,7 +49,7 @@ class Generation:
             )
         if all(isinstance(example, EncodedExample) for example in examples):
             return [encoded_item(example) for example in examples]
-        return fit(examples, self._lengths, max_prompt_length, self.chat_tokenizer)
+        return fit(examples, self._lengths, max_prompt_length, self.chat)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         return [len(prompt) for prompt in self._prompts(items)]

@@ -12,23 +12,23 @@ from workbench.evaluation.inference.encoding import num_common, refuse_empty
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tasks.requests import Item, fit
+from workbench.evaluation.tasks.requests import ChatFormat, Item, fit
 
 
 class MultipleChoice:
     """Scores the choices of each item with a causal model, by the scoring of the benchmark's protocol."""
 
-    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: bool = False) -> None:
+    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: ChatFormat | None = None) -> None:
         """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
             lm: model and tokenizer.
             config: configuration of the benchmark.
-            chat: whether prompts use the tokenizer's chat template.
+            chat: how prompts are rendered as conversations; None for plain text.
         """
         self.lm = lm
         self.config = config
-        self.chat_tokenizer = lm.tokenizer if chat else None
+        self.chat = chat
         self._requests: dict[str, list[TokenRequest]] = {}
         self._choice_tokens: dict[str, int] = {}
         self.same_tokens: dict[str, tuple[str, str]] = {}
@@ -37,7 +37,7 @@ class MultipleChoice:
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
         # The last token of a sequence is predicted but never an input, so one more token fits.
-        return fit(examples, self._lengths, self.lm.max_length + 1, self.chat_tokenizer)
+        return fit(examples, self._lengths, self.lm.max_length + 1, self.chat)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         requests = self.requests(items)

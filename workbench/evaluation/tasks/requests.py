@@ -1,11 +1,12 @@
 """Builds items with the exact prompts of a model: in its chat format, fitted to its context, hashed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from workbench.config.evaluate import EvaluateConfig
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation.records import Example, context, prompt_hash
@@ -36,17 +37,32 @@ class Item:
         return list(zip(contexts, continuations, strict=True))
 
 
-def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Item:
+@dataclass(frozen=True)
+class ChatFormat:
+    """How prompts are rendered as conversations."""
+
+    tokenizer: PreTrainedTokenizerBase
+    """Tokenizer with the chat template."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template, from `evaluate.template_arguments`."""
+
+
+def chat_format(tokenizer: PreTrainedTokenizerBase, config: EvaluateConfig) -> ChatFormat | None:
+    """Return the chat format of prompts; None for plain text, without `evaluate.chat_template`."""
+    return ChatFormat(tokenizer, config.template_arguments) if config.chat_template else None
+
+
+def item(example: Example, dropped: int, chat: ChatFormat | None = None) -> Item:
     """Turn an example into an item: its prompts, without the first `dropped` few-shot examples.
 
-    The prompt has the chat format of `tokenizer`; it is plain text if `tokenizer` is None.
+    The prompt is rendered as a conversation; it is plain text if `chat` is None.
     """
     num_shared = 0
-    if tokenizer is None:
+    if chat is None:
         contexts = tuple(context(example, question, dropped) for question in example.questions)
         num_shared = len(context(example, "", dropped))
     else:
-        contexts = tuple(_chat(tokenizer, example, question, dropped) for question in example.questions)
+        contexts = tuple(_rendered(chat, example, question, dropped) for question in example.questions)
         example = replace(example, delimiter="")  # the template separates them, as in lm-evaluation-harness
     answers = [example.delimiter + text for text in example.continuations]
     unconditional = [""] if example.unconditional is None else [example.unconditional, "unconditional"]
@@ -57,7 +73,7 @@ def fit(
     examples: Sequence[Example],
     lengths: Callable[[Sequence[Item]], Sequence[int]],
     longest: int,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    chat: ChatFormat | None = None,
 ) -> list[Item]:
     """Return items whose prompts fit: few-shot examples are dropped from the left, never the question.
 
@@ -65,12 +81,12 @@ def fit(
         examples: examples to ask.
         lengths: returns the number of tokens of each item's longest prompt with answer.
         longest: largest number of tokens that fits.
-        tokenizer: tokenizer whose chat template is used; None for plain text.
+        chat: how prompts are rendered as conversations; None for plain text.
 
     Raises:
         DataError: A question is too long even without few-shot examples.
     """
-    items = [item(example, 0, tokenizer) for example in examples]
+    items = [item(example, 0, chat) for example in examples]
     too_long = list(range(len(items)))
     while too_long:
         num_tokens = lengths([items[i] for i in too_long])
@@ -81,7 +97,7 @@ def fit(
                     f"item {examples[i].id}: the question without examples is longer than the {longest:,} "
                     "tokens that fit (use a model with a longer context, or raise evaluate.max_length)"
                 )
-            items[i] = item(examples[i], items[i].num_shots_dropped + 1, tokenizer)
+            items[i] = item(examples[i], items[i].num_shots_dropped + 1, chat)
     return items
 
 
@@ -106,7 +122,7 @@ def _num_bytes(example: Example) -> int:
     return sum(sizes)
 
 
-def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, dropped: int) -> str:
+def _rendered(chat: ChatFormat, example: Example, question: str, dropped: int) -> str:
     """Render a prompt with the chat template: description as system message, few-shot examples as turns.
 
     The first `dropped` few-shot examples are left out.
@@ -119,7 +135,7 @@ def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, d
         messages.append({"role": "assistant", "content": shot.answer.strip()})
     messages.append({"role": "user", "content": question})
     try:
-        return chat_text(tokenizer, messages, add_generation_prompt=True)
+        return chat_text(chat.tokenizer, messages, arguments=chat.arguments, add_generation_prompt=True)
     except RenderingError as error:
         raise DataError(
             f"item {example.id}: {error.of_chat_template()} "

@@ -14,6 +14,7 @@ from workbench.evaluation.tasks.classification import Classification
 from workbench.evaluation.tasks.generation import Generation
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity
+from workbench.evaluation.tasks.requests import chat_format
 from workbench.evaluation.tasks.tokenized_rows import AnswerLoss
 
 Model = TransformersLM | TransformersClassifier
@@ -43,9 +44,9 @@ def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) 
     if isinstance(lm, TransformersClassifier):
         return Classification(lm, benchmark)
     if benchmark.output_type == OutputType.generation:
-        return Generation(lm, benchmark, config.fewshot_seed, config.chat_template)
+        return Generation(lm, benchmark, config.fewshot_seed, chat_format(lm.tokenizer, config))
     if benchmark.output_type == OutputType.answer_loss:
         return AnswerLoss(lm)
     if benchmark.output_type == OutputType.perplexity:
         return Perplexity(lm, as_harness=benchmark.scoring == Scoring.rolling)
-    return MultipleChoice(lm, benchmark, config.chat_template)
+    return MultipleChoice(lm, benchmark, chat_format(lm.tokenizer, config))

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -50,6 +50,8 @@ class CardFacts:
     """Sentences on how close the merged model is to base plus adapter; empty if nothing was merged."""
     datasets: Mapping[str, HubDataset] = field(default_factory=dict)
     """Benchmark -> its data set on the Hub."""
+    template_arguments: Sequence[Mapping[str, Any]] = ()
+    """Arguments with which the chat template rendered the training rows; several if the data sets differ."""
 
 
 def write(board: Board, model: Model, facts: CardFacts) -> bool:
@@ -79,6 +81,7 @@ def text(board: Board, model: Model, facts: CardFacts) -> str:
         "\n".join(f"- {escaped(remark)}" for remark in model.remarks),
         "## Use",
         "\n".join(["```python", *usage(model, facts), "```"]),
+        *([_chats(facts.template_arguments)] if facts.template_arguments else []),
         MARK,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -216,6 +219,18 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
         f"base = {_base(facts)}{BASE_REMARK}",
         f"model, tokenizer = wb.load_model(base, {', '.join(options)})",
     ]
+
+
+def _chats(template_arguments: Sequence[Mapping[str, Any]]) -> str:
+    """Return Markdown on how the chat template rendered the training rows, as Python to render chats with."""
+    calls = [
+        f"tokenizer.apply_chat_template(messages, add_generation_prompt=True, **{one_line(repr(dict(each)))})"
+        for each in template_arguments
+    ]
+    lead = (
+        "It was trained on chats rendered with arguments of the chat template. Render yours in the same way:"
+    )
+    return "\n".join([lead, "", "```python", *calls, "```"])
 
 
 def _is_open_llama(folder: Path) -> bool:

@@ -22,7 +22,8 @@ LONGEST_CONFIG = 4 * 2**20
 
 def write(board: Board, run: Run) -> list[Path]:
     """Write card and evaluation results into each model's folder; return the paths of cards that changed."""
-    datasets, changed = datasets_of_run(run.files.config_yaml), []
+    values, changed = config_of_run(run.files.config_yaml), []
+    datasets = datasets_of_run(values)
     for model, folder in _models(board, run):
         facts = card.CardFacts(
             folder=folder,
@@ -31,6 +32,7 @@ def write(board: Board, run: Run) -> list[Path]:
             task=run.task,
             proof=proof_of(run.merge_report) if model.role == MERGED else "",
             datasets=datasets,
+            template_arguments=template_arguments_of_run(values),
         )
         hub_results.write(board, model, datasets, folder)
         if card.write(board, model, facts):
@@ -62,13 +64,33 @@ def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
             yield model, folder
 
 
-def datasets_of_run(config: Path) -> dict[str, HubDataset]:
-    """Return benchmark -> data set on the Hub from a run's config.yaml; empty if it can't be read."""
+def config_of_run(config: Path) -> Mapping[str, Any]:
+    """Read a run's config.yaml; empty if it can't be read."""
     try:
         if not config.is_file() or config.stat().st_size > LONGEST_CONFIG:
             return {}
         values: Any = yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
-    benchmarks = values.get("benchmarks") if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else {}
+
+
+def datasets_of_run(values: Mapping[str, Any]) -> dict[str, HubDataset]:
+    """Return benchmark -> data set on the Hub from the values of a run's config.yaml."""
+    benchmarks = values.get("benchmarks")
     return hub_results.datasets_of(benchmarks) if isinstance(benchmarks, Mapping) else {}
+
+
+def template_arguments_of_run(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the distinct arguments with which the chat template rendered a run's training rows."""
+    data = values.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    sources = data.get("sources")
+    sections = list(sources.values()) if isinstance(sources, Mapping) and sources else [data]
+    found: list[dict[str, Any]] = []
+    for section in sections:
+        own = section.get("template_arguments") if isinstance(section, Mapping) else None
+        arguments = own or data.get("template_arguments")
+        if isinstance(arguments, Mapping) and arguments and arguments not in found:
+            found.append({str(name): value for name, value in arguments.items()})
+    return found

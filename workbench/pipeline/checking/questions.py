@@ -75,5 +75,6 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
         return
     tokenizer = tokenizer_for(BASE, run)
     if Step.train in run.config.steps and not tokenizer.chat_template:
-        evaluate = replace(evaluate, chat_template=False)  # training adds one
+        # training adds one
+        evaluate = replace(evaluate, chat_template=False, template_arguments={})
     check_prompting(model_length(run, tokenizer), tokenizer, benchmarks, evaluate)

@@ -67,6 +67,7 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
         "scores": score_lines(run_dir, is_shown=Step.leaderboard in config.steps),
         "note": held_out_note(config, run_dir),
         "answers": answers(run_dir),
+        "chats": chat_lines(config, run_dir),
     }
     lines = ["== done"]
     for label, texts in blocks.items():
@@ -137,6 +138,20 @@ def answers(run_dir: RunDir) -> list[str]:
         return []
     stopped = [counts["stopped"] for counts in report["models"].values()]
     return [f"{' → '.join(map(str, stopped))} of {report['prompts']} end by themselves"]
+
+
+def chat_lines(config: Config, run_dir: RunDir) -> list[str]:
+    """Return a line for each set of arguments with which the chat template rendered the training rows."""
+    folders = (run_dir.adapter, run_dir.combined, run_dir.merged, run_dir.model)
+    if config.model.task is not Task.causal_lm or not any(folder.is_dir() for folder in folders):
+        return []
+    sections = [config.data.of_source(name) for name in config.data.sources] or [config.data]
+    written = [", ".join(f"{k}={v!r}" for k, v in data.template_arguments.items()) for data in sections]
+    return [
+        f"rendered with {arguments}, which the saved chat template does not have by default: pass it to "
+        f"apply_chat_template, or to the server as chat_template_kwargs"
+        for arguments in dict.fromkeys(filter(None, written))
+    ]
 
 
 def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
