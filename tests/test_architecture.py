@@ -23,6 +23,7 @@ LAYER = {
     "run_record": 1.5,
     "weights": 1.75,
     "patterns": 1,
+    "modelscope": 1,
     "pickles": 1,
     "wrapping": 1,
     "statistics": 1,

@@ -76,7 +76,7 @@ class SourceConfig:
     """One data set of `data.sources`; its fields replace those of the data section with the same names."""
 
     path: str
-    """A file, a folder of files, or a hub id."""
+    """A file, a folder of files, a hub id, or modelscope:OWNER/NAME."""
 
     weight: float = number(1.0, 0, 10**4, above=True)
     """How often each row comes in an epoch. 2: twice. 0.5: half of the rows, chosen at random by `seed`."""
@@ -125,8 +125,8 @@ class DataConfig:
     """
 
     path: str = ""
-    """A file, a folder of files, or a hub id. Files: .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather,
-    .txt, .md (not in a folder). Empty: no data."""
+    """A file, a folder of files, a hub id, or modelscope:OWNER/NAME. Files: .jsonl, .json, .csv, .tsv,
+    .parquet, .arrow, .feather, .txt, .md (not in a folder). Empty: no data."""
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     """Several data sets instead of data.path, each under a name that you choose: {chat: {path: a.jsonl,
@@ -146,7 +146,8 @@ class DataConfig:
     files of this split."""
 
     subset: str | None = None
-    """Name of one configuration of a hub data set that has several."""
+    """Name of one configuration of a hub data set that has several. Of a data set of ModelScope: one of its
+    folders."""
 
     delimiter: str = ""
     """CSV and TSV: the character between two cells, or the word tab. Empty: detected from the content."""

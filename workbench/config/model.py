@@ -55,9 +55,9 @@ class ModelConfig:
     """
 
     path: str | None = None
-    """Weights: a hub id, a folder or a `.gguf` file. Required, unless model.init and model.tokenizer define a
-    new model. Folders quantized by GPTQ, AWQ, bitsandbytes, compressed-tensors (int4, int8, fp8) or in FP8
-    are unpacked, and quantized anew with `quantization`."""
+    """Weights: a hub id, modelscope:OWNER/NAME, a folder or a `.gguf` file. Required, unless model.init and
+    model.tokenizer define a new model. Folders quantized by GPTQ, AWQ, bitsandbytes, compressed-tensors (int4,
+    int8, fp8) or in FP8 are unpacked, and quantized anew with `quantization`."""
     task: Task = Task.causal_lm
     """causal_lm: the model writes text. sequence_classification: a `score` head gives each text a class, or a
     number with data.regression=true."""
@@ -71,7 +71,7 @@ class ModelConfig:
     and this machine can run it, else sdpa. A kernel that this machine cannot run is replaced by sdpa, and the
     log says so."""
     revision: str | None = None
-    """Branch, tag or commit of a hub id in model.path. null: main."""
+    """Branch, tag or commit of model.path on the Hub or on ModelScope. null: main; of ModelScope master."""
     architecture: Architecture = Architecture.auto
     """auto: LLaMA, InternLM2, InternLM2.5, InternLM3, Mistral, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1 and
     2, Baichuan-7B and Baichuan2-7B become Open-Llama; transformers' own class runs any other causal model

@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -14,14 +13,16 @@ from workbench.config.data import DataConfig
 from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
 from workbench.data.notices import say_once
 from workbench.data.readers.folder_files import DEFAULT_SPLIT, folder_files
-from workbench.data.readers.hub_datasets import hub_rows
+from workbench.data.readers.hub_datasets import hub_rows, is_hub_id
 from workbench.data.readers.layout import Layout
-from workbench.data.readers.read_rows import READERS, TABLES, file_rows
+from workbench.data.readers.modelscope_files import place_of
+from workbench.data.readers.read_rows import TABLES, file_rows
 from workbench.data.readers.row import Row as Row
 from workbench.data.readers.row_store import keep_rows, select
 from workbench.data.readers.unfold import unfolded
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
+from workbench.modelscope.download import is_on_modelscope
 
 ANSWERS = ("output", "completion", "label")
 """Columns of answers, which rows to be predicted may lack."""
@@ -155,7 +156,7 @@ def digest(text: str) -> bytes:
 
 
 def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of `data.path`, a file, a folder or a hub id.
+    """Yield the rows of `data.path`, a file, a folder, a hub id or modelscope:OWNER/NAME.
 
     Args:
         data: The section `data` of the configuration, or of one source.
@@ -164,7 +165,7 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
     """
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
-    path = local_path(data.path)
+    path = place_of(data.path, data.subset, key_of("path", source))
     if path.is_dir():
         files = folder_files(path, data.split, source)
     elif path.is_file():
@@ -238,6 +239,8 @@ def check_places(data: DataConfig) -> None:
         ConfigError: The message names the key.
     """
     for name, source in data.sources.items() or {"": data}.items():
+        if is_on_modelscope(source.path):
+            continue
         path = local_path(source.path)
         has_split = source.split if name else source.split != DEFAULT_SPLIT
         if source.subset is not None and path.exists():
@@ -259,12 +262,6 @@ def check_places(data: DataConfig) -> None:
         raise ConfigError(
             f"data.split: {data.split!r} is a split of a folder or hub data set, but all sources are files"
         )
-
-
-def is_hub_id(path: str) -> bool:
-    """Return whether a path that doesn't exist here can be a hub id, `owner/name`."""
-    has_shape = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-    return has_shape and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
 def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:

@@ -1,8 +1,11 @@
 """Reads rows of Hugging Face Hub datasets, or of their local cache, for training and benchmarks."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from workbench.data.readers.read_rows import READERS
 from workbench.data.readers.row import Row
 from workbench.errors import DataError, first_line
 
@@ -52,6 +55,12 @@ def hub_rows(
         number += 1
         columns = {column: without_null_fields(value) for column, value in dict(row).items()}
         yield Row(columns, f"{title}: row {number}", file=name)
+
+
+def is_hub_id(path: str) -> bool:
+    """Return whether a path that doesn't exist here can be a hub id, `owner/name`."""
+    has_shape = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+    return has_shape and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
 def without_null_fields(value: Any) -> Any:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from huggingface_hub.errors import (
 
 from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.files import local_path
+from workbench.modelscope.download import PREFIX, download, is_on_modelscope
 from workbench.trust import is_trusted
 
 # The first is the HTTP library's error, a base of the Hub's: a server that can't be reached raises it.
@@ -72,7 +74,7 @@ def locate(path: str | None, revision: str | None = None) -> Path:
         CheckpointError: There is nothing at `path`, or it is not a model.
     """
     if not path:
-        raise ConfigError("model.path: not given (a hub id, a folder or a .gguf file)")
+        raise ConfigError("model.path: not given (a hub id, modelscope:OWNER/NAME, a folder or a .gguf file)")
     local = local_path(path)
     if local.is_file() and local.suffix != ".gguf":
         is_of_model = (local.parent / "config.json").is_file()
@@ -90,7 +92,7 @@ def locate_description(path: str | None, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: As in `locate`.
     """
-    if path and not local_path(path).exists() and HUB_ID.fullmatch(path):
+    if path and not local_path(path).exists() and HUB_ID.fullmatch(path.removeprefix(PREFIX)):
         return _download(path, revision, "model.path", [[]])
     return locate(path, revision)
 
@@ -144,6 +146,8 @@ def _download(path: str, revision: str | None, key: str, weights: Sequence[list[
     Raises:
         CheckpointError: `path` is not a hub id, the hub has no such model, or the hub can't be reached.
     """
+    if is_on_modelscope(path):
+        return _download_from_modelscope(path, revision, key, weights)
     file = HUB_FILE.fullmatch(path)
     if not file and not HUB_ID.fullmatch(path):
         raise CheckpointError(
@@ -163,6 +167,30 @@ def _download(path: str, revision: str | None, key: str, weights: Sequence[list[
             f"{key}: there is no folder {path!r}, and downloading it failed: {first_line(error)}"
         ) from error
     commit = next((folder for folder in downloaded.parts if COMMIT.fullmatch(folder)), None)
+    if commits is not None and commit is not None:
+        commits[name] = commit
+    return downloaded
+
+
+def _download_from_modelscope(
+    path: str, revision: str | None, key: str, weights: Sequence[list[str]] | None
+) -> Path:
+    """Download a model of ModelScope, or one `.gguf` file of it, as `_download` does from the Hub."""
+    formats = WEIGHTS.get(key, [[]]) if weights is None else weights
+
+    def chosen(files: Sequence[str]) -> list[str]:
+        if path.endswith(".gguf"):
+            return [file for file in files if path.endswith(f"/{file}")]
+        files = [file for file in files if not any(fnmatch(file, pattern) for pattern in IGNORED_FILES)]
+        by_format = [[file for file in files if any(fnmatch(file, p) for p in form)] for form in formats]
+        described = [*DESCRIPTIONS, *(["*.py"] if is_trusted() else [])]
+        descriptions = [file for file in files if any(fnmatch(file, p) for p in described)]
+        return [*descriptions, *next(filter(None, by_format), [])]
+
+    commits, name = _commits.get(), f"{path}@{revision or 'master'}"
+    downloaded, commit = download(
+        path, revision if commits is None else commits.get(name, revision), key, chosen
+    )
     if commits is not None and commit is not None:
         commits[name] = commit
     return downloaded

@@ -1,0 +1,1 @@
+"""Downloads models and data sets from ModelScope, which needs the extra `modelscope`."""
