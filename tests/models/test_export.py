@@ -298,6 +298,13 @@ def test_a_native_model_is_not_exported(tmp_path):
         export(at(tmp_path, architecture=Architecture.native), LLAMA, tmp_path / "out")
 
 
+def test_a_chatglm_is_not_exported_with_a_way_that_works(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "config.json").write_text(json.dumps({"model_type": "chatglm"}))
+    with pytest.raises(ConfigError, match="recipe=merge writes a folder that transformers loads"):
+        export(at(tmp_path / "in"), LLAMA, tmp_path / "out")
+
+
 def test_the_same_export_has_the_same_bytes(tmp_path):
     open_llama(tmp_path / "in")
     for name in ("one", "two"):

@@ -1,5 +1,6 @@
 """Exported GGUF files: what transformers and this project read back from them."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,13 @@ from gguf import GGUFReader
 from test_export import change, open_llama
 from tiny_checkpoints import PLAIN, ROPES, at, llama, logits, words_tokenizer, write_gguf
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import GgufConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GgufConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from workbench.config.model import Dtype, Task
 from workbench.config.publishing.export import ExportConfig, ExportFormat, GgufType
@@ -227,6 +234,18 @@ def test_weights_that_are_no_numbers_or_too_large_are_refused(tmp_path, kind, va
     with pytest.raises(CheckpointError, match=said):
         export(at(tmp_path / "in"), gguf(kind), tmp_path / "out.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_window_that_llama_cpp_lacks_is_said_of_a_file_that_is_written(tmp_path, caplog, is_refused):
+    tokenizer = words_tokenizer() if is_refused else byte_level()
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48}
+    MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=8)).save_pretrained(tmp_path / "in")
+    tokenizer.save_pretrained(tmp_path / "in")
+    with pytest.raises(CheckpointError, match="no WordLevel") if is_refused else nullcontext():
+        export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
+    assert ("has no sliding window" in caplog.text) is not is_refused
 
 
 def test_a_normalizer_that_llama_cpp_will_not_apply_is_said(tmp_path, caplog):

@@ -180,3 +180,18 @@ def test_damaged_files_are_named(tmp_path):
     save_file(tensors(), file)
     with pytest.raises(CheckpointError, match=r"is also in model\.safetensors"):
         file_tensors([file, file])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_value_that_is_not_finite_is_named_by_tensor_while_it_is_hashed(tmp_path, caplog, dtype, value):
+    damaged = torch.full((2, 2**18), torch.finfo(dtype).max, dtype=dtype)
+    damaged[1, 70_000] = value
+    save_file({"sound": torch.ones(3, dtype=dtype), "damaged": damaged}, tmp_path / "model.safetensors")
+    tensors_fingerprint(file_tensors([tmp_path / "model.safetensors"]))
+    (record,) = caplog.records
+    assert "damaged has NaN or infinite values" in record.getMessage()
+    caplog.clear()
+    save_file(tensors() | {"largest": damaged[:1].clone()}, tmp_path / "model.safetensors")
+    tensors_fingerprint(file_tensors([tmp_path / "model.safetensors"]))
+    assert not caplog.records

@@ -152,7 +152,10 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
         ConfigError: See `export`.
     """
     if is_native(model) or model.init:
-        raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
+        raise ConfigError(
+            "model: only a checkpoint of Open-Llama or LLaMA can be exported (of another architecture "
+            "recipe=merge writes a folder that transformers loads)"
+        )
     check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):
         raise ConfigError(
@@ -212,11 +215,6 @@ def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint
     """Write the GGUF file under a temporary name, then rename it; return the size of its tensors in bytes."""
     tokenizer, tensors = _tokenizer(model), checkpoint.tensors
     config = _gguf_config(checkpoint.config, checkpoint.record or {}, HEAD in tensors)
-    if (window := checkpoint.config.sliding_window) is not None:
-        logger.warning(
-            f"GGUF's {config.model_type} has no sliding window: in llama.cpp, texts of more than {window:,} "
-            "tokens get other answers"
-        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
     try:
@@ -226,6 +224,11 @@ def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if (window := checkpoint.config.sliding_window) is not None:
+        logger.warning(
+            f"GGUF's {config.model_type} has no sliding window: in llama.cpp, texts of more than {window:,} "
+            "tokens get other answers"
+        )
     return size
 
 

@@ -5,6 +5,7 @@ Pages of a mapped file count as memory of the process. Format: https://github.co
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.errors import CheckpointError
+
+log = logging.getLogger("workbench")
 
 DTYPES = {
     "F64": torch.float64,
@@ -131,14 +134,31 @@ def file_tensors(files: Sequence[Path]) -> dict[str, FileTensor]:
 
 
 def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and bytes, however the tensors are split over files."""
+    """Return the SHA-256 of names, dtypes, shapes and bytes, however the tensors are split over files.
+
+    A tensor with NaN or infinite values is named in a warning.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode())
+        is_finite = True
         for block in tensor.blocks():
             digest.update(block)
+            is_finite = is_finite and has_finite_values(block, tensor.dtype)
+        if not is_finite:
+            log.warning(
+                "%s: %s has NaN or infinite values (damaged, or its training diverged)", tensor.file, name
+            )
     return digest.hexdigest()
+
+
+def has_finite_values(block: bytes, dtype: torch.dtype) -> bool:
+    """Return whether stored values are all finite; True for dtypes other than floats of 16 to 64 bits."""
+    if dtype not in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+        return True
+    values = torch.frombuffer(bytearray(block), dtype=dtype)
+    return all(map(math.isfinite, values.aminmax()))  # of NaN both are NaN
 
 
 def _header(file: Path) -> dict[str, FileTensor]:

@@ -22,6 +22,7 @@ from workbench.models.checkpoints.hub import locate, locate_tokenizer
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.gguf import reader
 from workbench.models.tokenizers import sentencepiece, tiktoken_file
+from workbench.models.tokenizers.file_agreement import difference
 from workbench.models.tokenizers.patterns import check_patterns
 from workbench.models.tokenizers.tokenizer_bounds import check_announced, check_ids, check_template
 from workbench.reading_once import computed_once
@@ -86,6 +87,9 @@ def _settled_tokenizer(place: Path, rows: int | None, pad_token: str | None) -> 
     """Read the tokenizer at `place`, check it against the embedding's rows, and choose a padding token."""
     with quiet_transformers():
         tokenizer = read_tokenizer(place, rows)
+    file = place / "tokenizer.json"
+    if file.is_file() and (said := difference(tokenizer, file)):
+        logger.warning(said)
     check_ids(tokenizer, rows, str(place))
     check_template(tokenizer, str(place))
     _disable_dropout(tokenizer)
