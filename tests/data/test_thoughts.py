@@ -205,6 +205,23 @@ def test_a_thought_in_marks_of_its_own_is_masked_up_to_its_end(tokenizer, monkey
     assert parts(tokenizer, example)[1] == "[final]Africa.<|im_end|>"
 
 
+def test_a_thought_in_the_text_is_passed_in_the_field_of_a_template_that_reads_no_tags(
+    tokenizer, monkeypatch
+):
+    thought = "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", SPELT.replace("THOUGHT", thought))
+    tagged, tight, field = encoded(tokenizer, TAGGED, TIGHT, FIELD).dataset
+    assert tagged["input_ids"] == tight["input_ids"] == field["input_ids"]
+    empty = [asked("Nile?"), said("<think>\n\n</think>\n\nAfrica.")]
+    first, second = encoded(tokenizer, empty, PLAIN).dataset
+    assert first["input_ids"] == second["input_ids"]
+
+
+def test_answers_that_one_text_has_share_an_example(tokenizer):
+    assert len(encoded(tokenizer, STEPS, max_length=4096).dataset) == 1
+    assert len(encoded(tokenizer, CHATS["steps, then more"], max_length=4096).dataset) == 2
+
+
 def test_an_answer_that_speaks_of_the_tag_has_no_thought(tokenizer):
     chat = [asked("Tag?"), said("Write </think> at its end.")]
     for mode in MODES:

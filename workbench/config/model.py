@@ -56,8 +56,8 @@ class ModelConfig:
 
     path: str | None = None
     """Weights: a hub id, modelscope:OWNER/NAME, a folder or a `.gguf` file. Required, unless model.init and
-    model.tokenizer define a new model. Folders quantized by GPTQ, AWQ, bitsandbytes, compressed-tensors (int4,
-    int8, fp8) or in FP8 are unpacked, and quantized anew with `quantization`."""
+    model.tokenizer define a new model. Folders quantized by GPTQ, AWQ, bitsandbytes, compressed-tensors
+    (int4, int8, fp8) or in FP8 are unpacked, and quantized anew with `quantization`."""
     task: Task = Task.causal_lm
     """causal_lm: the model writes text. sequence_classification: a `score` head gives each text a class, or a
     number with data.regression=true."""
