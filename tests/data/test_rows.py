@@ -6,9 +6,9 @@ import datasets
 import pyarrow.parquet
 import pytest
 
-from workbench.config.columns import COLUMNS
 from workbench.config.data import DataConfig, DataFormat, SourceConfig
 from workbench.config.model import Task
+from workbench.config.names import COLUMNS
 from workbench.data.classification import TEXT_COLUMNS
 from workbench.data.formats import ANSWER, QUESTION, row_format, text
 from workbench.data.rows import load_rows, split_rows

@@ -1,12 +1,13 @@
 """The data section: training rows, their format, chat template and length."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from workbench.config.columns import check_columns, key_of
+from workbench.config.names import COLUMNS, key_of
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
@@ -47,6 +48,22 @@ CheckMask = Enum("CheckMask", {"refuse": "refuse", "warn": "warn"})
 
 Thoughts = Enum("Thoughts", {"train": "train", "mask": "mask", "strip": "strip"})
 """What happens to the reasoning before an answer: with loss, without loss, or removed."""
+
+
+def check_columns(columns: Mapping[str, str], source: str) -> None:
+    """Refuse an unknown role: no format would read its column.
+
+    Args:
+        columns: Role -> column name.
+        source: Name in `data.sources`; empty: the data section itself.
+
+    Raises:
+        ConfigError: A role is unknown; the message lists the known ones.
+    """
+    for role in columns:
+        if role not in COLUMNS:
+            known = ", ".join(COLUMNS)
+            raise ConfigError(f"{key_of('columns', source)}.{role}: unknown role {role!r} (known: {known})")
 
 
 def is_template_file(value: str) -> bool:

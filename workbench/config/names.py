@@ -1,4 +1,4 @@
-"""The names of a run's models, and checks of names that the user gives: valid, listed once, in order."""
+"""Names of models and of columns, and checks of names that the user gives: valid, listed once, in order."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -73,3 +73,23 @@ def check_order(steps: Sequence[Enum], needs: Mapping[str, Sequence[str]]) -> No
         for later in names[index + 1 :]:
             if later in needs.get(name, ()):
                 raise ConfigError(f"steps: {name!r} comes before {later!r}, whose output it uses (swap them)")
+
+
+COLUMNS = (
+    *("instruction", "input", "output", "history", "system"),
+    *("conversations", "messages", "tools"),
+    *("prompt", "completion"),
+    *("text", "pair", "sentence", "sentence1", "sentence2", "question1", "question2"),
+    *("premise", "hypothesis", "label"),
+)
+"""Roles of a row's columns, such as instruction or label; `data.columns` maps roles to a file's columns."""
+
+
+def key_of(name: str, source: str) -> str:
+    """Return the dotted key of a field of a source, as `data.sources.NAME.columns`.
+
+    Args:
+        name: Name of the field, as `columns`.
+        source: Name of the source; empty: the data section itself, as in `data.columns`.
+    """
+    return f"data.sources.{source}.{name}" if source else f"data.{name}"

@@ -8,9 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.columns import key_of
 from workbench.config.data import DataConfig, Truncation
-from workbench.config.names import IGNORED
+from workbench.config.names import IGNORED, key_of
 from workbench.data.classes import UNLABELLED, class_list, clean_name, say_look_alikes
 from workbench.data.formats import short, text
 from workbench.data.rows import Row

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from workbench.config.columns import key_of
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
+from workbench.config.names import key_of
 from workbench.data.readers.json_files import json_text
 from workbench.data.rows import Row
 from workbench.errors import DataError, first_line

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench.config.columns import key_of
 from workbench.config.data import DataConfig
+from workbench.config.names import key_of
 from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
 from workbench.data.notices import say_once
 from workbench.data.readers.folder_files import DEFAULT_SPLIT, folder_files

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from workbench.config.columns import key_of
 from workbench.config.data import DataConfig, DataFormat, Template
 from workbench.config.model import Task
+from workbench.config.names import key_of
 from workbench.data.classification import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.conversations import conversation
 from workbench.data.formats import check_one_format, row_format, text

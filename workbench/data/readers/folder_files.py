@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.config.columns import key_of
 from workbench.config.data import DataConfig
+from workbench.config.names import key_of
 from workbench.data.notices import say_once
 from workbench.data.readers.read_rows import IN_FOLDERS
 from workbench.errors import DataError

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from workbench.config.columns import COLUMNS
+from workbench.config.names import COLUMNS
 from workbench.data.notices import say_once
 from workbench.data.readers.layout import Layout
 from workbench.data.readers.row import Row
