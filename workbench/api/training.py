@@ -32,6 +32,7 @@ from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.models.trials.chunked_loss import use_chunked_loss
+from workbench.models.trials.lora_layers import use_lora_products
 from workbench.run_dir import RunDir, fingerprint
 from workbench.shipped import public_path
 from workbench.training.fingerprint import rows_fingerprint
@@ -86,6 +87,8 @@ def train_weights(
     if on_base is not None:
         on_base(base)
     model = _with_adapter(base, sections, examples, run_dir, inputs)
+    if isinstance(model, PeftModel) and sections.model.fused and is_native(sections.model):
+        use_lora_products(model)
     end_at(base, end_ids(tokenizer, examples.training.account.forms))  # `score` may generate answers
     report = fit(
         model,

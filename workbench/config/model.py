@@ -84,7 +84,7 @@ class ModelConfig:
     """Padding token. It must be in the vocabulary. null: the tokenizer's own, else its unk, else its eos
     token."""
     fused: bool = True
-    """false: Open-Llama runs as plain PyTorch modules, without this project's kernels, to find out whether a
+    """false: models run as plain PyTorch modules, without this project's kernels, to find out whether a
     kernel is at fault. Slower, and training needs more memory."""
     init: dict[str, Any] = field(default_factory=dict)
     """Fields of OpenLlamaConfig for a new model with random weights, as in {hidden_size: 128,

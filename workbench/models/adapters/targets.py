@@ -18,9 +18,13 @@ from workbench.models.module_names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
 NOT_ADAPTABLE = {
-    name: ("out_proj", "conv1d") for name in ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+    "mamba": ("out_proj", "conv1d", "dt_proj"),
+    "falcon_mamba": ("out_proj", "conv1d", "dt_proj"),
+    "jamba": ("dt_proj",),
+    **{name: ("out_proj", "conv1d") for name in ("mamba2", "falcon_h1", "nemotron_h")},
 }
-"""Model type -> layers that fused kernels read without calling them, so that peft refuses a LoRA on them."""
+"""Model type -> layers whose weights the model reads without calling the layers: peft refuses a LoRA on the
+first two, and one on the third would change nothing."""
 EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
 """Names of layers that peft takes for experts, wherever transformers stores experts as one tensor."""
 ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)

@@ -86,6 +86,11 @@ def plain_lora(layer: Any) -> Adapter | None:
     return Adapter(layer.base_layer, down.weight, up.weight, layer.scaling[name])
 
 
+def is_lora_layer(module: nn.Module) -> bool:
+    """Return whether `module` is one of peft's LoRA layers of a linear layer."""
+    return isinstance(module, _lora_classes())
+
+
 def _lora_classes() -> tuple[Any, ...]:
     """Return peft's classes of LoRA layers; none if peft isn't imported yet, which would take seconds."""
     names = {"peft.tuners.lora.layer": ("Linear",), "peft.tuners.lora.bnb": ("Linear4bit", "Linear8bitLt")}

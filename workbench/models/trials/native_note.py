@@ -9,7 +9,7 @@ from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.quantization import parameter_count
 from workbench.models.trials.blocked_attention import use_blocked_attention
 
-COST = "without joint LoRA products and fused norms, so a LoRA step takes about 1.2 to 1.3 times as long"
+COST = "each layer has LoRA products and norms of its own, which takes more time than Open-Llama's joint ones"
 
 
 def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
