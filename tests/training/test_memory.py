@@ -249,6 +249,28 @@ def test_a_token_passes_through_two_of_mixtrals_eight_experts():
     assert shape.inner == 2 * 48
 
 
+def test_experts_in_4_bits_are_counted_and_those_that_are_dequantized_at_a_time():
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "vocab_size": 100}
+    config = MixtralConfig(num_attention_heads=4, num_key_value_heads=2, num_local_experts=4, **sizes)
+    layer = 4 * 3 * 64 * 128
+    plain, int8, nf4, checkpointed = (
+        setting(
+            config,
+            Batch(1, 8, 8),
+            quantization=QuantizationConfig(method=QuantizationMethod[method]),
+            checkpointing=checkpointing,
+        )
+        for method, checkpointing in (("none", False), ("int8", False), ("nf4", False), ("nf4", True))
+    )
+    linear = plain.shape.linear_weights
+    assert plain.shape.experts == 3 * layer and plain.shape.layer_experts == layer
+    assert weights_bytes(plain) - weights_bytes(int8) == linear
+    per_weight = 2 - (weights_bytes(plain) - weights_bytes(nf4)) / (linear + 3 * layer)
+    assert 8 * per_weight == pytest.approx(4.127, abs=1e-3)
+    parts = [peak_parts(here)["passing"] for here in (plain, nf4, checkpointed)]
+    assert parts[1] - parts[0] == 2 * 3 * layer and parts[2] - parts[0] == 2 * layer
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_float32_copies_of_16_bit_weights_are_counted_as_autograd_keeps_them(checkpointing):
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ class QuantizationMethod(Enum):
 class QuantizationConfig:
     r"""Number format of the linear layers' weights (bitsandbytes).
 
-    The output head, embeddings and norms are never quantized.
+    The output head, embeddings and norms are never quantized; int8 doesn't quantize experts either.
 
     Example:
         python -m workbench recipe=quickstart quantization=nf4 \

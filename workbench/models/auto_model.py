@@ -50,6 +50,7 @@ from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header
+from workbench.models.quantized_experts import has_experts, with_experts
 from workbench.weights.unpacking.unpacked_rows import Format
 
 CLASSES: dict[Task, Any] = {
@@ -136,6 +137,8 @@ def load(
     _check_weights(path, model.task, config)
     own = torch.bfloat16 if path.is_file() else config.dtype
     options = loading_options(model, quantization, own if isinstance(own, torch.dtype) else torch.float32)
+    if has_experts(config):
+        options["quantization_config"] = with_experts(options["quantization_config"])
     try:
         if path.is_file():
             return _from_gguf(path, CLASSES[model.task], config, options)

@@ -22,6 +22,7 @@ from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import attention_name, loading_options, torch_device
 from workbench.models.dtypes import chosen_dtype, dtype_name
+from workbench.models.experts import quantized_share
 from workbench.models.open_llama import (
     OpenLlamaConfig,
     OpenLlamaForCausalLM,
@@ -92,8 +93,8 @@ def load_model(
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
     note = native_note(loaded, model, reason) if reason else ""  # its trials need `stabilize`
     logger.info(_summary(loaded, model, quantization, origin))
-    if note:
-        logger.info("%s", note)
+    for line in filter(None, (note, quantized_share(loaded))):
+        logger.info("%s", line)
     loaded.train(False)
     return loaded
 

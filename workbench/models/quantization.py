@@ -16,6 +16,7 @@ from workbench.errors import ConfigError, DeviceError
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
+from workbench.models.quantized_experts import quantized_experts
 
 UNQUANTIZED = ["lm_head", "score"]
 """Names of heads, which are never quantized, since no later layer compensates their errors."""
@@ -103,8 +104,21 @@ def is_quantized(model: nn.Module) -> bool:
 
 def parameter_count(model: nn.Module) -> int:
     """Return the number of weights before quantization."""
-    shapes = (getattr(getattr(p, "quant_state", None), "shape", p.shape) for p in model.parameters())
+    experts = {held.stored_name: torch.Size(held.state.shape or ()) for held in quantized_experts(model)}
+    shapes = (
+        experts.get(name) or getattr(getattr(p, "quant_state", None), "shape", p.shape)
+        for name, p in model.named_parameters()
+    )
     return sum(shape.numel() for shape in shapes)
+
+
+def quantized_count(model: nn.Module) -> int:
+    """Return the number of weights that are held in 8 or 4 bits."""
+    linear = 0
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit | Linear8bitLt):
+            linear += layer.in_features * layer.out_features
+    return linear + sum(held.num_weights for held in quantized_experts(model))
 
 
 def stored_bytes(model: nn.Module) -> int:
@@ -127,8 +141,12 @@ def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
         for name, module in model.named_modules()
         if isinstance(module, Linear4bit | Linear8bitLt)
     }
+    experts = {held.stored_name: held for held in quantized_experts(model)}
     weights = {}
     for name, parameter in model.named_parameters():
+        if held := experts.get(name):
+            weights[held.name] = held.dequantized().to("cpu", torch.float32, copy=True)
+            continue
         values = _dequantized(layers[name], model.dtype) if name in layers else parameter.detach()
         if name in layers and issubclass(getattr(layers[name], "source_cls", nn.Linear), Conv1D):
             values = values.t()  # the layer that was quantized has its weight transposed

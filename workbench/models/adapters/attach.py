@@ -39,6 +39,7 @@ from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.models.adapters.provenance import TrainedOn, check_not_contained, write_trained_on
 from workbench.models.adapters.targets import check_targets, shared_layers
 from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.experts import log_adapted
 from workbench.models.stored import Stored
 from workbench.run_dir import new_folder, write_json
 
@@ -48,8 +49,7 @@ def attach(
 ) -> PeftModel:
     """Attach a trainable adapter to `model`: the adapter at `adapter.path`, or a new one drawn from `seed`.
 
-    The base weights are frozen, except for the embeddings of `token_ids`. The global random state doesn't
-    change.
+    The base weights are frozen, except for embeddings of `token_ids`. The global random state is kept.
 
     Raises:
         ConfigError: A target matches no layer, or this base doesn't allow the initialization.
@@ -58,6 +58,7 @@ def attach(
         return load(model, adapter.path, trainable=True)
     check_targets(model, adapter)
     peft_model = _insert_new(model, adapter, seed, token_ids)
+    log_adapted(peft_model)
     _prepare(peft_model, trainable=True)
     if adapter.init in FROM_WEIGHTS:
         start_from_weights(cast(LoraModel, peft_model.base_model), adapter.init)

@@ -34,6 +34,7 @@ from workbench.models.adapters.targets import (
     text_layers,
     trainable_tokens,
 )
+from workbench.models.experts import settle_targets
 
 PEFT_INITS: dict[AdapterInit, bool | str] = {
     AdapterInit.default: True,
@@ -150,6 +151,7 @@ def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Seque
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     _check_names(model, adapter.options, config)
+    settle_targets(model, config, is_chosen=adapter.target_modules != [ALL_LINEAR])
     return config
 
 

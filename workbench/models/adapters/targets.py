@@ -14,6 +14,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models.adapters.adapter_config import HEAD
 from workbench.models.adapters.config_bounds import check_rank_patterns
+from workbench.models.experts import check_experts
 from workbench.models.module_names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
@@ -200,9 +201,10 @@ def _check_some_adapted(model: PreTrainedModel, adapter: AdapterConfig, targets:
 
 
 def check_saved(model: PreTrainedModel, adapter: AdapterConfig, quantization: QuantizationConfig) -> None:
-    """Raise ConfigError if a layer of `adapter.modules_to_save` would be quantized."""
+    """Raise ConfigError if a layer of `adapter.modules_to_save`, or adapted experts, would be quantized."""
     if quantization.method is QuantizationMethod.none:
         return
+    check_experts(model, quantization)
     unquantized = [*heads(model), *quantization.skip_modules]
     for target in adapter.modules_to_save:
         for name, module in model.named_modules():

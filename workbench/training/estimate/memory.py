@@ -38,7 +38,7 @@ def peak_parts(setting: Setting) -> dict[str, int]:
         "optimizer": (5 if is_adalora else 2) * weight_bytes * trained,  # AdaLoRA: and three importances
         "activations": activations_bytes(setting),
         "logits": logits,
-        "passing": max(0, passing_bytes(setting) - logits),
+        "passing": max(0, passing_bytes(setting) - logits) + dequantized_experts_bytes(setting),
     }
 
 
@@ -55,7 +55,22 @@ def weights_bytes(setting: Setting) -> int:
     elif quantization.method is not QuantizationMethod.none:
         # Half a byte per weight; per 64 weights a scale of 4 bytes, or of 1 byte and 4 per 256 scales.
         size = 0.5 + ((1 + 4 / 256) if quantization.double_quant else 4) / 64
-    return int(setting.shape.linear_weights * size) + setting.shape.other_weights * setting.residual_bytes
+    shape, quantized = setting.shape, setting.shape.linear_weights
+    if quantization.method in (QuantizationMethod.nf4, QuantizationMethod.fp4):
+        quantized += shape.experts
+    unquantized = shape.linear_weights + shape.other_weights - quantized
+    return int(quantized * size) + unquantized * setting.residual_bytes
+
+
+def dequantized_experts_bytes(setting: Setting) -> int:
+    """Return the bytes of experts that are dequantized for their products.
+
+    The backward pass needs them: with gradient checkpointing those of one layer at a time, else all.
+    """
+    if setting.quantization.method not in (QuantizationMethod.nf4, QuantizationMethod.fp4):
+        return 0
+    shape = setting.shape
+    return (shape.layer_experts if setting.checkpointing else shape.experts) * setting.dtype_bytes
 
 
 def adapted(setting: Setting) -> list[tuple[Linear, int]]:

@@ -54,9 +54,13 @@ class Shape:
     vocabulary: int
     linear: tuple[Linear, ...]
     other_weights: int
-    """Number of weights in embedding, head, norms and experts, which are never quantized."""
+    """Number of weights in embedding, head, norms and experts; int8 leaves all of them unquantized."""
     expert_weights: int = 0
     """Number of weights, among `other_weights`, of the experts that a token passes through."""
+    experts: int = 0
+    """Number of weights, among `other_weights`, of all experts."""
+    layer_experts: int = 0
+    """Number of weights of the experts of one layer, the largest."""
     outputs: int = 0
     """Number of classes; 0 for a causal model."""
     native: bool = False
@@ -95,6 +99,8 @@ class Shape:
             linear=linear,
             other_weights=model.num_parameters() - sum(layer.count * layer.weights for layer in linear),
             expert_weights=int(share * experts),
+            experts=experts,
+            layer_experts=layer_experts(model),
             outputs=outputs,
             native=native,
         )
@@ -143,6 +149,15 @@ def shape_of(layer: nn.Module) -> tuple[int, int]:
 def expert_weights(model: nn.Module) -> int:
     """Return the number of weights of all experts of a model, which transformers stores as 3-D parameters."""
     return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
+
+
+def layer_experts(model: nn.Module) -> int:
+    """Return the number of weights of the experts of one layer; of several sizes, the largest."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 3 and "expert" in name:
+            counts[name.rpartition(".")[0]] += parameter.numel()
+    return max(counts.values(), default=0)
 
 
 def active_share(config: PreTrainedConfig) -> float:
