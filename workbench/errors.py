@@ -6,6 +6,7 @@
     │   └── FolderInUseError    another process is using a run's folder
     ├── DataError           a data file is missing, malformed, empty or has the wrong columns
     ├── DeviceError         this machine can't do what was asked
+    ├── EndpointError       a model behind an endpoint can't be reached, or its answers can't be trusted
     ├── CheckpointError     a model or adapter on disk is missing, damaged or has the wrong shape
     │   └── OtherArchitectureError  Open-Llama doesn't compute what the checkpoint does; transformers may
     ├── TrainingError       the training broke down, for example with a loss of NaN
@@ -55,6 +56,10 @@ class OtherArchitectureError(CheckpointError):
         """Build the message from the file `where`, the `reason`, and what to do."""
         super().__init__(f"{where}: {reason}{way_out}")
         self.reason = reason
+
+
+class EndpointError(WorkbenchError):
+    """A model behind an endpoint can't be reached, or its answers can't be trusted."""
 
 
 class TrainingError(WorkbenchError):

@@ -183,6 +183,11 @@ class RunDir:
         return self.path / "audit.json"
 
     @property
+    def verify_endpoint_json(self) -> Path:
+        """Result of the verify_endpoint step: how far an endpoint's answers are from the recorded ones."""
+        return self.path / "verify_endpoint.json"
+
+    @property
     def diagnosis_json(self) -> Path:
         """Findings of the diagnose step about a merged model."""
         return self.path / "diagnosis.json"

@@ -118,8 +118,8 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def audits(composed: DictConfig) -> bool:
-    """Return whether audit is the only step, which may have another model.path than the run."""
-    return {step.name for step in composed.steps} == {"audit"}
+    """Return whether the only step asks recorded items again, of a model.path or endpoint of its own."""
+    return [step.name for step in composed.steps] in (["audit"], ["verify_endpoint"])
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:

@@ -24,7 +24,8 @@ from workbench.config.publishing.export import ExportConfig
 from workbench.config.publishing.push import PushConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.endpoint import EndpointConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
 from workbench.errors import ConfigError
@@ -39,6 +40,7 @@ __all__ = [
     "CompareConfig",
     "Config",
     "DataConfig",
+    "EndpointConfig",
     "EvaluateConfig",
     "ExportConfig",
     "ExtractConfig",
@@ -80,6 +82,7 @@ class Step(Enum):
     tokenizer = "tokenizer"
     extend = "extend"
     audit = "audit"
+    verify_endpoint = "verify_endpoint"
     diagnose = "diagnose"
     extract = "extract"
     adapter_info = "adapter_info"
@@ -123,7 +126,8 @@ class Config:
     """What the run does, in this order. plan: forecast memory and time. train, merge, evaluate, predict,
     export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
-    model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
+    model. audit: ask recorded items again. verify_endpoint: compare an
+    endpoint with what was scored. diagnose: find faults of a merged model. extract:
     a LoRA from two checkpoints or an adapter. adapter_info: show an adapter. push: send a model to the Hub.
     quantization_report: what 8 and 4 bits cost. serve: answer requests over HTTP. Name fewer to repeat single
     steps."""
@@ -169,6 +173,8 @@ class Config:
     """The user's prompts or texts to answer or label."""
     chat: ChatConfig = field(default_factory=ChatConfig)
     """A conversation in the terminal."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """How a model behind an HTTP interface is asked."""
     serve: ServeConfig = field(default_factory=ServeConfig)
     """A server of the run's models."""
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -80,6 +80,9 @@ class ModelConfig:
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model`, tiktoken or `.gguf` file. null: the tokenizer
     in model.path."""
+    endpoint: str | None = None
+    """Address of a model behind OpenAI's interface, as in http://127.0.0.1:8000/v1, which recipe=evaluate
+    asks in place of weights. model.path then names the folder or hub id of its tokenizer."""
     pad_token: str | None = None
     """Padding token. It must be in the vocabulary. null: the tokenizer's own, else its unk, else its eos
     token."""

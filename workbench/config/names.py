@@ -24,6 +24,9 @@ HELD_OUT = "held_out"
 UNTRAINED = "untrained head"
 """Note beside the scores of a base model whose classification head is random."""
 
+SERVED = "served"
+"""Note beside the scores of a model behind an endpoint, and its number format, which isn't known."""
+
 IGNORED = -100
 """Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""
 

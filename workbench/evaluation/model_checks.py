@@ -11,6 +11,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.templating.render import unused_argument
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length as context_length_of
 from workbench.evaluation.inference.not_numbers import not_numbers
@@ -109,6 +110,8 @@ def naming_benchmark(benchmark: str) -> Iterator[None]:
 
 def _has_finite_logits(lm: Model) -> bool:
     """Return whether the log-probability of a short text is not NaN."""
+    if isinstance(lm, EndpointLM):
+        return True  # its replies are checked one by one
     if isinstance(lm, TransformersClassifier):
         [(_, values)] = lm.stream(["a"])
         return not any(map(math.isnan, values))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedModel
 
 from workbench.api.evaluation import log_warnings
-from workbench.config.names import BASE, UNTRAINED
+from workbench.config.names import BASE, SERVED, UNTRAINED
 from workbench.distributed import is_rank0
 from workbench.errors import MissingStepError
 from workbench.evaluation import engine
@@ -61,7 +61,9 @@ def evaluate(run: Run) -> None:
     log_warnings(published)
     check_contamination(run, published)
     untrained = is_classifier(config) and not has_trained_head(config.model)
+    is_served = config.model.endpoint is not None
     for name, model in loaded_models(run, [name for name, benchmarks in waiting.items() if benchmarks]):
+        note = SERVED if is_served else UNTRAINED if name == BASE and untrained else ""
         engine.evaluate(
             model,
             tokenizer_for(name, run),
@@ -72,7 +74,7 @@ def evaluate(run: Run) -> None:
             predictions=run_dir.predictions,
             cache=run_dir.cache,
             renew=config.force,
-            note=UNTRAINED if name == BASE and untrained else "",
+            note=note,
             publish=score_writer(run, identities, name, model),
             decoding=prepacked,
         )

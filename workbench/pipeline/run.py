@@ -36,6 +36,7 @@ STEPS = {
     Step.tokenizer: "vocabulary",
     Step.extend: "vocabulary",
     Step.audit: "audit.audit",
+    Step.verify_endpoint: "verifying.step",
     Step.diagnose: "inspection.diagnose",
     Step.extract: "inspection.extract",
     Step.adapter_info: "inspection.adapter_info",
@@ -56,6 +57,7 @@ WITHOUT_FOLDER = (
     Step.chat,
     Step.serve,
     Step.audit,
+    Step.verify_endpoint,
     Step.diagnose,
     Step.adapter_info,
     Step.push,
@@ -147,10 +149,13 @@ def recorded_commits(run_dir: RunDir) -> dict[str, str]:
 def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
     """Replace a null `data.validation_fraction` by 0, unless rows are held out by default.
 
-    They are in a training without benchmarks, or if an earlier training of the run held out rows. To plan, a
-    hub id in `model.path` is replaced by a local folder, for which no weights are downloaded.
+    They are in a training without benchmarks, or if an earlier training of the run held out rows. To plan,
+    or for a model behind an endpoint, a hub id in `model.path` is replaced by a local folder, for which no
+    weights are downloaded.
     """
-    if config.steps == [Step.plan] and config.model.path and not config.model.init:
+    asks_endpoint = config.model.endpoint is not None and Step.verify_endpoint not in config.steps
+    reads_no_weights = config.steps == [Step.plan] or asks_endpoint
+    if reads_no_weights and config.model.path and not config.model.init:
         path = str(locate_description(config.model.path, config.model.revision))
         config = replace(config, model=replace(config.model, path=path))
     trains = {Step.plan, Step.train} & set(config.steps)

@@ -4,14 +4,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
-from workbench.config import QuantizationConfig
+from workbench.config import Config, QuantizationConfig
 from workbench.config.history import hashed
 from workbench.config.model import Dtype, ModelConfig
-from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
+from workbench.config.names import ADAPTER, BASE, MERGED, SERVED, TRAINED
+from workbench.evaluation.endpoint.endpoint_lm import EndpointModel
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model
@@ -35,6 +36,8 @@ def model_identities(run: Run) -> dict[str, Identity]:
         CheckpointError: An adapter or model was changed since the train step.
     """
     config, run_dir = run.config, run.run_dir
+    if config.model.endpoint is not None:
+        return {BASE: endpoint_identity(config)}
     base: Identity = {
         "weights": content(config.model.path),
         **({"revision": config.model.revision} if config.model.revision else {}),
@@ -65,6 +68,19 @@ def model_identities(run: Run) -> dict[str, Identity]:
     if run_dir.model.is_dir():
         identities[TRAINED] = {**base, "weights": check_trained(run_dir, run_dir.model)}
     return identities
+
+
+def endpoint_identity(config: Config) -> Identity:
+    """Return what the scores of a model behind an endpoint depend on, as far as it is known here."""
+    path = config.model.tokenizer or config.model.path
+    name = f"{config.model.endpoint} {config.endpoint.model or ''}".strip()
+    return {
+        "weights": f"{SERVED}: {name}",
+        "tokenizer": content(path),
+        "quantization": "none",
+        "held": None,
+        "adapter": None,
+    }
 
 
 def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
@@ -99,6 +115,9 @@ def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrai
     after the base was yielded. `workbench.load_model` is not called because it loads a single model.
     """
     config, run_dir = run.config, run.run_dir
+    if config.model.endpoint is not None:
+        yield BASE, cast(PreTrainedModel, EndpointModel(config.model.endpoint, config.endpoint))
+        return
     adapter = adapter_folder(run)
     if BASE in names or ADAPTER in names:
         num_labels = adapter_config.num_labels(adapter) if adapter else None

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from workbench.config import Config
 from workbench.config.benchmark import Extract, OutputType
 from workbench.config.history import hashed
-from workbench.config.names import ADAPTER, BASE, MODELS
+from workbench.config.names import ADAPTER, BASE, MODELS, SERVED
 from workbench.errors import DataError
 from workbench.evaluation import engine
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
@@ -179,7 +179,7 @@ def write_scores(
     identity = identities[name]
     models[name] = {
         "quantization": identity["quantization"],
-        "dtype": dtype_name(model.dtype),
+        "dtype": dtype_name(model.dtype) if config.model.endpoint is None else SERVED,
         "adapter": identity["adapter"],
         "weights": identity["weights"],
         "identity": fingerprint(identity),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from workbench.config.adapter import AdapterBase
 from workbench.config.model import Task
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.errors import ConfigError, MissingStepError
 from workbench.models.adapters.provenance import check_base_of
 from workbench.models.ops.prepacked_linear import prepacked

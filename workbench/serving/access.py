@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.errors import ConfigError
 from workbench.serving.refusal import Refusal
 from workbench.shown import remember_secret

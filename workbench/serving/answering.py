@@ -9,7 +9,7 @@ from typing import Protocol
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.data.inference_prompts import prompts as chat_prompts
 from workbench.data.readers.row import Row
 from workbench.data.tokens.segments import special_frame

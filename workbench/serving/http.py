@@ -9,7 +9,7 @@ from typing import Any
 
 import h11
 
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.serving.refusal import Refusal
 
 MOST_HEADER_BYTES = 16 * 1024

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.serving import fields
 from workbench.serving.fields import Reader
 from workbench.serving.refusal import Refusal

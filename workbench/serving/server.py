@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import h11
 
-from workbench.config.serve import ServeConfig
+from workbench.config.serving.serve import ServeConfig
 from workbench.serving.access import Access
 from workbench.serving.http import Connection, Headers
 from workbench.serving.refusal import Refusal, failure

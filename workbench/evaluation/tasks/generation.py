@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.targets import letters_of
+from workbench.evaluation.endpoint.endpoint_lm import EndpointDecoder, EndpointLM
 from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
@@ -32,7 +34,9 @@ class Generation:
         self.config = config
         self.seed = seed
         self.chat = chat
-        self.decoder = Decoder(lm, config.generation, as_harness=config.protocol == "lm-eval")
+        as_harness = config.protocol == "lm-eval"
+        create = lm.decoder if isinstance(lm, EndpointLM) else partial(Decoder, lm)
+        self.decoder: Decoder | EndpointDecoder = create(config.generation, as_harness)
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.tasks.answerer import Answerer
@@ -21,7 +22,7 @@ Model = TransformersLM | TransformersClassifier
 
 
 def in_role(
-    model: PreTrainedModel,
+    model: PreTrainedModel | EndpointModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmarks: Iterable[BenchmarkConfig],
     config: EvaluateConfig,
@@ -36,6 +37,12 @@ def in_role(
         raise ConfigError(
             "benchmarks: some need a classification head and some a causal model (run these separately)"
         )
+    if isinstance(model, EndpointModel):
+        if True in heads:
+            raise ConfigError(
+                "benchmarks: an endpoint has no classification head (a causal model's benchmarks)"
+            )
+        return EndpointLM(model, tokenizer, config)
     return (TransformersClassifier if True in heads else TransformersLM)(model, tokenizer, config)
 
 

@@ -6,9 +6,10 @@ take seconds to load.
 
 from workbench.config import Config, Step
 from workbench.config.adapter import AdapterBase
+from workbench.errors import ConfigError
 from workbench.models.adapters.provenance import check_base_of
 from workbench.models.loading import check_model, has_weights, outline
-from workbench.models.tokenizers.load_tokenizer import has_tokenizer
+from workbench.models.tokenizers.load_tokenizer import has_tokenizer, load_tokenizer
 from workbench.pipeline.run_state import Run
 
 WITHOUT_MODEL = {
@@ -16,6 +17,8 @@ WITHOUT_MODEL = {
     *(Step.diagnose, Step.extract, Step.adapter_info, Step.push),
 }
 """Steps that load no model, or only read tensors from its files."""
+ASK_ENDPOINT = {Step.evaluate, Step.leaderboard, Step.verify_endpoint}
+"""Steps for which a model may be behind an endpoint."""
 ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.serve, Step.resume_check}
 """Steps before which the adapter at `adapter.path` is checked to belong to the base; the merge step makes a
 stricter check."""
@@ -66,10 +69,34 @@ def check_loadable(config: Config) -> None:
     Raises:
         WorkbenchError: The model can't be loaded.
     """
-    if config.steps == [Step.plan] and not (has_weights(config.model) and has_tokenizer(config.model)):
+    if config.model.endpoint is None and Step.verify_endpoint in config.steps:
+        raise ConfigError("model.endpoint: not given (as in model.endpoint=http://127.0.0.1:8000/v1)")
+    if config.model.endpoint is not None:
+        check_endpoint(config)
+    elif config.steps == [Step.plan] and not (has_weights(config.model) and has_tokenizer(config.model)):
         outline(config.model)
     else:
         check_model(config.model, config.quantization)
+
+
+def check_endpoint(config: Config) -> None:
+    """Check that the steps can ask an endpoint, and that it has the model; its tokenizer is loaded.
+
+    Raises:
+        ConfigError: A step or key needs weights.
+        EndpointError: The endpoint can't be reached, or doesn't have the model.
+    """
+    from workbench.evaluation.endpoint.endpoint_lm import EndpointModel
+
+    if needing := [step.name for step in config.steps if step not in ASK_ENDPOINT]:
+        raise ConfigError(f"model.endpoint: the step {needing[0]} needs weights (evaluate asks an endpoint)")
+    is_scored = Step.verify_endpoint not in config.steps  # else the keys are those of the run
+    keys = {"adapter.path": config.adapter.path, "evaluate.invariant": config.evaluate.invariant}
+    for key in [key for key, value in keys.items() if value and is_scored]:
+        raise ConfigError(f"{key}: not with model.endpoint, whose server decides it (leave it out)")
+    load_tokenizer(config.model)
+    assert config.model.endpoint is not None
+    EndpointModel(config.model.endpoint, config.endpoint)
 
 
 def check_what_is_asked(run: Run) -> None:

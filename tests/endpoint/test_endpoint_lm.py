@@ -1,0 +1,165 @@
+"""An endpoint in the place of a model: the same scores and texts, and wrong servers refused."""
+
+import time
+
+import pytest
+from wrong_servers import shifted, shortened, with_beginning, without_echo, zeros
+
+from workbench.config import EndpointConfig, EvaluateConfig
+from workbench.config.benchmark import GenerationConfig
+from workbench.errors import ConfigError, EndpointError
+from workbench.evaluation.endpoint.client import KEY_VARIABLE, checked_url
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel, at_once
+from workbench.evaluation.inference.decoder import Decoder
+
+PAIRS = [
+    (context, continuation)
+    for context in ("1 + 1 =", "小军说早上好。", "The capital of France is", "")
+    for continuation in (" 2", "。好", " Paris 🐼")
+]
+KEY = "a-secret-endpoint-key"
+
+
+def endpoint(url: str, lm, **settings) -> EndpointLM:
+    config = EndpointConfig(**{"retries": 0, **settings})
+    return EndpointLM(EndpointModel(url, config), lm.tokenizer, EvaluateConfig())
+
+
+def url_of(served) -> str:
+    return f"http://127.0.0.1:{served.port}"
+
+
+def test_log_likelihoods_are_those_of_the_weights(served, lm):
+    remote = endpoint(url_of(served), lm)
+    requests = lm.encode_pairs(PAIRS)
+    assert remote.encode_pairs(PAIRS) == requests
+    for found, expected in zip(remote.loglikelihoods(requests), lm.loglikelihoods(requests), strict=True):
+        assert abs(found.loglikelihood - expected.loglikelihood) < 1e-4
+        assert (found.num_tokens, found.greedy) == (expected.num_tokens, expected.greedy)
+
+
+def test_generated_texts_are_those_of_the_weights(served, lm):
+    limits = GenerationConfig(max_new_tokens=20, stop=["。", "\n"])
+    prompts = lm.encode([context for context, _ in PAIRS if context])
+    seeds = [""] * len(prompts)
+    found = dict(endpoint(url_of(served), lm).decoder(limits, False).stream(prompts, seeds))
+    assert found == dict(Decoder(lm, limits).stream(prompts, seeds))
+
+
+@pytest.mark.parametrize(
+    ("change", "spoil", "reason"),
+    [
+        (without_echo, None, "tokens where"),
+        (None, shifted, "not consistent with itself"),
+        (None, shortened, "tokens where"),
+        (None, zeros, "about 0.00"),
+        (with_beginning, None, "tokens where"),
+    ],
+)
+def test_a_server_with_wrong_log_probabilities_is_refused_before_an_item_is_scored(
+    spoiled, lm, change, spoil, reason
+):
+    server = spoiled(**{k: v for k, v in {"change": change, "spoil": spoil}.items() if v})
+    requests = lm.encode_pairs(PAIRS)
+    with pytest.raises(EndpointError, match=reason):
+        endpoint(server.url, lm).loglikelihoods(requests)
+    assert not any(tuple(body["prompt"]) in {request.tokens for request in requests} for body in server.seen)
+
+
+def test_a_right_server_behind_the_same_proxy_is_scored(spoiled, lm):
+    requests = lm.encode_pairs(PAIRS)
+    found = endpoint(spoiled().url, lm).loglikelihoods(requests)
+    expected = lm.loglikelihoods(requests)
+    assert all(abs(a.loglikelihood - b.loglikelihood) < 1e-4 for a, b in zip(found, expected, strict=True))
+
+
+def test_tokens_are_found_by_their_texts_where_the_endpoint_gives_no_ids(served, lm):
+    remote = endpoint(url_of(served), lm)
+    ids = lm.tokenizer("The panda", add_special_tokens=False)["input_ids"][1:]
+    names = [remote.tokenizer.decode([*remote.encode(["a"])[0][1:], token])[1:] for token in ids]
+    assert remote._ids_of(names) == ids
+    assert remote._ids_of(["no token has this text"]) is None
+
+
+def test_sampling_is_always_sent(spoiled, lm):
+    server = spoiled()
+    remote = endpoint(server.url, lm)
+    remote.loglikelihoods(lm.encode_pairs(PAIRS[:1]))
+    list(remote.decoder(GenerationConfig(stop=[]), False).stream([[5, 6]], ["x"]))
+    assert all(body["temperature"] == 0 and body["top_p"] == 1 for body in server.seen)
+
+
+def test_failed_requests_are_sent_again_and_refused_ones_are_not(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    server = spoiled(statuses=[503, 429, 500])
+    assert endpoint(server.url, lm, retries=3).endpoint.complete([5], max_tokens=1)["choices"]
+    assert len(server.seen) == 4
+    for statuses, count in (([400], 1), ([503] * 3, 3)):
+        server = spoiled(statuses=statuses)
+        with pytest.raises(EndpointError, match=f"status {statuses[0]}: not now"):
+            endpoint(server.url, lm, retries=2).endpoint.complete([5], max_tokens=1)
+        assert len(server.seen) == count
+
+
+def test_a_redirect_is_not_followed(spoiled, lm):
+    with pytest.raises(EndpointError, match="redirects"):
+        endpoint(spoiled(statuses=[307]).url, lm, retries=3).endpoint.complete([5], max_tokens=1)
+
+
+def test_the_key_is_sent_and_never_shown(spoiled, lm, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    server = spoiled(spoil=lambda body, answer: answer, statuses=[401])
+    remote = endpoint(server.url, lm)
+    with pytest.raises(EndpointError) as error:
+        remote.endpoint.complete([5], max_tokens=1)
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}" and KEY not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "127.0.0.1:8000",
+        "http://",
+        "http://a:b@127.0.0.1",
+        "http://127.0.0.1/v1?key=x",
+        "http://8.8.8.8/v1",
+        "http://127.0.0.1:99999",
+    ],
+)
+def test_an_address_that_would_lose_secrets_or_is_none_is_refused(url):
+    with pytest.raises(ConfigError, match=r"model\.endpoint"):
+        checked_url(url, plain_http=False)
+
+
+def test_addresses_get_a_version_unless_they_have_a_path():
+    assert checked_url("http://localhost:1", False).geturl() == "http://localhost:1/v1"
+    assert checked_url("https://models.example/api/v2/", False).geturl() == "https://models.example/api/v2"
+    assert checked_url("http://8.8.8.8", True).geturl() == "http://8.8.8.8/v1"
+
+
+def test_an_unknown_model_is_named(served, lm):
+    with pytest.raises(EndpointError, match="no model 'other'"):
+        endpoint(url_of(served), lm, model="other")
+
+
+def test_an_endpoint_that_is_not_there_is_named(lm):
+    with pytest.raises(EndpointError, match="ConnectionRefusedError"):
+        endpoint("http://127.0.0.1:9", lm)
+
+
+def test_no_task_begins_after_one_failed():
+    begun = []
+
+    def task(number: int):
+        def run() -> int:
+            begun.append(number)
+            if number == 2:
+                raise ValueError
+            return number
+
+        return run
+
+    with pytest.raises(ValueError):
+        list(at_once([task(number) for number in range(100)], 2))
+    assert len(begun) < 10

@@ -1,0 +1,1 @@
+"""The sections of models over HTTP: those that are served, and those behind an endpoint."""

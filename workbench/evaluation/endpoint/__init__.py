@@ -1,0 +1,7 @@
+"""Asks models behind an endpoint of OpenAI's interface, and refuses endpoints that answer wrongly.
+
+client.py          requests over HTTP: retries, rate, no redirects, the key masked
+replies.py         reads log-probabilities and texts from replies
+probe.py           finds out, in two requests, whether log-probabilities can be trusted
+endpoint_lm.py     an endpoint in the place of a causal model
+"""

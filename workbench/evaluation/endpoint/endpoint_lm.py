@@ -1,0 +1,207 @@
+"""A model behind an endpoint in the place of a causal model: log-likelihoods and generated texts."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.benchmark import GenerationConfig
+from workbench.config.evaluate import EvaluateConfig
+from workbench.config.serving.endpoint import EndpointConfig
+from workbench.errors import EndpointError
+from workbench.evaluation.endpoint.client import Client
+from workbench.evaluation.endpoint.probe import probe
+from workbench.evaluation.endpoint.replies import logprobs_of, text_of
+from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
+from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.inference.stop_rules import Endings
+
+PROBES = ("The capital of France is", "1, 2, 3, 4,", "小明说：“你好", "def main():\n")
+"""Texts of the probe; several, because an answer may end after one token."""
+MOST_STOP_TEXTS = 4
+"""Stop texts that OpenAI's interface takes; all others are searched here."""
+_T = TypeVar("_T")
+
+
+class _Config:
+    """The part of a model's configuration that is known of an endpoint's."""
+
+    def __init__(self, max_length: int | None) -> None:
+        self.max_position_embeddings = max_length
+
+    def get_text_config(self) -> "_Config":
+        return self
+
+
+class EndpointModel(nn.Module):
+    """A model behind an endpoint; it has no weights here."""
+
+    dtype = torch.bfloat16
+    """What is taken for the endpoint's number format, which it doesn't tell."""
+    device = torch.device("cpu")
+
+    def __init__(self, url: str, config: EndpointConfig) -> None:
+        """Connect to the endpoint, and find its model.
+
+        Raises:
+            ConfigError: The address is refused, or the endpoint doesn't have the model.
+            EndpointError: It can't be reached, or has several models and none is named.
+        """
+        super().__init__()
+        self.client, self.settings = Client(url, config), config
+        listed = self.client.get("models").get("data")
+        models = {
+            str(entry["id"]): entry
+            for entry in (listed if isinstance(listed, list) else [])
+            if isinstance(entry, dict) and "id" in entry
+        }
+        if config.model is None and len(models) != 1:
+            raise EndpointError(
+                f"{self.client.shown}: has the models {', '.join(models) or 'none'} "
+                "(endpoint.model=NAME chooses)"
+            )
+        self.name = config.model or next(iter(models))
+        if models and self.name not in models:
+            raise EndpointError(
+                f"{self.client.shown}: has no model {self.name!r} (it has {', '.join(models)})"
+            )
+        length = models.get(self.name, {}).get("max_model_len")
+        self.config = _Config(length if isinstance(length, int) and length > 0 else None)
+
+    def complete(self, prompt: Sequence[int] | str, **fields: Any) -> dict[str, Any]:
+        """Send a completion request, greedy unless `fields` say otherwise, and return the reply."""
+        tokens = prompt if isinstance(prompt, str) else list(prompt)
+        sampling = {"temperature": 0, "top_p": 1, "seed": 0}  # else the endpoint's own defaults count
+        return self.client.post("completions", {"model": self.name, "prompt": tokens, **sampling, **fields})
+
+
+class EndpointLM(TransformersLM):
+    """Causal model behind an endpoint, with the tokenizer of its folder."""
+
+    def __init__(
+        self, model: EndpointModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
+    ) -> None:
+        """Wrap an endpoint; nothing is asked yet."""
+        self.endpoint, self.tokenizer = model, tokenizer
+        self.model = model  # type: ignore[assignment]
+        self.device, self.dtype = model.device, model.dtype
+        self.vocabulary = len(tokenizer)
+        known = model.config.max_position_embeddings or min(int(tokenizer.model_max_length), 2048)
+        self.max_length = (evaluate.max_length or known) - 1  # an echo comes with one generated token
+        self.invariant, self.shares_prefixes, self.window = False, False, None
+        self.budget, self.computed_tokens = 0, 0
+
+    def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """Yield index and likelihood of each request, in the order of the replies.
+
+        Raises:
+            EndpointError: The endpoint fails, or its log-probabilities can't be trusted.
+        """
+        assert self._is_consistent
+        tasks = [lambda request=request: self._likelihood(request) for request in requests]
+        yield from at_once(tasks, self.endpoint.settings.concurrency)
+
+    def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
+        """Return the likelihoods of one item's requests."""
+        return self.loglikelihoods(requests)
+
+    def _likelihood(self, request: TokenRequest) -> Likelihood:
+        tokens = request.tokens
+        reply = self.endpoint.complete(tokens, max_tokens=1, logprobs=1, echo=True)
+        found = logprobs_of(reply, len(tokens) + 1, self.endpoint.client.shown)
+        values = [value for value in found.values[request.first : -1] if value is not None]
+        best = found.best[request.first : len(tokens)]
+        greedy = all(other is not None and value >= other for value, other in zip(values, best, strict=True))
+        return Likelihood(math.fsum(values), len(values), greedy)
+
+    @cached_property
+    def _is_consistent(self) -> bool:
+        """True; raises EndpointError if the endpoint's log-probabilities can't be trusted."""
+        probe(self.endpoint.complete, self.encode(PROBES), self._ids_of, self.endpoint.client.shown)
+        return True
+
+    def _ids_of(self, names: Sequence[str]) -> list[int] | None:
+        """Return the ids of tokens from their texts, if each text is that of a single token."""
+        ids = []
+        for name in names:
+            if name.startswith("token_id:") and name[9:].isdecimal():
+                ids.append(int(name[9:]))
+                continue
+            fits = self._ids_by_text.get(name, [])
+            if len(fits) != 1:
+                return None
+            ids.append(fits[0])
+        return ids
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, list[int]]:
+        """Text of a token in the middle of a text, and as the vocabulary spells it -> ids."""
+        anchor = list(self.tokenizer("a", add_special_tokens=False)["input_ids"])
+        before = str(self.tokenizer.decode(anchor))
+        found: dict[str, list[int]] = {}
+        for token in range(self.vocabulary):
+            text = str(self.tokenizer.decode([*anchor, token]))
+            if text.startswith(before):
+                found.setdefault(text[len(before) :], []).append(token)
+        return found
+
+    def decoder(self, limits: GenerationConfig, as_harness: bool) -> "EndpointDecoder":
+        """Return a decoder that generates at the endpoint."""
+        return EndpointDecoder(self, limits, as_harness)
+
+
+class EndpointDecoder:
+    """Continues prompts by an endpoint."""
+
+    def __init__(self, lm: EndpointLM, limits: GenerationConfig, as_harness: bool) -> None:
+        """Create a decoder; stop texts are also searched here, in the text that comes back."""
+        self.lm, self.limits = lm, limits
+        self.stop = Endings(lm.model, lm.tokenizer, limits.stop, as_harness).stop
+
+    def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield index and answer of each prompt, in the order of the replies.
+
+        Raises:
+            EndpointError: The endpoint fails.
+        """
+        pairs = zip(prompts, seeds, strict=True)
+        tasks = [lambda prompt=prompt, seed=seed: self._answer(prompt, seed) for prompt, seed in pairs]
+        yield from at_once(tasks, self.lm.endpoint.settings.concurrency)
+
+    def _answer(self, prompt: list[int], seed: str) -> str:
+        limits, number = self.limits, hashlib.sha256(seed.encode("utf-8")).digest()[:4]
+        fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
+        if limits.temperature:
+            fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
+            fields |= {"top_k": limits.top_k} if limits.top_k else {}
+        if limits.stop:
+            fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
+        reply = self.lm.endpoint.complete(prompt, **fields)
+        text = text_of(reply, self.lm.endpoint.client.shown)
+        for stop in self.stop:
+            text = text.split(stop)[0]
+        return text
+
+
+def at_once(tasks: Sequence[Callable[[], _T]], most: int) -> Iterator[tuple[int, _T]]:
+    """Yield index and result of each task as it ends; `most` tasks run at once, each in a thread.
+
+    After an error no further task is begun.
+    """
+    numbered = enumerate(tasks)
+    with ThreadPoolExecutor(most) as pool:
+        running = {pool.submit(task): index for _, (index, task) in zip(range(most), numbered, strict=False)}
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                index = running.pop(future)
+                following = next(numbered, None)
+                if following is not None and future.exception() is None:
+                    running[pool.submit(following[1])] = following[0]
+                yield index, future.result()

@@ -1,0 +1,94 @@
+"""Reads log-probabilities and texts from an endpoint's replies, and refuses malformed ones."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.errors import EndpointError
+
+ROUNDING = 1e-4
+"""Nats by which a log-probability may be above 0."""
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Log-probabilities of a text's tokens, in nats."""
+
+    names: list[str]
+    """The endpoint's text of each token."""
+    values: list[float | None]
+    """None for a first token."""
+    best: list[float | None]
+    """Log-probability of the most likely token in each place, as far as it is known."""
+
+
+def first_choice(reply: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the only answer of a reply.
+
+    Raises:
+        EndpointError: There is none.
+    """
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+        raise EndpointError(f"{where}: a reply without exactly one answer")
+    return choices[0]
+
+
+def text_of(reply: dict[str, Any], where: str) -> str:
+    """Return the text of a completion.
+
+    Raises:
+        EndpointError: There is none.
+    """
+    text = first_choice(reply, where).get("text")
+    if not isinstance(text, str):
+        raise EndpointError(f"{where}: a reply without a text")
+    return text
+
+
+def logprobs_of(reply: dict[str, Any], num_tokens: int, where: str) -> TokenLogprobs:
+    """Return the log-probabilities of a completion.
+
+    Args:
+        reply: The reply.
+        num_tokens: Number of tokens that it must have: those of the echoed prompt, and the generated ones.
+        where: The endpoint, for messages.
+
+    Raises:
+        EndpointError: There are none, of another number of tokens, or they can't be log-probabilities.
+    """
+    found = first_choice(reply, where).get("logprobs")
+    if not isinstance(found, dict) or not isinstance(found.get("token_logprobs"), list):
+        raise EndpointError(
+            f"{where}: returns no log-probabilities of tokens, so it can't be scored by likelihood"
+        )
+    values: list[Any] = found["token_logprobs"]
+    names, tops = found.get("tokens"), found.get("top_logprobs")
+    if len(values) != num_tokens:
+        raise EndpointError(
+            f"{where}: returns log-probabilities of {len(values)} tokens where {num_tokens} were asked for "
+            "(prompt and generated ones with echo), so it can't be scored by likelihood"
+        )
+    if not isinstance(names, list) or len(names) != num_tokens:
+        raise EndpointError(f"{where}: returns other tokens than log-probabilities")
+    if not all(_is_logprob(value) or (value is None and not index) for index, value in enumerate(values)):
+        raise EndpointError(f"{where}: returns a log-probability that is missing, above 0 or no number")
+    best = [
+        max((value for value in top.values() if _is_logprob(value)), default=None)
+        if isinstance(top, dict)
+        else None
+        for top in (tops if isinstance(tops, list) and len(tops) == num_tokens else [None] * num_tokens)
+    ]
+    return TokenLogprobs([str(name) for name in names], values, best)
+
+
+def prompt_tokens(reply: dict[str, Any]) -> int | None:
+    """Return the number of tokens that the endpoint has read, if it says so."""
+    usage = reply.get("usage")
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
+
+
+def _is_logprob(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value <= ROUNDING

@@ -1,0 +1,1 @@
+"""The verify_endpoint step: is the model behind an endpoint the one that was scored?"""

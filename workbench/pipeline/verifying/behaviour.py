@@ -1,0 +1,82 @@
+"""Finds faults that an endpoint's own answers show: beginning token, chat template, sampling defaults."""
+
+from dataclasses import replace
+
+from workbench.config.data import DataConfig, Template
+from workbench.config.model import Task
+from workbench.data.inference_prompts import prompts
+from workbench.data.readers.row import Row
+from workbench.errors import EndpointError
+from workbench.evaluation.endpoint.endpoint_lm import PROBES, EndpointLM
+from workbench.evaluation.endpoint.replies import first_choice, prompt_tokens, text_of
+
+NUM_TOKENS = 24
+"""Length of the texts that are compared."""
+
+
+def behaviours(lm: EndpointLM, data: DataConfig) -> list[str]:
+    """Return the faults that are found without the model's weights.
+
+    Args:
+        lm: The endpoint, with the tokenizer of the model that was scored.
+        data: The data section, which says how chats are rendered.
+    """
+    return [*beginning_token(lm), *chat_template(lm, data), *sampling_defaults(lm)]
+
+
+def beginning_token(lm: EndpointLM) -> list[str]:
+    """Return a fault if the endpoint makes more or fewer tokens of a text than the tokenizer."""
+    for text, tokens in zip(PROBES, lm.encode(PROBES), strict=True):
+        count = prompt_tokens(lm.endpoint.complete(text, max_tokens=1))
+        if count is not None and count != len(tokens):
+            return [
+                f"beginning token or tokenizer: the endpoint makes {count} tokens of {text!r}, the scored "
+                f"model's tokenizer {len(tokens)}"
+            ]
+    return []
+
+
+def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
+    """Return a fault if a chat at the endpoint isn't the text that the model's template makes of it.
+
+    The chat's tokens are also sent as a prompt to continue: the answers must be the same.
+    """
+    if data.template == Template["auto"].name and not lm.tokenizer.chat_template:
+        return []
+    messages = [{"role": "user", "content": "1 + 1 = ?"}]
+    plain = replace(data, path="", sources={}, limit=None, unfold="")
+    (prompt,) = prompts([Row({"messages": messages}, "chat")], lm.tokenizer, plain, Task.causal_lm)
+    fields = {"model": lm.endpoint.name, "messages": messages, "max_tokens": NUM_TOKENS, "temperature": 0}
+    try:
+        chat = lm.endpoint.client.post("chat/completions", fields)
+    except EndpointError:
+        return []  # it has no chats
+    message = first_choice(chat, lm.endpoint.client.shown).get("message")
+    answer = str(message.get("content")) if isinstance(message, dict) else ""
+    continued = text_of(
+        lm.endpoint.complete(prompt.input_ids, max_tokens=NUM_TOKENS), lm.endpoint.client.shown
+    )
+    count = prompt_tokens(chat)
+    if count is not None and count != len(prompt.input_ids):
+        return [
+            f"chat template: a chat has {count} tokens there, {len(prompt.input_ids)} with the model's own"
+        ]
+    if answer.strip() != continued.strip():
+        return [
+            "chat template: a chat is answered otherwise than the text that the model's own template makes"
+        ]
+    return []
+
+
+def sampling_defaults(lm: EndpointLM) -> list[str]:
+    """Return a fault if the endpoint draws tokens when a request says nothing about sampling."""
+    for tokens in lm.encode(PROBES):
+        greedy = text_of(lm.endpoint.complete(tokens, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
+        fields = {"model": lm.endpoint.name, "prompt": tokens, "max_tokens": NUM_TOKENS}
+        for _ in range(2):
+            if text_of(lm.endpoint.client.post("completions", fields), lm.endpoint.client.shown) != greedy:
+                return [
+                    "sampling defaults: without temperature in the request the endpoint draws tokens, or "
+                    "applies penalties; the scored texts are greedy (send temperature=0)"
+                ]
+    return []

@@ -1,0 +1,184 @@
+"""The verify_endpoint step: asks an endpoint recorded items again, and names what differs and why."""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import PreTrainedModel
+
+from workbench.config.names import ADAPTER, BASE, MERGED, MODELS, TRAINED
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation import engine
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
+from workbench.evaluation.records import Prediction, read_predictions
+from workbench.files import write_json
+from workbench.leaderboard.collect import Run as Recorded
+from workbench.pipeline.audit.audit import audited_benchmarks, recorded_run
+from workbench.pipeline.audit.sample import Sample, draw, recorded_answers
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.tokenizers import tokenizer_for
+from workbench.pipeline.verifying.behaviour import behaviours
+from workbench.pipeline.verifying.gaps import Gaps, gaps_between
+from workbench.pipeline.verifying.weights import cause_of
+
+log = logging.getLogger("workbench")
+
+SCHEMA_VERSION = 1
+FLOAT32_NATS, SIXTEEN_BIT_NATS = 5e-4, 0.15
+"""Allowed differences of a log-likelihood. Measured with 135 million parameters in float32: 1.1e-4 between a
+served model and the same model scored with shared prefixes; 0.12 between batches of one model in bfloat16."""
+LIKELY = (MERGED, TRAINED, ADAPTER, BASE)
+"""Models of a run, in the order in which an endpoint is taken for one of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What an endpoint's answers have in common with the recorded ones."""
+
+    endpoint: str
+    model: str
+    """Name of the model at the endpoint."""
+    serves: str
+    """Model of the run with whose answers they were compared."""
+    tolerance: float | None
+    """Allowed difference of a log-likelihood, in nats; None: the recorded model is quantized."""
+    gaps: Gaps
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing differs; a quantized model is never called equal."""
+        return self.tolerance is not None and not self.faults and self.gaps.is_within(self.tolerance)
+
+
+def verify_endpoint(run: Run) -> None:
+    """Ask an endpoint a sample of a run's recorded items, compare, and report.
+
+    Raises:
+        ConfigError: The run has no scores, or not of the model that the endpoint should have.
+        EndpointError: The endpoint can't be reached, or its log-probabilities can't be trusted.
+        DataError: Something differs; the report is written before.
+    """
+    config, run_dir, url = run.config, run.run_dir, str(run.config.model.endpoint)
+    run = Run(replace(config, model=replace(config.model, endpoint=None)), run_dir)  # with its own weights
+    recorded = recorded_run(run_dir)
+    benchmarks = audited_benchmarks(run, recorded)
+    model = EndpointModel(url, config.endpoint)
+    serves = served_model(run, recorded, model.name)
+    seed = config.audit.seed if config.audit.seed is not None else secrets.randbits(48)
+    names = list(dict.fromkeys(score.benchmark for score in recorded.scores if score.benchmark in benchmarks))
+    scored = [
+        name for name in names if any((s.model, s.benchmark) == (serves, name) for s in recorded.scores)
+    ]
+    drawn = draw(recorded_answers(recorded.files, serves, scored), benchmarks, config.audit.items, seed)
+    again = asked(run, serves, model, drawn)
+    gaps = gaps_between(drawn.recorded, again)
+    lm = EndpointLM(model, tokenizer_for(serves, run), config.evaluate)
+    tolerance = allowed(run, recorded, serves)
+    faults = behaviours(lm, config.data)
+    if gaps.num_other_prompts:
+        faults.append(
+            f"prompts: {gaps.num_other_prompts} of {gaps.num_items} have another text "
+            "(another template, or files)"
+        )
+    if not gaps.is_within(tolerance or 0.0):
+        others = {
+            name: gaps_between(drawn_of(recorded, name, drawn), again)
+            for name in recorded.models
+            if name != serves and any(score.model == name for score in recorded.scores)
+        }
+        faults.append(cause_of(run, serves, lm, drawn, gaps, others, tolerance or SIXTEEN_BIT_NATS))
+    result = Verification(
+        endpoint=model.client.url.geturl(),
+        model=model.name,
+        serves=serves,
+        tolerance=tolerance,
+        gaps=gaps,
+        faults=faults,
+    )
+    report(result, run, seed)
+
+
+def served_model(run: Run, recorded: Recorded, name: str) -> str:
+    """Return the model of the run that the endpoint should have.
+
+    Raises:
+        ConfigError: The run has no scores of it.
+    """
+    scored = {score.model for score in recorded.scores}
+    wanted = run.config.endpoint.serves or (name if name in MODELS else None)
+    serves = wanted or next(model for model in LIKELY if model in scored)
+    if serves not in scored:
+        raise ConfigError(
+            f"endpoint.serves: the run has no scores of {serves!r} "
+            f"(it has those of {', '.join(sorted(scored))})"
+        )
+    return serves
+
+
+def allowed(run: Run, recorded: Recorded, serves: str) -> float | None:
+    """Return the allowed difference of a log-likelihood, in nats; None if the scored model is quantized."""
+    if run.config.endpoint.tolerance is not None:
+        return run.config.endpoint.tolerance
+    facts: Mapping[str, Any] = recorded.models[serves]
+    if facts.get("quantization") not in (None, "none"):
+        return None
+    return FLOAT32_NATS if facts.get("dtype") == "float32" else SIXTEEN_BIT_NATS
+
+
+def asked(run: Run, serves: str, model: EndpointModel, drawn: Sample) -> dict[str, list[Prediction]]:
+    """Ask the endpoint the drawn items; return its answers by benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{number}.jsonl" for number, name in enumerate(drawn.benchmarks)}
+        engine.evaluate(
+            cast(PreTrainedModel, model),
+            tokenizer_for(serves, run),
+            drawn.benchmarks,
+            run.config.evaluate,
+            model_name=serves,
+            predictions=lambda _, benchmark: files[benchmark],
+        )
+        return {name: read_predictions(path) for name, path in files.items()}
+
+
+def drawn_of(recorded: Recorded, name: str, drawn: Sample) -> dict[str, list[Prediction]]:
+    """Return another model's recorded answers to the drawn items, for the benchmarks of which it has all."""
+    found = {}
+    for benchmark, answers in drawn.recorded.items():
+        path = recorded.files.predictions(name, benchmark)
+        by_id = {answer.id: answer for answer in read_predictions(path)} if path.is_file() else {}
+        if answers and all(answer.id in by_id for answer in answers):
+            found[benchmark] = [by_id[answer.id] for answer in answers]
+    return found
+
+
+def report(result: Verification, run: Run, seed: int) -> None:
+    """Log the result, and write verify_endpoint.json into the run's folder unless it is read-only.
+
+    Raises:
+        DataError: Something differs.
+    """
+    run_dir, gaps = run.run_dir, result.gaps
+    log.info("verify_endpoint: %s, taken for the run's %s: %s", result.model, result.serves, gaps.summary)
+    if result.tolerance is None:
+        log.info("verify_endpoint: the scored model is quantized, so that the two are never called equal")
+    else:
+        log.info("verify_endpoint: allowed are %g nats (endpoint.tolerance)", result.tolerance)
+    for fault in result.faults:
+        log.warning("verify_endpoint: %s", fault)
+    log.info("verify_endpoint: audit.seed=%d draws the same items again", seed)
+    if os.access(run_dir.path, os.W_OK):
+        values = {"schema_version": SCHEMA_VERSION, "seed": seed, "equal": result.is_equal, **asdict(result)}
+        write_json(run_dir.verify_endpoint_json, values)
+        log.info("verify_endpoint: report in %s", run_dir.verify_endpoint_json)
+    if result.faults:
+        raise DataError(f"{result.endpoint}: is not what was scored: {_first(result.faults)}")
+
+
+def _first(faults: Sequence[str]) -> str:
+    return faults[0] + (f" (and {len(faults) - 1} more, see above)" if len(faults) > 1 else "")
