@@ -12,7 +12,7 @@ from workbench.cli.reference import page
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.metrics import aggregate
 from workbench.evaluation.metrics.aggregate import NOT_PLAIN
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.requests import item
@@ -32,7 +32,7 @@ def written(name: str, folder: Path) -> str:
 
 def prepared(name: str, subset: str, **changes) -> PreparedBenchmark:
     only = {"only": [subset]} if subset else {}
-    return check_benchmarks({name: load(name, **only, **changes)}, EvaluateConfig())[name]
+    return prepare_benchmarks({name: load(name, **only, **changes)}, EvaluateConfig())[name]
 
 
 def local(name: str, folder: Path, **changes) -> PreparedBenchmark:

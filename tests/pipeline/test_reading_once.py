@@ -71,10 +71,10 @@ def hashed(monkeypatch):
 
 
 def test_a_merge_with_another_setting_does_not_hash_the_base_as_an_earlier_version_did(run, hashed):
-    words = ("quickstart", "train.max_steps=2", "benchmark=[]", "merge.probe=false", "steps=[train,merge]")
-    run(*words)
+    words = ("quickstart", "train.max_steps=2", "benchmark=[]")
+    run(*words, "steps=[train,merge]", "merge.probe=false")
     hashed.clear()
-    run(*words[:-1], "steps=[merge]", "merge.dtype=bfloat16")
+    run(*words, "steps=[merge]", "merge.probe=true")
     assert hashed["tensors", str(BASE / "model.safetensors")] == 1
     assert hashed["bytes", str(BASE / "model.safetensors")] == 0
 
