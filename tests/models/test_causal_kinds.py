@@ -101,3 +101,4 @@ def test_a_layer_that_peft_takes_for_experts_is_refused_by_name():
 def test_texts_share_a_row_in_training_unless_a_state_or_positions_would_pass_between_them(name):
     reach_each_other = ("bloom", "falcon_h1", "gpt_oss", "mamba", "qwen3_5")
     assert keeps_texts_apart(kind(name)) is (name not in reach_each_other)
+    assert keeps_texts_apart(kind(name).bfloat16()) is (name not in reach_each_other)
