@@ -13,6 +13,7 @@ from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.inference.rope_lengths import RopeLengths
+from workbench.evaluation.inference.token_scores import token_scores
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 
 THRESHOLD = 64
@@ -126,3 +127,16 @@ def test_the_rope_of_each_type_of_layers_is_read():
     made = LlamaForCausalLM(config)
     made.config.rope_parameters = {"full_attention": DYNAMIC, "sliding_attention": {"rope_type": "default"}}
     assert RopeLengths(made).longest_unchanged == THRESHOLD
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_probabilities_of_tokens_are_those_of_each_text_alone_whatever_was_scored_before(name):
+    lm = TransformersLM(model(name), make_tokenizer(), EvaluateConfig())
+    generator = torch.Generator().manual_seed(1)
+    texts = [torch.randint(5, 90, (length,), generator=generator).tolist() for length in (30, 100, 80, 40)]
+    for tokens in texts:
+        scores = token_scores(lm, tokens, 1, 1, lambda: None)
+        with torch.no_grad():
+            logprobs = model(name)(input_ids=torch.tensor([tokens[:-1]])).logits[0].log_softmax(-1)
+        expected = logprobs[range(len(tokens) - 1), tokens[1:]]
+        assert torch.allclose(torch.tensor([score.logprob for score in scores]), expected, atol=1e-4)

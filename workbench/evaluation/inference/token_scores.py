@@ -43,6 +43,7 @@ def token_scores(
     in_parts = lm.shares_prefixes and lm.fits_window(len(inputs))
     size = lm.budget if in_parts else max(len(inputs), 1)
     cache = DynamicCache()
+    lm.rope.reset()
     scores: list[TokenScore] = []
     for start in range(0, len(inputs), size):
         before_pass()
