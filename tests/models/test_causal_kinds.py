@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from workbench.config.adapter import AdapterConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Architecture
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.inference.causal_lm import TransformersLM
@@ -92,6 +93,15 @@ def test_texts_train_the_text_model_of_a_composite_model_alone(tmp_path):
     assert trained and all(".language_model." in name for name in trained)
 
 
+def test_an_adapter_leaves_out_layers_named_like_quantized_experts(tmp_path):
+    kind("deepseek_v3").save_pretrained(tmp_path)
+    words_tokenizer().save_pretrained(tmp_path)
+    model = load_model(at(tmp_path), QuantizationConfig(method=QuantizationMethod.nf4))
+    adapted = attach.attach(model, AdapterConfig(rank=4), seed=1)
+    trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert trained and all("self_attn" in name for name in trained)
+
+
 def test_a_layer_that_peft_takes_for_experts_is_refused_by_name():
     with pytest.raises(ConfigError, match="'up_proj' can't be adapted, since peft takes it for the experts"):
         attach.attach(kind("deepseek_v3"), AdapterConfig(rank=4, target_modules=["up_proj"]), seed=1)
@@ -102,3 +112,12 @@ def test_texts_share_a_row_in_training_unless_a_state_or_positions_would_pass_be
     reach_each_other = ("bloom", "falcon_h1", "gpt_oss", "mamba", "qwen3_5")
     assert keeps_texts_apart(kind(name)) is (name not in reach_each_other)
     assert keeps_texts_apart(kind(name).bfloat16()) is (name not in reach_each_other)
+
+
+def test_the_reason_for_transformers_own_class_is_logged_once_in_a_process(tmp_path, caplog):
+    kind("glm").save_pretrained(tmp_path)
+    words_tokenizer().save_pretrained(tmp_path)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            load_model(at(tmp_path), PLAIN)
+    assert caplog.text.count("runs the model") == 1

@@ -32,7 +32,7 @@ from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
-from workbench.models.trials.native_note import native_note
+from workbench.models.trials.native_note import log_once, native_note
 
 __all__ = [
     "check_model",
@@ -93,8 +93,10 @@ def load_model(
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
     note = native_note(loaded, model, reason) if reason else ""  # its trials need `stabilize`
     logger.info(_summary(loaded, model, quantization, origin))
-    for line in filter(None, (note, quantized_share(loaded))):
-        logger.info("%s", line)
+    if note:
+        log_once(f"{model.path}: {note}")
+    if share := quantized_share(loaded):
+        logger.info("%s", share)
     loaded.train(False)
     return loaded
 

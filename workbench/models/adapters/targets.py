@@ -63,9 +63,9 @@ def text_layers(model: PreTrainedModel) -> list[str]:
 
 
 def fused_experts(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights of a mixture's experts, each of which holds all experts of a layer."""
-    parameters = model.named_parameters()
-    return [parameter for name, parameter in parameters if ".experts." in name and parameter.dim() == 3]
+    """Return the weights of a mixture's experts, quantized or not; each holds all experts of a layer."""
+    parameters = ((name, p) for name, p in model.named_parameters() if ".experts." in name)
+    return [p for name, p in parameters if p.dim() == 3 or ".parametrizations." in name]
 
 
 def other_towers(model: PreTrainedModel) -> list[str]:

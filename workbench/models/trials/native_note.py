@@ -1,15 +1,25 @@
 """Chooses faster ways for a model of transformers' own class; says which it lacks, and what that costs."""
 
+import logging
+from functools import cache
+
 import torch
 from transformers import PreTrainedModel
 
 from workbench.config.model import Attention, ModelConfig, Task
 from workbench.models.adapters.targets import fused_experts
 from workbench.models.ops.cpu_attention import multiplies_bfloat16
-from workbench.models.quantization import parameter_count
 from workbench.models.trials.blocked_attention import use_blocked_attention
 
+logger = logging.getLogger("workbench")
+
 COST = "each layer has LoRA products and norms of its own, which takes more time than Open-Llama's joint ones"
+
+
+@cache
+def log_once(line: str) -> None:
+    """Log a line, unless it was logged in this process before."""
+    logger.info("%s", line)
 
 
 def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
@@ -22,9 +32,8 @@ def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str
     """
     loaded.train(False)
     words = [f"{reason}: transformers' own {type(loaded).__name__} runs the model", COST]
-    if experts := sum(weight.numel() for weight in fused_experts(loaded)):
-        share = experts / parameter_count(loaded)
-        words.append(f"its experts, {share:.0%} of the parameters, are neither quantized nor adapted")
+    if fused_experts(loaded):
+        words.append("adapters leave out its experts")
     if _wants_blocks(loaded, model) and (difference := use_blocked_attention(loaded)):
         words.append(f"attention computes masked scores, too ({difference})")
     return "; ".join(words)
