@@ -53,13 +53,14 @@ def test_an_export_is_said_once_and_named_at_the_end_wherever_it_is(run, tmp_pat
     assert re.search(r"made +elsewhere +exported model", lines[1])
 
 
-def test_a_lora_is_exported_without_a_merge_and_only_for_its_base(run, tmp_path):
+def test_a_lora_is_exported_without_a_merge_and_only_for_its_base(run, tmp_path, caplog):
     folder = run("quickstart", *SHORT, "steps=[train]")
     asked = ("export.format=gguf-lora", "model.path=${toy:base}")
     exported = run("export", f"run_dir={folder.path}", *asked)
     assert exported.adapter_gguf.is_file() and not exported.merged.exists()
     run("export", *asked, f"adapter.path={folder.adapter}", "export.path=lora.gguf")
     assert (tmp_path / "lora.gguf").read_bytes() == exported.adapter_gguf.read_bytes()
+    assert re.search(r"made .*lora.gguf +exported LoRA", caplog.text)
     with pytest.raises(MissingStepError, match="export: no adapter in 'none' .run the train step before"):
         run("export", *asked, "run_dir=none")
     other = OpenLlamaForCausalLM.from_pretrained(TOY)

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from workbench.config import Config, Step
 from workbench.config.model import Task
 from workbench.config.names import HELD_OUT
+from workbench.config.publishing.export import ExportFormat
 from workbench.models.architecture import is_native
 from workbench.pipeline.ending.objective import read_mapping, training_report
 from workbench.pipeline.run_models import model_in
@@ -88,7 +89,8 @@ def made_files(config: Config, run_dir: RunDir) -> list[str]:
     """
     paths = {run_dir.path / name: description for name, description in MADE.items()}
     if Step.export in config.steps and config.export.path:
-        paths[Path(config.export.path)] = MADE["export"]
+        is_lora = config.export.format is ExportFormat["gguf-lora"]
+        paths[Path(config.export.path)] = MADE["adapter.gguf" if is_lora else "export"]
     descriptions = {str(path): description for path, description in paths.items() if path.exists()}
     longest = max(map(cell_len, descriptions), default=0)
     return [f"{padded(path, longest)}  {description}" for path, description in descriptions.items()]
