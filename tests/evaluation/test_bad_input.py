@@ -150,8 +150,9 @@ def test_examples_that_do_not_fit_are_dropped_from_the_left_and_counted(command,
 def test_a_question_longer_than_the_context_is_told_before_anything_is_asked(command, tmp_path):
     said = command(*own(tmp_path, [ROW, ROW | {"question": "3 or 7? " * 200}]))
     assert re.fullmatch(
-        r"error: benchmarks.own: item 1: the question without examples is longer than the \d+ tokens that "
-        r"fit \(use a model with a longer context, or raise evaluate.max_length\)",
+        r"error: benchmarks.own: 1 of 2 items are longer without few-shot examples than the \d+ tokens of "
+        r"the context, as item 1 \(a model with a longer context, or evaluate.too_long=truncate-left, "
+        r"truncate-middle or skip\)",
         said,
     )
     assert not list((tmp_path / "run").glob("cache/*"))

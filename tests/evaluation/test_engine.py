@@ -477,7 +477,7 @@ def test_pmi_of_a_single_token_takes_out_what_the_unconditional_prompt_gives(
     if per_choice:
         exam.question += "{{ choice }}"
     lm = TransformersLM(llama, tokenizer, EvaluateConfig())
-    answerer = MultipleChoice(lm, exam)
+    answerer = MultipleChoice(lm, exam, EvaluateConfig())
     prepared = prepare_benchmarks({"exam": exam}, EvaluateConfig())["exam"]
     [(_, answer)] = answerer.answers(answerer.items(prepared.examples[:1]))
     free = lm.encode(["an answer:"])[0]

@@ -107,7 +107,7 @@ def test_a_context_keeps_its_tokens_as_in_the_harness_and_changes_them_in_the_wh
 def test_whole_text_scores_all_choices_of_an_item_from_the_same_token(llama, tokenizer, tmp_path):
     benchmark = choices(tmp_path, "er", " q", question="an answ", scoring=Scoring["whole-text"])
     lm = TransformersLM(llama, tokenizer, EvaluateConfig())
-    answerer = MultipleChoice(lm, benchmark)
+    answerer = MultipleChoice(lm, benchmark, EvaluateConfig())
     prepared = prepare_benchmarks({"exam": benchmark}, EvaluateConfig())["exam"]
     [requests] = answerer.requests(answerer.items(prepared.examples))
     assert requests[0].first == requests[1].first < len(tokenizer("an answ")["input_ids"])

@@ -119,7 +119,7 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     about, scores = read_results(files.results_json)
     letters = {"base": {"A": 90, "B": 10, "C": 0}, "adapter": {"A": 30, "B": 40, "C": 30}}
     scores = [
-        replace(one, letters=letters.get(one.model, {}), permutations=3, num_shots_dropped=7)
+        replace(one, letters=letters.get(one.model, {}), permutations=3, num_shots_dropped=7, num_skipped=2)
         for one in scores
     ]
     write_results(files.results_json, about, scores)
@@ -127,6 +127,7 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     assert "toy-reading-zh: base answers A 90% · B 10% · C 0%, over 3 orders of the options" in text
     assert "adapter answers A 30% · B 40% · C 30%" in text
     assert "toy-reading-zh: 7 few-shot examples left out of too long prompts" in text
+    assert "toy-reading-zh: 2 questions left out, longer than the model's context" in text
 
 
 @pytest.mark.parametrize("width", [72, 80, 93, 100, 101, 110, 125])

@@ -1,12 +1,24 @@
 """The evaluate section: which models are scored, in which batches, and with which intervals."""
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from workbench.config.data import DataConfig
 from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
+
+TooLong = Enum(
+    "TooLong",
+    {
+        "refuse": "refuse",
+        "truncate-left": "truncate-left",
+        "truncate-middle": "truncate-middle",
+        "skip": "skip",
+    },
+)
+"""What becomes of an item that is longer than the model's context without few-shot examples."""
 
 
 @dataclass(kw_only=True)
@@ -44,8 +56,14 @@ class EvaluateConfig:
     """Variables of the chat template, as in {enable_thinking: false}. Needs chat_template=true. Empty: as
     data.template_arguments."""
     max_length: int | None = number(None, 1, 2**24)
-    """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out; a
-    question that is too long by itself is an error. null: the model's context length."""
+    """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out;
+    evaluate.too_long is for questions that are too long by themselves. null: the model's context length."""
+    too_long: TooLong = TooLong.refuse
+    """What becomes of a question that is too long even without few-shot examples. refuse: an error before the
+    model is loaded. truncate-left: its first characters are left out. truncate-middle: characters in its
+    middle are, as in LongBench. skip: the item is not scored. All but refuse skip an item whose answers alone
+    are too long. Scores say how many items were cut and skipped. Texts of perplexity benchmarks are read in
+    windows, and prompts of lm-eval tasks are cut at the start, whatever is set here."""
     fewshot_seed: int = number(1234, 0, 2**63 - 1)
     """Seed of random few-shot examples and of sampled answers. It differs from `seed`, so that runs with
     different seeds are asked the same."""

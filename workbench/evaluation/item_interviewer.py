@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
-from workbench.config.evaluate import EvaluateConfig
+from workbench.config.evaluate import EvaluateConfig, TooLong
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
@@ -24,6 +24,7 @@ from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import ChatFormat, Item, item, possibly_too_long
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
+from workbench.evaluation.too_long_items import check_some_left
 
 _CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
 """Output types whose prompts use the chat template."""
@@ -53,7 +54,7 @@ class ItemInterviewer:
                 item(benchmark.examples[0], 0, chat)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Check that every question, without few-shot examples, fits into the model's context.
+        """Check that every question, without few-shot examples, fits, if `too_long` refuses longer ones.
 
         Only questions with more bytes than the model has tokens are encoded: all others fit.
 
@@ -62,6 +63,8 @@ class ItemInterviewer:
             DataError: A question without few-shot examples is too long for the model.
         """
         with naming_benchmark(benchmark.name):
+            if config.too_long is not TooLong.refuse:
+                return
             longest = lm.max_length - benchmark.config.generation.max_new_tokens
             long_examples = possibly_too_long(benchmark.examples, longest)
             answerer_for(lm, benchmark.config, config).items(long_examples)
@@ -81,6 +84,7 @@ class ItemInterviewer:
         """
         answerer = answerer_for(lm, benchmark.config, config)
         asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
+        check_some_left(len(asked), config)
         items = [question.items[0] for question in asked]
         answers = [
             extracted(combined(question.answers), question.items[0].example, benchmark.config)
@@ -90,7 +94,10 @@ class ItemInterviewer:
         warn_of_same_tokens(benchmark, answerer)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
             warn_of_closed_texts(benchmark.name, lm)
-        score_fields = letter_fields(benchmark, asked)
+        score_fields = letter_fields(benchmark, asked) | {
+            "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),
+            "num_skipped": len(benchmark.examples) - len(asked),
+        }
         return Outcome(
             predictions=aggregate.predictions(benchmark, items, answers),
             scores=aggregate.scores(benchmark, items, answers, config, model_name, **score_fields),
@@ -108,7 +115,8 @@ def _ask(
 ) -> tuple[list[Asked], int]:
     """Ask the items without a cached answer; return all questions with their answers.
 
-    Also return the number of items that this process asked.
+    Also return the number of items that this process asked. Questions that are too long for the model, in any
+    order of their options, are left out.
     """
     questions = [[example, *example.rotations] for example in benchmark.examples]
     examples = [example for question in questions for example in question]
@@ -120,7 +128,8 @@ def _ask(
             if not items:
                 warn_of_letters(benchmark, answerer, fitted_items[0])
             items.extend(fitted_items)
-            yield [(_key(benchmark.config, config, item), item) for item in fitted_items]
+            asked_items = (item for item in fitted_items if not item.is_skipped)
+            yield [(_key(benchmark.config, config, item), item) for item in asked_items]
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
@@ -129,6 +138,8 @@ def _ask(
     asked = []
     for question in questions:
         orders = [next(remaining_items) for _ in question]
+        if any(item.is_skipped for item in orders):
+            continue
         asked.append(Asked(orders, [answers[_key(benchmark.config, config, item)] for item in orders]))
     return asked, num_asked
 

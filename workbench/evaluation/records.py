@@ -108,11 +108,8 @@ class Prediction:
     context: str
     choices: list[str] = field(default_factory=list)
     loglikelihoods: list[float] = field(default_factory=list)
-    """Log-likelihood of each choice, or log-probability of each label of a classification head, in nats.
-
-    If items of the benchmark were asked in several option orders (`evaluate.permutations`), these are
-    log-probabilities among the options, averaged over the orders of this item, which may be a single one.
-    """
+    """Log-likelihood of each choice, or log-probability of each label of a head, in nats; if items were asked
+    in several option orders, log-probabilities among the options, averaged over this item's orders."""
     generation: str | None = None
     prediction: int | str | None
     target: int | str | list[int] | list[str]
@@ -167,8 +164,10 @@ class Score:
     group_members: dict[str, list[str]] = field(default_factory=dict)
     """Group -> its subsets; not written where there is none."""
     higher_is_better: bool | None = None
-    """Direction that the task declares for its metric, if the metric's name implies the opposite; None, and
-    not written, otherwise."""
+    """Direction that the task declares if the name implies the opposite; else None, and not written."""
+    num_truncated: int = 0
+    """Number of items whose question was cut to fit the context; it and `num_skipped` aren't written if 0."""
+    num_skipped: int = 0
 
     @property
     def lower_is_better(self) -> bool:
@@ -177,7 +176,9 @@ class Score:
         return lower_is_better(self.metric) if told is None else not told
 
 
-LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}, "higher_is_better": None}
+LATER_FIELDS: dict[str, Any] = {
+    **{"num_total": None, "group_members": {}, "higher_is_better": None, "num_truncated": 0, "num_skipped": 0}
+}
 """Field of a Score that earlier versions didn't have -> its default, with which the field isn't written."""
 
 

@@ -77,6 +77,8 @@ def _counts(score: Score) -> dict[str, Any]:
         "num_fewshot": score.num_fewshot,
         "permutations": score.permutations,
         "num_shots_dropped": score.num_shots_dropped,
+        "num_truncated": score.num_truncated,
+        "num_skipped": score.num_skipped,
     }
     counts |= {} if score.num_total is None else {"num_total": score.num_total}
     counts |= {f"letters.{letter}": count for letter, count in score.letters.items()}

@@ -77,6 +77,13 @@ def letters(score: Score) -> str:
     return " · ".join(shares) + (orders if shares else "")
 
 
+def too_long(score: Score) -> str:
+    """Return what became of items longer than the context, as `2 questions cut, ...`; empty without any."""
+    counts = ((score.num_truncated, "cut"), (score.num_skipped, "left out"))
+    told = [f"{count:,} question{'s' * (count > 1)} {what}" for count, what in counts if count]
+    return " and ".join(told) + ", longer than the model's context" if told else ""
+
+
 def equal(value: float) -> str:
     """Return a p-value with a relation sign, as `= 0.031` or `< 0.001`."""
     text = p_value(value)

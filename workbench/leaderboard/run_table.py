@@ -141,6 +141,8 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
         dropped = [cell.score.num_shots_dropped for cell in cells.values() if cell.column == column.key]
         if any(dropped):
             texts.append(f"{label}: {max(dropped)} few-shot examples left out of too long prompts")
+        scores = [cell.score for cell in cells.values() if cell.column == column.key]
+        texts += [f"{label}: {text}" for text in dict.fromkeys(map(formatting.too_long, scores)) if text]
         found = difference_of(board, trained, column) if trained is not None else None
         if found is not None and 0 < found.num_pairs < column.num_items:
             texts.append(

@@ -14,6 +14,7 @@ from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_probe import can_share_prefixes
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
+from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.inference.rope_lengths import RopeLengths
 
 _INVARIANT_TOKENS = 512
@@ -37,7 +38,7 @@ class Likelihood:
     """Whether every scored token is the argmax."""
 
 
-class TransformersLM:
+class TransformersLM(PromptEncoder):
     """Causal language model with its tokenizer.
 
     In float32 a log-likelihood doesn't depend on its batch, except for rounding. In bfloat16, NF4 and int8 it
@@ -48,12 +49,11 @@ class TransformersLM:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
     ) -> None:
         """Wrap a model in evaluation mode; a probe tests whether it can share prefixes."""
+        super().__init__(tokenizer, evaluate.max_length or encoding.context_length(model, tokenizer))
         self.model = model
-        self.tokenizer = tokenizer
         embedding = model.get_input_embeddings().weight
         assert isinstance(embedding, Tensor)
         self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
-        self.max_length = evaluate.max_length or encoding.context_length(model, tokenizer)
         self.invariant = evaluate.invariant
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
         self.computed_tokens = 0
@@ -67,19 +67,6 @@ class TransformersLM:
             self.budget = _INVARIANT_TOKENS
         self._prefix: tuple[int, ...] = ()
         self._prefix_cache = DynamicCache()
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text as a prompt, with the special tokens that precede a text."""
-        return encoding.encode(self.tokenizer, texts)
-
-    def encode_pairs(self, pairs: Sequence[tuple[str, str]], whole_text: bool = False) -> list[TokenRequest]:
-        """Return requests that score each continuation after its context, by `encoding.encode_pairs`."""
-        return encoding.encode_pairs(self.tokenizer, pairs, whole_text)
-
-    @property
-    def start_token(self) -> int:
-        """Token before a text without context."""
-        return encoding.start_token(self.tokenizer)
 
     def loglikelihoods(self, requests: Sequence[TokenRequest]) -> list[Likelihood]:
         """Return the likelihood of each request, in order."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.not_numbers import not_numbers
@@ -13,10 +14,13 @@ from workbench.evaluation.tasks.requests import Item, fit
 class Classification:
     """Classifies the prompt of each item with a classification head."""
 
-    def __init__(self, classifier: TransformersClassifier, config: BenchmarkConfig) -> None:
-        """Create an answerer for the items of a benchmark."""
+    def __init__(
+        self, classifier: TransformersClassifier, config: BenchmarkConfig, evaluate: EvaluateConfig
+    ) -> None:
+        """Create an answerer for a benchmark; `evaluate` says what becomes of items that are too long."""
         self.classifier = classifier
         self.config = config
+        self.too_long = evaluate.too_long
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
@@ -35,7 +39,7 @@ class Classification:
                     f"target_index: item {example.id} has label {example.target}, but the head has only "
                     f"{len(labels)} labels ({', '.join(labels)}; list them in this order in `choices`)"
                 )
-        return fit(examples, self._lengths, self.classifier.max_length)
+        return fit(examples, self._lengths, self.classifier.max_length, too_long=self.too_long)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         return [len(tokens) for tokens in self.classifier.encode([item.contexts[0] for item in items])]

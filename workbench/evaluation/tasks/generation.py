@@ -2,41 +2,46 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.targets import letters_of
 from workbench.evaluation.endpoint.endpoint_lm import EndpointDecoder, EndpointLM
 from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tasks.requests import ChatFormat, Item, fit
+from workbench.evaluation.tasks.requests import Item, chat_format, fit
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_item
 
 
 class Generation:
     """Generates a text for each item; the answer is extracted from it when the item is scored."""
 
-    def __init__(
-        self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: ChatFormat | None = None
-    ) -> None:
+    def __init__(self, lm: PromptEncoder, config: BenchmarkConfig, evaluate: EvaluateConfig) -> None:
         """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
-            lm: model and tokenizer.
+            lm: model and tokenizer; a tokenizer alone makes items and answers none.
             config: configuration of the benchmark.
-            seed: seed of sampled answers.
-            chat: how prompts are rendered as conversations; None for plain text.
+            evaluate: seed of sampled answers, chat template, and what becomes of items that are too long.
         """
         self.lm = lm
         self.config = config
-        self.seed = seed
-        self.chat = chat
-        as_harness = config.protocol == "lm-eval"
-        create = lm.decoder if isinstance(lm, EndpointLM) else partial(Decoder, lm)
-        self.decoder: Decoder | EndpointDecoder = create(config.generation, as_harness)
+        self.evaluate = evaluate
+        self.chat = chat_format(lm.tokenizer, evaluate)
+
+    @cached_property
+    def decoder(self) -> Decoder | EndpointDecoder:
+        """Continues prompts with the model."""
+        as_harness = self.config.protocol == "lm-eval"
+        if isinstance(self.lm, EndpointLM):
+            return self.lm.decoder(self.config.generation, as_harness)
+        assert isinstance(self.lm, TransformersLM)
+        return Decoder(self.lm, self.config.generation, as_harness)
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
@@ -53,7 +58,7 @@ class Generation:
             )
         if all(isinstance(example, EncodedExample) for example in examples):
             return [encoded_item(example) for example in examples]
-        return fit(examples, self._lengths, max_prompt_length, self.chat)
+        return fit(examples, self._lengths, max_prompt_length, self.chat, self.evaluate.too_long)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         return [len(prompt) for prompt in self._prompts(items)]
@@ -66,7 +71,7 @@ class Generation:
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Yield index and answer of each item, as soon as the answer is known."""
         prompts = self._prompts(items)
-        seeds = [f"{self.seed}/{item.example.id}" for item in items]
+        seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
             yield index, Answer(generation=text)
 

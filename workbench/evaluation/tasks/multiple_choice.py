@@ -6,29 +6,32 @@ from itertools import cycle
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, Scoring
+from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
 from workbench.evaluation.inference.encoding import num_common, refuse_empty
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tasks.requests import ChatFormat, Item, fit
+from workbench.evaluation.tasks.requests import Item, chat_format, fit
 
 
 class MultipleChoice:
     """Scores the choices of each item with a causal model, by the scoring of the benchmark's protocol."""
 
-    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: ChatFormat | None = None) -> None:
+    def __init__(self, lm: PromptEncoder, config: BenchmarkConfig, evaluate: EvaluateConfig) -> None:
         """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
-            lm: model and tokenizer.
+            lm: model and tokenizer; a tokenizer alone makes items and answers none.
             config: configuration of the benchmark.
-            chat: how prompts are rendered as conversations; None for plain text.
+            evaluate: chat template, and what becomes of items that are too long.
         """
         self.lm = lm
         self.config = config
-        self.chat = chat
+        self.too_long = evaluate.too_long
+        self.chat = chat_format(lm.tokenizer, evaluate)
         self._requests: dict[str, list[TokenRequest]] = {}
         self._choice_tokens: dict[str, int] = {}
         self.same_tokens: dict[str, tuple[str, str]] = {}
@@ -37,7 +40,7 @@ class MultipleChoice:
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
         # The last token of a sequence is predicted but never an input, so one more token fits.
-        return fit(examples, self._lengths, self.lm.max_length + 1, self.chat)
+        return fit(examples, self._lengths, self.lm.max_length + 1, self.chat, self.too_long)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         requests = self.requests(items)
@@ -154,6 +157,7 @@ class MultipleChoice:
         Raises:
             CheckpointError: The model's logits are NaN.
         """
+        assert isinstance(self.lm, TransformersLM)
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
         shared = self._num_shared_tokens(items, requests) if self.lm.invariant else []

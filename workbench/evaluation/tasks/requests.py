@@ -6,10 +6,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.evaluate import EvaluateConfig
+from workbench.config.evaluate import EvaluateConfig, TooLong
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation.records import Example, context, prompt_hash
+from workbench.evaluation.tasks.shorten import shortened
 
 _TEMPLATE_TOKENS = 256
 """Upper bound of the tokens that special tokens, delimiters and a chat template add to a question."""
@@ -27,6 +28,10 @@ class Item:
     """SHA-256 of contexts, answers and unconditional prompt, 64 hex digits."""
     num_shared: int = 0
     """Characters of description and few-shot examples, with which every context starts; 0 in a chat."""
+    is_truncated: bool = False
+    """Whether the question was cut because it was too long for the model."""
+    is_skipped: bool = False
+    """Whether the item is too long for the model and isn't asked."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -74,31 +79,56 @@ def fit(
     lengths: Callable[[Sequence[Item]], Sequence[int]],
     longest: int,
     chat: ChatFormat | None = None,
+    too_long: TooLong = TooLong.refuse,
 ) -> list[Item]:
-    """Return items whose prompts fit: few-shot examples are dropped from the left, never the question.
+    """Return items whose prompts fit: few-shot examples are dropped from the left, then `too_long` decides.
 
     Args:
         examples: examples to ask.
         lengths: returns the number of tokens of each item's longest prompt with answer.
         longest: largest number of tokens that fits.
         chat: how prompts are rendered as conversations; None for plain text.
+        too_long: what becomes of an item whose question is too long even without few-shot examples.
 
     Raises:
-        DataError: A question is too long even without few-shot examples.
+        DataError: A question is too long even without few-shot examples, and `too_long` is `refuse`.
     """
     items = [item(example, 0, chat) for example in examples]
-    too_long = list(range(len(items)))
-    while too_long:
-        num_tokens = lengths([items[i] for i in too_long])
-        too_long = [i for i, length in zip(too_long, num_tokens, strict=True) if length > longest]
-        for i in too_long:
-            if items[i].num_shots_dropped == len(examples[i].shots):
-                raise DataError(
-                    f"item {examples[i].id}: the question without examples is longer than the {longest:,} "
-                    "tokens that fit (use a model with a longer context, or raise evaluate.max_length)"
-                )
+    excessive = list(range(len(items)))
+    while excessive:
+        num_tokens = lengths([items[i] for i in excessive])
+        excessive = [i for i, length in zip(excessive, num_tokens, strict=True) if length > longest]
+        for i in [i for i in excessive if items[i].num_shots_dropped == len(examples[i].shots)]:
+            excessive.remove(i)
+            items[i] = _without_excess(examples[i], lengths, longest, chat, too_long)
+        for i in excessive:
             items[i] = item(examples[i], items[i].num_shots_dropped + 1, chat)
     return items
+
+
+def _without_excess(
+    example: Example,
+    lengths: Callable[[Sequence[Item]], Sequence[int]],
+    longest: int,
+    chat: ChatFormat | None,
+    policy: TooLong,
+) -> Item:
+    """Return the item of an example that is too long without few-shot examples: cut, or marked as skipped."""
+    num_shots = len(example.shots)
+    if policy is TooLong.refuse:
+        raise DataError(
+            f"item {example.id}: the question without examples is longer than the {longest:,} tokens that "
+            "fit (use a model with a longer context, raise evaluate.max_length, or set evaluate.too_long to "
+            "truncate-left, truncate-middle or skip)"
+        )
+
+    def num_tokens(cut: Example) -> int:
+        return lengths([item(cut, num_shots, chat)])[0]
+
+    cut = None if policy is TooLong.skip else shortened(example, num_tokens, longest, policy)
+    if cut is None:
+        return replace(item(example, num_shots, chat), is_skipped=True)
+    return replace(item(cut, num_shots, chat), is_truncated=True)
 
 
 def possibly_too_long(examples: Sequence[Example], longest: int) -> list[Example]:

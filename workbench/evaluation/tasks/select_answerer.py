@@ -15,7 +15,6 @@ from workbench.evaluation.tasks.classification import Classification
 from workbench.evaluation.tasks.generation import Generation
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity
-from workbench.evaluation.tasks.requests import chat_format
 from workbench.evaluation.tasks.tokenized_rows import AnswerLoss
 
 Model = TransformersLM | TransformersClassifier
@@ -49,11 +48,11 @@ def in_role(
 def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
     """Return the object that turns examples into items and answers them, by the benchmark's output type."""
     if isinstance(lm, TransformersClassifier):
-        return Classification(lm, benchmark)
+        return Classification(lm, benchmark, config)
     if benchmark.output_type == OutputType.generation:
-        return Generation(lm, benchmark, config.fewshot_seed, chat_format(lm.tokenizer, config))
+        return Generation(lm, benchmark, config)
     if benchmark.output_type == OutputType.answer_loss:
         return AnswerLoss(lm)
     if benchmark.output_type == OutputType.perplexity:
         return Perplexity(lm, as_harness=benchmark.scoring == Scoring.rolling)
-    return MultipleChoice(lm, benchmark, chat_format(lm.tokenizer, config))
+    return MultipleChoice(lm, benchmark, config)

@@ -143,6 +143,9 @@ def _details(cell: Cell) -> dict[str, Any]:
         "letters": score.letters,
         "permutations": score.permutations if score.permutations > 1 else None,
         "dropped": score.num_shots_dropped,
+        "too_long": [score.num_truncated, score.num_skipped]
+        if score.num_truncated + score.num_skipped
+        else None,
         "item_score": _item_score(score.item_score),
         "note": score.note,
         "groups": {

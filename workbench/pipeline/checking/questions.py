@@ -10,6 +10,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.model_checks import check_prompting, naming_benchmark
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
+from workbench.evaluation.too_long_items import check_lengths
 from workbench.pipeline.held_out.encoded_rows import model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.run_state import Run
@@ -62,19 +63,21 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
 
 
 def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
-    """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
-
-    Nothing is checked if neither `evaluate.max_length` nor `evaluate.chat_template` is set.
+    """Check that the tokenizer can make the prompts, and that they and `evaluate.max_length` fit the context.
 
     Raises:
         WorkbenchError: The tokenizer or the length is unsuitable; the message names the key, or the
             benchmark and the item.
     """
     evaluate = run.config.evaluate
-    if evaluate.max_length is None and not evaluate.chat_template:
+    is_here = run.config.model.endpoint is None  # an endpoint's context is known when it is asked
+    if not (benchmarks and is_here) and evaluate.max_length is None and not evaluate.chat_template:
         return
     tokenizer = tokenizer_for(BASE, run)
     if Step.train in run.config.steps and not tokenizer.chat_template:
         # training adds one
         evaluate = replace(evaluate, chat_template=False, template_arguments={})
-    check_prompting(model_length(run, tokenizer), tokenizer, benchmarks, evaluate)
+    length = model_length(run, tokenizer)
+    check_prompting(length, tokenizer, benchmarks, evaluate)
+    if is_here:
+        check_lengths(length, tokenizer, benchmarks, evaluate)

@@ -1,0 +1,109 @@
+"""Finds the items of benchmarks that are longer than a model's context, before the model is loaded."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig, TooLong
+from workbench.distributed import is_rank0
+from workbench.errors import DataError
+from workbench.evaluation.inference.encoding import encode
+from workbench.evaluation.inference.prompt_encoder import PromptEncoder
+from workbench.evaluation.model_checks import naming_benchmark
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Example
+from workbench.evaluation.tasks.generation import Generation
+from workbench.evaluation.tasks.multiple_choice import MultipleChoice
+from workbench.evaluation.tasks.requests import Item, fit, possibly_too_long
+
+log = logging.getLogger("workbench")
+
+_DONE = {
+    TooLong["truncate-left"]: "their first characters are left out",
+    TooLong["truncate-middle"]: "characters in their middle are left out",
+    TooLong.skip: "they are skipped",
+}
+
+
+def check_lengths(
+    context_length: int,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmarks: Mapping[str, PreparedBenchmark],
+    config: EvaluateConfig,
+) -> None:
+    """Count the items that are too long without few-shot examples; log what becomes of them, or refuse.
+
+    Only questions with more bytes than the model has tokens are encoded: all others fit.
+
+    Args:
+        context_length: number of tokens that the model can read.
+        tokenizer: tokenizer of the model.
+        benchmarks: name -> prepared benchmark.
+        config: the evaluate section, with `max_length` and `too_long`.
+
+    Raises:
+        DataError: Some items are too long and `too_long` is `refuse`, or all items are too long to be scored.
+    """
+    encoder = PromptEncoder(tokenizer, config.max_length or context_length)
+    for name, benchmark in benchmarks.items():
+        with naming_benchmark(name):
+            found = too_long_items(benchmark, encoder, config)
+            if not found:
+                continue
+            count = f"{len(found):,} of {len(benchmark.examples):,} items"
+            if config.too_long is TooLong.refuse:
+                raise DataError(
+                    f"{count} are longer without few-shot examples than the {encoder.max_length:,} tokens of "
+                    f"the context, as item {found[0]} (a model with a longer context, or "
+                    "evaluate.too_long=truncate-left, truncate-middle or skip)"
+                )
+            check_some_left(len(benchmark.examples) - len(found), config)
+        if is_rank0():
+            log.warning(
+                "benchmarks.%s: %s are longer than the %s tokens of the context: %s (evaluate.too_long=%s)",
+                *(name, count, f"{encoder.max_length:,}", _DONE[config.too_long], config.too_long.name),
+            )
+
+
+def check_some_left(num_left: int, config: EvaluateConfig) -> None:
+    """Check that some items are left where those that are too long are skipped.
+
+    Raises:
+        DataError: None is left.
+    """
+    if num_left == 0 and config.too_long is TooLong.skip:
+        raise DataError(
+            "all items are longer than the model's context, so none would be scored "
+            "(evaluate.too_long=truncate-left or truncate-middle, or a model with a longer context)"
+        )
+
+
+def too_long_items(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: EvaluateConfig) -> list[str]:
+    """Return the ids of the items that are too long without few-shot examples, in order."""
+    items_of = _items_of(benchmark.config, encoder, replace(config, too_long=TooLong.skip))
+    if items_of is None:
+        return []
+    longest = encoder.max_length - benchmark.config.generation.max_new_tokens
+    examples = possibly_too_long(benchmark.examples, longest)
+    return [item.example.id for item in items_of(examples) if item.is_skipped]
+
+
+def _items_of(
+    benchmark: BenchmarkConfig, encoder: PromptEncoder, config: EvaluateConfig
+) -> Callable[[Sequence[Example]], list[Item]] | None:
+    """Return the function that makes items of examples; None: items of this type can't be too long."""
+    if benchmark.output_type is OutputType.multiple_choice:
+        return MultipleChoice(encoder, benchmark, config).items
+    if benchmark.output_type is OutputType.generation:
+        return Generation(encoder, benchmark, config).items
+    if benchmark.output_type is OutputType.classification:
+
+        def lengths(items: Sequence[Item]) -> list[int]:
+            texts = [item.contexts[0] for item in items]
+            return [len(tokens) for tokens in encode(encoder.tokenizer, texts, closed=True)]
+
+        return lambda examples: fit(examples, lengths, encoder.max_length, too_long=TooLong.skip)
+    return None
