@@ -151,6 +151,11 @@ def test_a_quantization_is_named(folder, serving, verify):
             verify(serving(**{name: loaded(folder, name, quantization="nf4")}))
 
 
+def test_arithmetic_of_16_bits_is_not_called_other_weights(folder, serving, verify):
+    with pytest.raises(DataError, match="quantization or arithmetic"):
+        verify(serving(merged=loaded(folder, "merged", dtype="bfloat16")))
+
+
 def test_a_second_beginning_token_is_named(folder, serving, verify):
     model, tokenizer = loaded(folder, "merged")
 
