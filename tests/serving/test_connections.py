@@ -15,6 +15,7 @@ from workbench.evaluation.inference.decoder import Decoder
 
 JSON = ("Content-Type: application/json",)
 PLAIN = {"model": "base", "prompt": "x", "max_tokens": 1}
+CHUNKS = b'2c\r\n{"model": "base", "prompt": "x", "top_k": 0}\r\n0\r\n\r\n'
 
 
 class Gated(OneModel):
@@ -180,6 +181,8 @@ def test_headers_that_are_too_large_are_refused(served):
         head("POST", "/v1/completions", *JSON, "Content-Length: -1"),
         head("POST", "/v1/completions", *JSON, "Content-Length: 1", "Content-Length: 2"),
         head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked, gzip"),
+        head("POST", "/v1/completions", *JSON, "Content-Length: 4", "Transfer-Encoding: chunked") + CHUNKS,
+        head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked", "Content-Length: 99") + CHUNKS,
         head("POST", "/v1/completions", *JSON, "Transfer-Encoding: chunked") + b"zz\r\n",
         head("GET", "/health", "Content-Length: 1") + b"x",
     ],
@@ -230,6 +233,23 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(serve, lm):
         wait_until(lambda: len(server._server._connections) == 1)
         wait_until(lambda: not server._server._connections)
     assert server.ask("/health")[0] == 200
+
+
+def test_requests_that_come_before_the_last_answer_are_answered(serve, lm):
+    model = Gated(lm)
+    server = serve(model)
+    body = json.dumps(PLAIN).encode()
+    with server.socket() as connection:
+        connection.sendall(post(body))
+        assert model.entered.wait(20)
+        connection.sendall(head("GET", "/v1/models/base"))
+        time.sleep(0.1)
+        connection.sendall(head("GET", "/health", "Connection: close"))
+        time.sleep(0.1)
+        model.gate.set()
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    first, second, third = answers.split(b"HTTP/1.1 200 ")[1:]
+    assert b"text_completion" in first and b"max_model_len" in second and b"status" in third
 
 
 def test_a_connection_has_one_request_after_the_other(served):

@@ -129,3 +129,20 @@ def test_a_space_that_decoding_drops_from_a_beginning_belongs_to_its_token():
     texts = TokenTexts(PreTrainedTokenizerFast(tokenizer_object=backend))
     assert texts.parts([1, 2, 3, 2]) == ["the", " cat", "s", " cat"]
     assert [texts.name(token) for token in (1, 2, 3)] == [" the", " cat", "s"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"n": 1}, 200),
+        ({"n": 2}, 400),
+        ({"max_tokens": 2}, 400),
+        ({"logprobs": 2}, 400),
+        ({"echo": False}, 200),
+        ({"echo": False, "n": 8, "max_tokens": 4}, 400),
+    ],
+)
+def test_more_log_probabilities_than_an_answer_may_have_are_refused(served, monkeypatch, fields, status):
+    monkeypatch.setattr("workbench.serving.answering.MOST_LOGPROBS", 2 * (30 + 1))
+    body = {"model": "base", "prompt": [[7] * 30], "max_tokens": 1, "echo": True, "logprobs": 1, **fields}
+    assert served.ask("/v1/completions", body)[0] == status

@@ -83,6 +83,14 @@ def test_a_stream_ends_with_the_whole_text_also_of_broken_characters(served):
     assert [streamed(events)] == texts(served.complete("🐼饕餮", **fields))
 
 
+def test_an_event_is_one_line_for_clients_that_know_the_line_ends_of_unicode(served):
+    prompt = "a\u2028b\u2029c\x85d"
+    body = {"model": "base", "prompt": prompt, "max_tokens": 0, "echo": True, "stream": True}
+    _, text = served.send("/v1/completions", json.dumps(body).encode())
+    first = text.splitlines()[0].removeprefix("data: ")
+    assert json.loads(first)["choices"][0]["text"] == prompt
+
+
 def test_a_stream_of_several_answers_has_each_with_its_index(served):
     fields = {"temperature": 1.5, "seed": 5, "max_tokens": 6, "n": 2}
     body = {"model": "base", "prompt": [PROMPT, "The"], "echo": True, **fields}
@@ -152,3 +160,16 @@ def test_a_prompt_that_fills_the_context_is_refused(served, lm):
 def test_an_empty_prompt_begins_with_the_start_token(served, prompt):
     (choice,) = served.complete(prompt, max_tokens=1, echo=True, logprobs=1)["choices"]
     assert choice["logprobs"]["token_logprobs"][0] is None
+
+
+def test_many_long_prompts_are_decoded_in_batches_of_bounded_size(served, lm, monkeypatch):
+    prompts = [[number + 5] * (20 + number) for number in range(12)]
+    whole = [choice["text"] for choice in served.complete(prompts, max_tokens=4)["choices"]]
+    monkeypatch.setattr("workbench.serving.answering.MOST_CACHED_TOKENS", 80)
+    sizes = []
+    hook = lm.model.register_forward_pre_hook(
+        lambda model, args, kwargs: sizes.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    bounded = [choice["text"] for choice in served.complete(prompts, max_tokens=4)["choices"]]
+    hook.remove()
+    assert bounded == whole and 50 < max(sizes) <= 80

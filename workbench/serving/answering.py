@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.data import DataConfig, Template
@@ -18,8 +18,13 @@ from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.evaluation.inference.token_scores import token_scores
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
-from workbench.serving.responses import Choice, Scores, Usage
+from workbench.serving.responses import Choice, Scores, Usage, choice_fields
 from workbench.serving.token_texts import TokenTexts
+
+MOST_LOGPROBS = 1 << 20
+"""Log-probabilities in an answer, which has about 30 bytes for each."""
+MOST_CACHED_TOKENS = 1 << 14
+"""Tokens of prompts and answers that are decoded at once, but for a single prompt."""
 
 
 class ServedModels(Protocol):
@@ -35,9 +40,9 @@ class ServedModels(Protocol):
 class Answers:
     """All answers to a request: those of the first prompt, then those of the next."""
 
-    choices: list[Choice]
+    choices: list[dict[str, Any]]
+    """Each in the fields of the interface; none in a stream, whose parts were handed on."""
     usage: Usage
-    texts: TokenTexts
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,19 @@ class Answerer:
                     top_p=request.top_p,
                 )
             )
+            limited.most_cached = MOST_CACHED_TOKENS
             generated = self._generate(work, limited, prompts, seeds, texts, most_new)
             choices = [
-                self._choice(work, limited, prompts[index // request.n], tokens, texts)
-                for index, tokens in enumerate(generated)
+                choice_fields(
+                    request,
+                    index,
+                    self._choice(work, limited, prompts[index // request.n], tokens, texts),
+                    texts,
+                )
+                for index, tokens in enumerate([] if request.stream else generated)
             ]
         num_prompt, num_new = sum(len(p.tokens) for p in prompts), sum(len(tokens) for tokens in generated)
-        return Answers(choices, Usage(num_prompt, num_new), texts)
+        return Answers(choices, Usage(num_prompt, num_new))
 
     def _prompts(self, request: Request, decoder: Decoder) -> list[_Prompt]:
         """Return the token ids of a request's prompts."""
@@ -149,6 +160,16 @@ class Answerer:
                 f"context of {context:,} (shorten the prompt, or lower max_tokens)",
                 code="context_length_exceeded",
             )
+        if request.logprobs is not None:
+            num_echoed = sum(len(prompt.tokens) for prompt in prompts) if request.echo else 0
+            num_tokens = request.n * (num_echoed + len(prompts) * most_new)
+            if num_tokens * (1 + request.logprobs) > MOST_LOGPROBS:
+                raise Refusal(
+                    400,
+                    f"logprobs: of {num_tokens:,} tokens, more than {MOST_LOGPROBS:,} in an answer (ask for "
+                    "fewer prompts, answers or tokens at a time)",
+                    "logprobs",
+                )
         return most_new
 
     def _generate(

@@ -17,6 +17,9 @@ READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2
 """How long the rest of a refused request is read, so that its sender sees the answer before the end."""
 
+_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+"""Characters that end a line for Unicode -> their escapes in JSON."""
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -38,7 +41,7 @@ class Connection:
         Raises:
             Refusal: The request is malformed, or its headers are too large.
         """
-        self._has_bytes = False
+        self._has_bytes = bool(self._http.trailing_data[0])
         event = await self._event()
         if not isinstance(event, h11.Request):
             return None
@@ -49,6 +52,9 @@ class Connection:
             > MOST_HEADER_BYTES
         ):
             raise Refusal(431, f"the headers have more than {MOST_HEADER_BYTES:,} bytes")
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            # A proxy in front that goes by the other header would see another end of the request.
+            raise Refusal(400, "Content-Length and Transfer-Encoding: both in one request")
         return event
 
     async def body(self, head: h11.Request) -> bytes:
@@ -111,13 +117,21 @@ class Connection:
         return not self._has_bytes
 
     async def gone(self) -> None:
-        """Return when the client has closed the connection, or sends more before it has its answer."""
+        """Return when the client has closed the connection, or its half of it.
+
+        What it sends before it has its answer is kept for its next request; beyond the size of headers, it is
+        taken for gone.
+        """
         with suppress(ConnectionError):
-            await self._reader.read(1)
+            while len(self._http.trailing_data[0]) <= MOST_HEADER_BYTES:
+                data = await self._reader.read(MOST_HEADER_BYTES)
+                if not data:
+                    return
+                self._http.receive_data(data)
 
     async def answer(self, status: int, value: Any, headers: Headers = ()) -> None:
         """Send a JSON value as the answer."""
-        body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        body = json_bytes(value)
         own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if self._http.their_state is not h11.DONE:
             own.append((b"connection", b"close"))
@@ -128,9 +142,9 @@ class Connection:
         """Begin an answer of server-sent events."""
         await self._send(_response(200, [(b"content-type", b"text/event-stream; charset=utf-8")]))
 
-    async def event(self, text: str) -> None:
-        """Send a server-sent event."""
-        await self._send(h11.Data(data=f"data: {text}\n\n".encode()))
+    async def event(self, data: bytes) -> None:
+        """Send a server-sent event, whose data has no end of a line."""
+        await self._send(h11.Data(data=b"data: " + data + b"\n\n"))
 
     async def end_events(self) -> None:
         """End an answer of server-sent events."""
@@ -171,9 +185,20 @@ class Connection:
                 async with asyncio.timeout(LINGER_SECONDS):
                     while await self._reader.read(READ_BYTES):
                         pass
-        with suppress(OSError):
+        with suppress(OSError, TimeoutError):
             self._writer.close()
-            await self._writer.wait_closed()
+            async with asyncio.timeout(self._limits.receive_seconds):
+                await self._writer.wait_closed()
+        self._writer.transport.abort()  # if the client doesn't take the rest of its answer
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON in one line of UTF-8.
+
+    Escaped are what some clients take for the end of a line, and half a surrogate pair (in a field's name).
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _response(status: int, headers: Headers) -> h11.Response:

@@ -1,21 +1,20 @@
 """Sends a job's answers: as one JSON object, or as server-sent events while they grow."""
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
 from workbench.serving.answering import Answers
-from workbench.serving.http import Connection
+from workbench.serving.http import Connection, json_bytes
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
-from workbench.serving.responses import choice_fields, envelope, part_fields
+from workbench.serving.responses import envelope, part_fields
 from workbench.serving.worker import Event, Job, Worker
 
-END = "[DONE]"
-"""Text of the last event of a stream."""
+END = b"[DONE]"
+"""Data of the last event of a stream."""
 
 
 async def send_answers(
@@ -45,7 +44,7 @@ async def send_answers(
         late = Refusal(504, f"not answered within {seconds:,} seconds (serve.max_seconds)", code="timeout")
         if connection.can_answer:
             raise late from None
-        await connection.event(_text(late.body()))
+        await connection.event(json_bytes(late.body()))
         await connection.end_events()
     finally:
         worker.give_up(job)
@@ -94,12 +93,8 @@ async def _send_whole(
     if isinstance(event, Refusal):
         raise event
     assert isinstance(event, Answers)
-    request = envelope_of.request
-    choices = [
-        choice_fields(request, index, choice, event.texts) for index, choice in enumerate(event.choices)
-    ]
     on_status(200)
-    await connection.answer(200, envelope_of(choices=choices, usage=event.usage.fields()))
+    await connection.answer(200, envelope_of(choices=event.choices, usage=event.usage.fields()))
 
 
 async def _send_stream(
@@ -120,19 +115,15 @@ async def _send_stream(
             on_status(200)
             await connection.start_events()
         if isinstance(event, Refusal):
-            await connection.event(_text(event.body()))
+            await connection.event(json_bytes(event.body()))
             return await connection.end_events()
         if isinstance(event, Answers):
             if request.include_usage:
-                await connection.event(_text(envelope_of(choices=[], usage=event.usage.fields())))
+                await connection.event(json_bytes(envelope_of(choices=[], usage=event.usage.fields())))
             await connection.event(END)
             return await connection.end_events()
         part = part_fields(request, event.index, event.text, event.finish_reason)
         if request.is_chat and event.index not in roles:
             roles.add(event.index)
             part["delta"] = {"role": "assistant", **part["delta"]}
-        await connection.event(_text(envelope_of(choices=[part], **usage)))
-
-
-def _text(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        await connection.event(json_bytes(envelope_of(choices=[part], **usage)))

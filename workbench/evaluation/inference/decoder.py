@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ class Decoder:
         self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
         self.on_token: Callable[[Sequence[int]], None] | None = None
         """Called with the generated tokens of an answer, after each new token."""
+        self.most_cached: int | None = None
+        """Largest number of tokens, of prompts and answers, in a batch of several prompts; None: any."""
         self._prefix: list[int] = []
         self._prefix_cache = GrowingCache()
 
@@ -84,11 +87,21 @@ class Decoder:
             order = sorted((i for i, fit in enumerate(fits) if fit == can_share), key=lambda i: prompts[i])
             # Rotary frequencies may depend on the longest row.
             size = rows_at_once if can_share or self.lm.rope.longest_unchanged is None else 1
-            for start in range(0, len(order), size):
-                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + size]]
+            while order:
+                end = self._batch_end([len(prompts[i]) for i in order[:size]])
+                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[:end]]
+                order = order[end:]
                 self.lm.rope.reset()
                 self._decode(rows, can_share) if self.lm.shares_prefixes else self._generate(rows)
                 yield from ((row.index, row.generated) for row in rows)
+
+    def _batch_end(self, lengths: Sequence[int]) -> int:
+        """Return how many of the next prompts, of these lengths, are decoded as one batch."""
+        if self.most_cached is None:
+            return len(lengths)
+        longest = accumulate((length + self.limits.max_new_tokens for length in lengths), max)
+        fitting = [number * length <= self.most_cached for number, length in enumerate(longest, 1)]
+        return max(1, sum(fitting))
 
     @torch.no_grad()
     def _decode(self, rows: list[_Row], can_share: bool) -> None:
