@@ -14,6 +14,7 @@ from workbench.evaluation.records import read_results, write_results
 from workbench.leaderboard import formatting, run_table, table
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
+from workbench.leaderboard.page.core import later
 
 
 def output_of(renderable, width):
@@ -128,6 +129,8 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     assert "adapter answers A 30% · B 40% · C 30%" in text
     assert "toy-reading-zh: 7 few-shot examples left out of too long prompts" in text
     assert "toy-reading-zh: 2 questions left out, longer than the model's context" in text
+    details = later(build(collect(tmp_path), LeaderboardConfig()))["details"]
+    assert details and all(detail["too_long"] == [0, 2] for detail in details)
 
 
 @pytest.mark.parametrize("width", [72, 80, 93, 100, 101, 110, 125])
