@@ -26,8 +26,7 @@ from workbench.models.merging.merge import merge
 from workbench.models.quantization import dequantize_state_dict, parameter_count
 from workbench.training.estimate.setting import Shape
 
-WIDTHS = {**SIZES, "intermediate_size": 128, "num_key_value_heads": 2}
-"""Multiples of 64: for other widths, bitsandbytes 0.50 dequantizes wrongly on a CPU."""
+WIDTHS = {**SIZES, "intermediate_size": 96, "num_key_value_heads": 2}  # 96: no whole number of blocks
 DEEPSEEK = dict(
     n_routed_experts=4,
     num_experts_per_tok=2,

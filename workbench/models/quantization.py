@@ -4,7 +4,7 @@ import re
 from typing import Any, cast
 
 import torch
-from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quantize_4bit
+from bitsandbytes.functional import int8_vectorwise_quant
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -17,6 +17,7 @@ from workbench.models.dtypes import chosen_dtype
 from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
 from workbench.models.quantized_experts import quantized_experts
+from workbench.weights.four_bits import dequantize_4bit, quantize_4bit
 
 UNQUANTIZED = ["lm_head", "score"]
 """Names of heads, which are never quantized, since no later layer compensates their errors."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from bitsandbytes.functional import QuantState, quantize_4bit
 from bitsandbytes.nn.parametrize import replace_parameter_4bit_prequantized
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -18,6 +17,8 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 from transformers.utils.quantization_config import QuantizationMethod
+
+from workbench.weights.four_bits import QuantState, quantize_4bit
 
 METHOD = "bitsandbytes-with-experts"
 """Name under which transformers knows the quantizer of this file, until a model is loaded."""

@@ -37,17 +37,20 @@ def as_trained(
 
 def _quantized_and_back(weight: Tensor, quantized: Quantized) -> Tensor:
     """Quantize and dequantize a weight with bitsandbytes' functions, as its layers do."""
-    from bitsandbytes import functional  # only where a base is quantized: the import takes memory
+    # bitsandbytes is imported only where a base is quantized: it takes memory
+    from bitsandbytes.functional import int8_vectorwise_quant
+
+    from workbench.weights.four_bits import dequantize_4bit, quantize_4bit
 
     if quantized.method == "int8":
-        eight_bits: tuple[Tensor, Tensor, Any] = functional.int8_vectorwise_quant(weight.to(torch.float16))
+        eight_bits: tuple[Tensor, Tensor, Any] = int8_vectorwise_quant(weight.to(torch.float16))
         values, scales, _ = eight_bits
         if weight.device.type == "cpu":
             return values.to(weight.dtype).mul_(scales[:, None].mul(1 / 127))
         return values.float() * (scales[:, None] / 127)
-    packed, state = functional.quantize_4bit(
+    packed, state = quantize_4bit(
         weight, compress_statistics=quantized.double_quant, quant_type=quantized.method
     )
     state.dtype = quantized.compute_dtype
-    result: Any = functional.dequantize_4bit(packed, state)
+    result: Any = dequantize_4bit(packed, state)
     return torch.as_tensor(result)

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quantize_4bit
+from bitsandbytes.functional import int8_vectorwise_quant
 from torch import Tensor
+
+from workbench.weights.four_bits import dequantize_4bit, quantize_4bit
 
 BLOCK_SIZE = 64
 """Number of weights that share a scale in 4 bits."""
