@@ -9,6 +9,7 @@ from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
+from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import Item
@@ -66,6 +67,40 @@ def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: 
             len(dropped),
             len(items),
             longest,
+        )
+
+
+def warn_of_begin_tokens(name: str, lm: TransformersLM, items: Sequence[Item]) -> None:
+    """Warn if chat prompts begin with a token of the tokenizer that the chat template doesn't write.
+
+    lm-evaluation-harness adds it; training rows, `recipe=chat` and `recipe=predict` have what the template
+    writes, as in transformers' `apply_chat_template`.
+    """
+    begin = lm.tokenizer.convert_ids_to_tokens(special_frame(lm.tokenizer)[0])
+    if begin and not items[0].contexts[0].startswith(begin[0]) and rank_and_world_size()[0] == 0:
+        log.warning(
+            "benchmarks.%s: prompts begin with %s, as in lm-evaluation-harness; the chat template doesn't "
+            "write it, and training rows, recipe=chat and recipe=predict are without",
+            name,
+            ", ".join(map(repr, begin)),
+        )
+
+
+def warn_of_open_thoughts(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> None:
+    """Warn about generated texts that end within a thought, before there is an answer to score."""
+    texts = [
+        ("<think>" if item.contexts[0].rstrip().endswith("<think>") else "") + (answer.generation or "")
+        for item, answer in zip(items, answers, strict=True)
+    ]
+    num_open = sum("<think>" in text.rpartition("</think>")[2] for text in texts)
+    if num_open and rank_and_world_size()[0] == 0:
+        log.warning(
+            "benchmarks.%s: %d of %d answers end within a thought (<think>), cut off by generation.stop or "
+            "generation.max_new_tokens, and so have no answer (more tokens and generation.stop=[], or "
+            "evaluate.template_arguments={enable_thinking: false} where the template has it)",
+            name,
+            num_open,
+            len(texts),
         )
 
 

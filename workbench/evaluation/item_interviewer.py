@@ -10,8 +10,10 @@ from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
 from workbench.evaluation.diagnostics import (
     letter_fields,
+    warn_of_begin_tokens,
     warn_of_closed_texts,
     warn_of_letters,
+    warn_of_open_thoughts,
     warn_of_same_tokens,
     warn_of_shots,
 )
@@ -24,6 +26,7 @@ from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import ChatFormat, Item, item, possibly_too_long
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
+from workbench.evaluation.tasks.tokenized_rows import EncodedExample
 from workbench.evaluation.too_long_items import check_some_left
 
 _CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
@@ -92,6 +95,11 @@ class ItemInterviewer:
         ]
         warn_of_shots(benchmark, items, lm.max_length)
         warn_of_same_tokens(benchmark, answerer)
+        if not isinstance(items[0].example, EncodedExample):
+            warn_of_open_thoughts(benchmark.name, items, answers)
+            in_chat = config.chat_template and benchmark.config.output_type in _CHAT_OUTPUT_TYPES
+            if in_chat and isinstance(lm, TransformersLM):
+                warn_of_begin_tokens(benchmark.name, lm, items)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
             warn_of_closed_texts(benchmark.name, lm)
         score_fields = letter_fields(benchmark, asked) | {

@@ -203,7 +203,7 @@ def _made(job: MergeJob, folder: Path, scratch: Path) -> Made:
     try:
         return merge_streamed(job, planned_merge(job), folder, MAX_SHARD_BYTES, scratch)
     except NotStreamable as reason:
-        logger.info("merge: the whole model is in memory, because of %s", reason)
+        logger.info("merge: the whole model is in memory: %s", reason)
     for file in folder.iterdir():
         if not is_hidden(file.relative_to(folder)):
             file.unlink()

@@ -1,0 +1,59 @@
+"""What an evaluation says of prompts and answers that make a score another one than it seems."""
+
+import json
+import logging
+
+import pytest
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.engine import evaluate
+from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
+
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+OPENED = "end within a thought"
+BEGIN = "prompts begin with '<s>'"
+
+
+@pytest.fixture
+def warned(llama, tokenizer, tmp_path, monkeypatch, caplog):
+    """Ask two questions, which are answered by given texts, and return the warnings."""
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    rows = [{"question": "the cat", "answer": "one"}, {"question": "the dog", "answer": "two"}]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def ask(template: str | None, *texts: str) -> str:
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        monkeypatch.setattr(Decoder, "stream", lambda self, prompts, seeds: enumerate(texts))
+        quiz = BenchmarkConfig(
+            language="en",
+            path=str(tmp_path / "quiz.jsonl"),
+            output_type=OutputType.generation,
+            question="{{ question }}",
+            target="{{ answer }}",
+            metrics=["exact_match"],
+        )
+        settings = EvaluateConfig(chat_template=template is not None)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="workbench"):
+            evaluate(
+                llama, tokenizer, prepare_benchmarks({"quiz": quiz}, settings), settings, model_name="base"
+            )
+        return caplog.text
+
+    return ask
+
+
+def test_answers_that_end_within_a_thought_are_counted(warned):
+    assert f"1 of 2 answers {OPENED}" in warned(None, "<think>", "<think>\nx\n</think>\n\ntwo")
+    assert f"2 of 2 answers {OPENED}" in warned(CHAT + "<think>\n", "so", "thus")
+    assert OPENED not in warned(CHAT + "<think>\n", "so</think>one", "</think>two")
+    assert OPENED not in warned(None, "one", "two")
+
+
+@pytest.mark.parametrize(
+    ("template", "is_told"), [(CHAT, True), ("{{ bos_token }}" + CHAT, False), (None, False)]
+)
+def test_a_begin_token_that_the_chat_template_does_not_write_is_told(warned, template, is_told):
+    assert (BEGIN in warned(template, "one", "two")) is is_told
