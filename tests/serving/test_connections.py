@@ -235,6 +235,23 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(serve, lm):
     assert server.ask("/health")[0] == 200
 
 
+def test_a_client_that_does_not_take_the_rest_of_its_last_answer_is_dropped(serve):
+    server = serve(receive_seconds=1)
+    connections = server._server._connections
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.connect(("127.0.0.1", server.port))
+        wait_until(lambda: connections)
+        (connection,) = connections.values()
+        connection._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        while not connection._writer.transport.get_write_buffer_size():  # until the system takes no more
+            client.sendall(head("GET", "/health"))
+            time.sleep(0.001)
+        client.sendall(b"no HTTP\r\n\r\n")
+        wait_until(lambda: not connections)
+    assert server.ask("/health")[0] == 200
+
+
 def test_requests_that_come_before_the_last_answer_are_answered(serve, lm):
     model = Gated(lm)
     server = serve(model)
