@@ -1,5 +1,8 @@
 """Attention in blocks, in models of transformers' own classes: equal to their eager attention, or refused."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from causal_kinds import KINDS, kind
@@ -114,6 +117,22 @@ def test_a_wrong_kernel_is_noticed(monkeypatch):
     right = blocked_attention._attend
     monkeypatch.setattr(blocked_attention, "_attend", lambda *states: right(*states) * 1.001)
     assert "its attention differs by" in use_blocked_attention(kind("gemma3, text"))
+
+
+@torch.no_grad()
+def test_asking_for_probabilities_changes_no_logits_as_with_sdpa(in_float32):
+    model, ids = kind("glm"), text(40)
+    assert use_blocked_attention(model) == ""
+    assert model(ids, output_attentions=True).logits.equal(model(ids).logits)
+
+
+def test_a_tried_model_is_freed_with_its_last_name():
+    model = kind("gemma3, text")
+    assert use_blocked_attention(model) == ""
+    layers = [weakref.ref(layer.self_attn) for layer in model.model.layers]
+    del model
+    gc.collect()
+    assert [layer() for layer in layers] == [None, None]
 
 
 @pytest.mark.skipif(not cpu_attention.multiplies_bfloat16(), reason="the CPU doesn't multiply bfloat16")

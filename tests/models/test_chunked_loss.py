@@ -65,6 +65,16 @@ def test_a_router_with_a_loss_of_its_own_keeps_the_models_loss():
     assert "router" in use_chunked_loss(kind("mixtral", output_router_logits=True))
 
 
+def test_a_router_whose_loss_is_asked_for_later_is_in_the_loss():
+    own, ours = kind("mixtral").train(), kind("mixtral")
+    assert use_chunked_loss(ours) == ""
+    without = ours.train()(**batch()).loss.item()
+    asked = [model(**batch(), output_router_logits=True).loss.item() for model in (own, ours)]
+    ours.config.output_router_logits = own.config.output_router_logits = True
+    configured = [model(**batch()).loss.item() for model in (own, ours)]
+    assert asked[1] == asked[0] == configured[0] == configured[1] > without
+
+
 def test_the_logits_of_a_training_step_are_computed_only_if_they_are_read(monkeypatch):
     model, lengths, linear = kind("gemma3, text"), [], nn.Linear.forward
     expected = model(**batch()).logits

@@ -38,6 +38,7 @@ WITHOUT_EFFECT = frozenset(
         "max_length_k",
         "max_length_q",
         "num_items_in_batch",
+        "output_attentions",
         "output_hidden_states",
         "output_router_logits",
         "position_ids",
@@ -47,7 +48,7 @@ WITHOUT_EFFECT = frozenset(
         "use_cache",
     )
 )
-"""Keywords that models pass to attention and whose effect, if any, is in the mask already."""
+"""Keywords that models pass to attention and that don't change its outputs, or only through the mask."""
 LENGTHS = (1, 2, cpu_attention.BLOCK - 1, cpu_attention.BLOCK, 2 * cpu_attention.BLOCK + 5)
 """Lengths of the trial's texts, in tokens, beside those around a window."""
 MOST_TOKENS = 4096
@@ -240,6 +241,7 @@ def _attention(model: PreTrainedModel, kernel: _Differences) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation("sdpa")
+        kernel.modules.clear()  # transformers' table holds the kernel for as long as the process lives
 
 
 def _compare_lengths(

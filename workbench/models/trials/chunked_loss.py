@@ -57,7 +57,8 @@ def _with_chunked_loss(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original.__func__)  # type: ignore[attr-defined]
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         is_loss_wanted = kwargs.get("labels") is not None and kwargs.get("return_dict") is not False
-        if is_plain() or not self.training or not is_loss_wanted:
+        is_own = is_plain() or not self.training or _counts_router(self, kwargs)
+        if is_own or not is_loss_wanted:
             return original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
         labels, count = kwargs.pop("labels"), kwargs.pop("num_items_in_batch", None)
         shift_labels = kwargs.pop("shift_labels", None)
@@ -73,6 +74,13 @@ def _with_chunked_loss(original: Callable[..., Any]) -> Callable[..., Any]:
         return LazyLogitsOutput(loss, **{name: outputs.get(name) for name in names})
 
     return forward
+
+
+def _counts_router(model: PreTrainedModel, keywords: dict[str, Any]) -> bool:
+    """Return whether a call with these keywords adds a term for the router of the experts to its loss."""
+    by_default = getattr(model.config.get_text_config(), "output_router_logits", False)
+    asked = keywords.get("output_router_logits")
+    return bool(by_default if asked is None else asked)
 
 
 @contextmanager
@@ -96,7 +104,7 @@ def _difference(model: PreTrainedModel) -> str:
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Module):
         return "it has no language model head of its own"
-    if getattr(model.config.get_text_config(), "output_router_logits", False):
+    if _counts_router(model, {}):
         return "its loss has a term for the router of its experts"
     try:
         with torch.no_grad(), torch.random.fork_rng():
