@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from scipy.linalg import subspace_angles
 from tiny_checkpoints import llama
@@ -98,7 +98,14 @@ def test_an_untrained_adapter_has_norm_zero_and_no_directions(tmp_path):
 def test_an_adapter_without_a_and_b_is_refused(tmp_path):
     model = get_peft_model(llama(), IA3Config(target_modules=["q_proj"], feedforward_modules=[]))
     model.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="IA3 has no matrices A and B"):
+    with pytest.raises(CheckpointError, match=": IA3 has no LoRA's matrices A and B"):
+        lora_pairs(tmp_path)
+
+
+def test_adalora_whose_matrices_have_other_names_is_refused_by_its_name(tmp_path):
+    model = get_peft_model(llama(), AdaLoraConfig(target_modules=["q_proj"], total_step=9))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=": ADALORA has no LoRA's matrices A and B"):
         lora_pairs(tmp_path)
 
 

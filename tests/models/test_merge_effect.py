@@ -163,5 +163,5 @@ def test_without_a_probe_the_weights_decide(scale, said, base, adapter, tmp_path
 def test_an_adapter_whose_effect_is_below_the_noise_does_nothing(base, adapter, tmp_path):
     tiny = scaled(adapter, 1e-6, tmp_path / "tiny")
     section = ModelConfig(path=base.path, dtype=Dtype.float32)
-    with pytest.raises(CheckpointError, match="the adapter does nothing to the probe texts"):
+    with pytest.raises(CheckpointError, match="nothing to the probe texts.*merge.probe=false proves"):
         merged(section, tiny, tmp_path / "merged")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from merge_ways import only_whole
-from peft import LoraConfig, get_peft_model
+from peft import KasaConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import LLAMA3, PLAIN, at, llama, logits, words_tokenizer, write_gguf
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
@@ -17,7 +17,7 @@ from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError
-from workbench.models.adapters import attach, provenance
+from workbench.models.adapters import adapter_config, attach, provenance
 from workbench.models.export import export
 from workbench.models.loading import load_model
 from workbench.models.merging import merge as merging
@@ -216,6 +216,19 @@ def test_a_bias_of_the_adapter_without_a_layer_for_it_is_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="can't be merged, lora_bias=True") as caught:
         merged(section, adapter, tmp_path / "merged")
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_repeats_layers_is_refused_before_the_model_is_loaded(tmp_path):
+    section = saved(tmp_path / "base")
+    adapter = foreign(tmp_path / "adapter", llama(), None, layer_replication=[[0, 2], [0, 2]])
+    with pytest.raises(CheckpointError, match="^[^ ]*adapter: can't be merged, layer_replication repeats"):
+        merged(section, adapter, tmp_path / "merged")
+
+
+def test_an_adapter_that_cuts_the_bases_weights_is_known_to_change_them(tmp_path):
+    """KaSA: with the adapter disabled, the model isn't the base."""
+    adapter = foreign(tmp_path / "adapter", llama(), None, kasa_config=KasaConfig())
+    assert adapter_config.changes_base(adapter)
 
 
 def test_an_adapter_of_the_other_task_is_one_line(tmp_path):

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftType
 from peft.utils.other import get_pattern_key
 from torch import Tensor
 
@@ -78,8 +78,11 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
         CheckpointError: There is no adapter, it isn't a LoRA, or a file is damaged or has NaN.
     """
     config, weights = read_config(path), read_weights(path)
-    if not isinstance(config, LoraConfig):
-        raise CheckpointError(f"{path}: {config.peft_type} has no matrices A and B (a LoRA)")
+    if (
+        not isinstance(config, LoraConfig) or config.peft_type is not PeftType.LORA
+    ):  # AdaLoRA has another file
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise CheckpointError(f"{path}: {kind} has no LoRA's matrices A and B (a LoRA)")
     pairs = []
     for key, values in weights.items():
         check_finite(path, key, values)

@@ -1,7 +1,7 @@
 """Reads adapter folders in peft's format: configuration, tensors, label names, chat template, end tokens."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError, first_line
 from workbench.files import add_file
+from workbench.models.adapters.base_copies import base_copies, check_base_copies
 from workbench.models.adapters.config_bounds import check_patterns
 from workbench.models.adapters.config_fields import check_fields
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.hub import locate_adapter
 from workbench.models.checkpoints.state_dict import read_json_object, tensor_names
+from workbench.models.stored import Stored
 from workbench.reading_once import computed_once
 from workbench.run_dir import read_json, write_json
 
@@ -31,6 +33,8 @@ INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
 DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga")
 """Prefixes of peft's names of initializations that change the base by values which another load doesn't
 reproduce."""
+CHANGING_FIELDS = ("layer_replication", "kasa_config")
+"""Fields of adapters that repeat the base's layers, or cut the least singular values off its weights."""
 
 HEAD = "score"
 """Name of the classification head: random in the base, so all its weights are trained and saved with the
@@ -70,7 +74,7 @@ def changes_base(path: str | Path) -> bool:
     return (
         (isinstance(init, str) and init not in INITS_WITHOUT_BASE_CHANGE)
         or getattr(config, "bias", "none") != "none"
-        or bool(getattr(config, "layer_replication", None))
+        or any(getattr(config, name, None) for name in CHANGING_FIELDS)
     )
 
 
@@ -99,14 +103,6 @@ def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = 
         )
 
 
-def is_base_copy(name: str) -> bool:
-    """Return whether the name of a tensor in an adapter file is that of a copy of the base's weight.
-
-    peft saves the base's embedding together with an adapter on it.
-    """
-    return name.endswith(".base_layer.weight")
-
-
 def check_finite(path: str | Path, name: str, values: Tensor) -> None:
     """Raise CheckpointError if a tensor of the adapter at `path` has NaN or infinite values."""
     if not bool(values.float().isfinite().all()):
@@ -126,10 +122,31 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: {count:,} tensors (at most {MAX_TENSORS:,})")
     try:
         tensors = load_peft_weights(str(file.parent), device="cpu")
-        # With an adapter on an embedding, peft also saves the embedding itself.
-        return {name: tensor for name, tensor in tensors.items() if not is_base_copy(name)}
+        copies = base_copies(tensors, read_config(path))
+        return {name: tensor for name, tensor in tensors.items() if name not in copies}
     except (ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: {WEIGHTS_FILE} can't be read: {first_line(error)}") from error
+
+
+def check_mergeable(path: str | Path) -> None:
+    """Raise CheckpointError if the adapter at `path` repeats layers, of which the base's files have one."""
+    if getattr(read_config(path), "layer_replication", None):
+        raise CheckpointError(
+            f"{path}: can't be merged, layer_replication repeats layers of the base, and each copy has "
+            "an update of its own (use it as an adapter)"
+        )
+
+
+def check_copies(path: str | Path, weight_of: Callable[[str], Stored | None]) -> None:
+    """Check that the embeddings in the file of the adapter at `path` are those of the base.
+
+    `weight_of` returns the base's weight of a name, None if it has none.
+
+    Raises:
+        CheckpointError: An embedding differs, so that peft would put another one into the base.
+    """
+    config = read_config(path)  # first, since it names what is missing in a folder that isn't an adapter
+    check_base_copies(path, _file(path, WEIGHTS_FILE), config, weight_of)
 
 
 def num_labels(path: str | Path) -> int | None:

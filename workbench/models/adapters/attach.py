@@ -24,12 +24,14 @@ from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
     LABELS_FILE,
+    check_copies,
     check_restorable,
     label_names,
     read_config,
     read_weights,
     tidy_config,
 )
+from workbench.models.adapters.base_copies import parameters_of
 from workbench.models.adapters.check_fit import check_fit, check_task, check_values
 from workbench.models.adapters.config_bounds import check_announced
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
@@ -103,10 +105,8 @@ def _insert_new(
         with without_peft_warnings():
             peft_model = _insert_layers(model, config, seed)
     except (*BROKEN, ImportError) as error:
-        name = adapter.method.name
-        raise ConfigError(
-            f"adapter.options: peft can't put {name} on this model: {first_line(error)}"
-        ) from error
+        reason = f"peft can't put {adapter.method.name} on this model: {first_line(error)}"
+        raise ConfigError(f"adapter.options: {reason}") from error
     check_biases(peft_model, adapter)
     return peft_model
 
@@ -117,13 +117,12 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     Raises:
         CheckpointError: There is no adapter at `path`, it doesn't fit this model, or was merged into it.
     """
-    read_config(path)  # names what is missing in a folder that isn't an adapter
+    check_copies(path, parameters_of(model))
     weights = read_weights(path)
     peft_model = insert(model, path, weights, trainable)
     check_values(path, weights, state_dict(peft_model))
     set_peft_model_state_dict(peft_model, weights)
-    labels = label_names(path)
-    if labels is not None:
+    if (labels := label_names(path)) is not None:
         _set_label_names(model, labels)
     _prepare(peft_model, trainable)
     return peft_model

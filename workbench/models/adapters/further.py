@@ -7,11 +7,13 @@ from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from workbench.errors import CheckpointError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
+    check_copies,
     check_restorable,
     read_config,
     read_weights,
 )
 from workbench.models.adapters.attach import base_model
+from workbench.models.adapters.base_copies import parameters_of
 from workbench.models.adapters.check_fit import check_fit, check_task, check_values
 from workbench.models.adapters.config_bounds import check_announced
 from workbench.models.adapters.peft_warnings import without_peft_warnings
@@ -37,6 +39,7 @@ def add_further(model: PeftModel, name: str, path: str | Path) -> None:
     _check_shareable(config, path)
     _check_shareable(model.peft_config[FIRST], "the first adapter")
     config.inference_mode = True
+    check_copies(path, parameters_of(base))
     weights = read_weights(path)
     layers = [layer for layer, _ in base.named_modules() if not _is_of_adapter(layer)]
     check_announced(config, weights, layers, Path(path) / CONFIG_FILE)

@@ -15,6 +15,12 @@ ROOT = "base_model.model."
 """Prefix of tensor names in an adapter file, except for tensors that all layers share."""
 FROM_BASE = (PeftType.ADAMSS, PeftType.FROD)
 """Types whose files lack matrices that peft computes from the base's weights."""
+MERGES = "recipe=merge merges and proves it"
+WAYS_OUT = {
+    "init_lora_weights": "peft's path_initial_model_for_weight_conversion saves it as a plain LoRA",
+    "layer_replication": "use it as an adapter",
+}
+"""Field of an adapter's configuration -> what to do with an adapter that sets it; else `MERGES`."""
 TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 """Suffix of the names of trained embedding rows."""
 
@@ -92,13 +98,13 @@ def check_determined(path: str | Path, config: PeftConfig) -> None:
         kind = PeftType(config.peft_type).value
         raise CheckpointError(
             f"{path}: {kind} computes matrices from the base's weights when it is loaded, so its file alone "
-            "doesn't give its update (recipe=merge merges and proves it)"
+            f"doesn't give its update ({MERGES})"
         )
     init = getattr(config, "init_lora_weights", True)
     from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
     for name, value in (
         ("init_lora_weights", init if from_weights else None),
-        ("layer_replication", getattr(config, "layer_replication", None)),
+        *((name, getattr(config, name, None)) for name in adapter_config.CHANGING_FIELDS),
         ("target_parameters", getattr(config, "target_parameters", None)),
         (
             "save_precomputed_indices",
@@ -108,6 +114,5 @@ def check_determined(path: str | Path, config: PeftConfig) -> None:
         if value:
             raise CheckpointError(
                 f"{path}: {name}={value!r:.60} changes the base in ways that the adapter's file doesn't say, "
-                "so a merge can't be compared with it (peft's path_initial_model_for_weight_conversion saves "
-                "such an adapter as a plain LoRA)"
+                f"so a merge can't be compared with it ({WAYS_OUT.get(name, MERGES)})"
             )

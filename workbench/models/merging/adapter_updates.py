@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from workbench.errors import CheckpointError
 from workbench.models.adapters import adapter_config, attach
+from workbench.models.adapters.base_copies import base_copies
 from workbench.models.checkpoints.hub import locate_adapter
 from workbench.weights.file_tensors import FileTensor, file_tensors
 from workbench.weights.merge_plan import LoraTensors, ReplacedTensor, UpdateTensors
@@ -48,7 +49,8 @@ def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[
     if kind is not PeftType.LORA:
         raise NotStreamable(f"an adapter of the type {kind!s}")
     stored = file_tensors([adapter_file(adapter_path)])
-    stored = {name: tensor for name, tensor in stored.items() if not adapter_config.is_base_copy(name)}
+    copies = base_copies(stored, adapter_config.read_config(adapter_path))
+    stored = {name: tensor for name, tensor in stored.items() if name not in copies}
     model = attach.insert(outline, adapter_path, stored)
     _check_values(adapter_path, stored)
     updates: dict[str, UpdateTensors] = {}

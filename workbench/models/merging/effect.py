@@ -113,9 +113,14 @@ def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
         measured_on = "the probe texts"
         does_nothing = not effect.adapter_from_base > LEAST_EFFECT * effect.float32_noise
     if does_nothing:
+        reason = (
+            "its weights do change: merge.probe=false proves them without texts, as rows of tokens that the "
+            "texts lack need it"
+            if weights.intended_square > 0
+            else "is it untrained, or were its weights lost?"
+        )
         raise CheckpointError(
-            f"merge: the adapter does nothing to {measured_on}, so nothing is published (is it untrained, or "
-            "were its weights lost?)"
+            f"merge: the adapter does nothing to {measured_on}, so nothing is published ({reason})"
         )
     summary = f"the merged model keeps {share(projection)} of what the adapter does to {measured_on}"
     rounding_error = f"its rounding error is {share(error)} of that"

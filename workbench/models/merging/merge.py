@@ -143,6 +143,7 @@ def merge(
         DataError: There is no text to compare on.
     """
     check_base(model)
+    adapter_config.check_mergeable(adapter_path)
     tokenizer = load_tokenizer(model)
     take_template(tokenizer, adapter_config.chat_template(adapter_path))
     job = _job(model, adapter_path, merge, quantization, tokenizer, probe)

@@ -56,6 +56,9 @@ def planned_merge(job: MergeJob) -> PlannedMerge:
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
     shared, quantized = shared_layers(empty), quantized_weights(empty, job)
     _check_stored(empty, sources)
+    adapter_config.check_copies(
+        job.adapter_path, lambda name: sources.get(EMBEDDING if shared and name == HEAD else name)
+    )
     updates = adapter_updates(empty, job.adapter_path)
     if shared and EMBEDDING in sources and needs_own_head(updates, job):
         untie(empty.config)
