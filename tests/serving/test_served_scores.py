@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from serving_client import OneModel, language_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -146,3 +147,30 @@ def test_more_log_probabilities_than_an_answer_may_have_are_refused(served, monk
     monkeypatch.setattr("workbench.serving.answering.MOST_LOGPROBS", 2 * (30 + 1))
     body = {"model": "base", "prompt": [[7] * 30], "max_tokens": 1, "echo": True, "logprobs": 1, **fields}
     assert served.ask("/v1/completions", body)[0] == status
+
+
+@pytest.fixture
+def spaced(lm, serve):
+    """A server of the toy model whose tokenizer drops the space before the first token, as LLaMA's does."""
+    words = {"<s>": 0, "</s>": 1, "▁the": 2, "▁": 3, **{f"▁w{number}": number for number in range(4, 800)}}
+    backend = Tokenizer(WordLevel(words, unk_token="▁"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    return serve(OneModel(language_model(lm.model, tokenizer)))
+
+
+def test_echo_keeps_the_space_that_decoding_drops_before_an_answer(spaced):
+    prompt = "the w7 w9"
+    answer = spaced.complete(prompt, max_tokens=4)["choices"][0]["text"]
+    assert answer and not answer.startswith(" ")
+    echo = spaced.complete(prompt, max_tokens=4, echo=True, logprobs=0)["choices"][0]
+    assert echo["text"] == f"{prompt} {answer}"
+    events = spaced.stream(
+        "/v1/completions", {"model": "base", "prompt": prompt, "max_tokens": 4, "echo": True}
+    )
+    assert "".join(event["choices"][0]["text"] for event in events) == echo["text"]
+    for scored in (echo, spaced.complete(prompt, max_tokens=4, logprobs=0)["choices"][0]):
+        fields = scored["logprobs"]
+        for offset, token in zip(fields["text_offset"][1:], fields["tokens"][1:], strict=True):
+            assert scored["text"][offset:].startswith(token)

@@ -191,9 +191,12 @@ class Answerer:
             generated = []
             for index, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
                 prompt = prompts[index // request.n]
+                shown = prompt.tokens[prompt.num_added :] if request.echo else []
                 if request.echo:
-                    work.on_text(index, "".join(texts.parts(prompt.tokens[prompt.num_added :])))
-                generated.append(_stream_answer(work, decoder, index, row, seed) if most_new else [])
+                    work.on_text(index, "".join(texts.parts(shown)))
+                generated.append(
+                    _stream_answer(work, decoder, index, row, seed, texts, shown) if most_new else []
+                )
                 work.on_end(index, _finish_reason(decoder, generated[-1]))
             return generated
         if not most_new:
@@ -215,7 +218,8 @@ class Answerer:
         request, shown = work.request, prompt.tokens[prompt.num_added :]
         text = decoder.endings.text(generated) if generated else ""
         if request.echo:
-            text = "".join(texts.parts(shown)) + text
+            space = texts.dropped_space(shown, generated, text)
+            text = "".join(texts.parts(shown)) + space + text
         reason = _finish_reason(decoder, generated)
         if request.logprobs is None:
             return Choice(text, reason)
@@ -223,7 +227,10 @@ class Answerer:
         first = 1 if request.echo else num_prompt
         scores = token_scores(decoder.lm, tokens, first, request.logprobs, work.check)
         if not request.echo:
-            return Choice(text, reason, Scores(generated, texts.parts(tokens, num_prompt), [*scores]))
+            parts = texts.parts(tokens, num_prompt)
+            if texts.dropped_space(shown, generated, text):
+                parts[0] = parts[0][1:]
+            return Choice(text, reason, Scores(generated, parts, [*scores]))
         parts = [*[""] * prompt.num_added, *texts.parts([*shown, *generated])]
         return Choice(text, reason, Scores(tokens, parts, [None, *scores]))
 
@@ -232,16 +239,28 @@ def _finish_reason(decoder: Decoder, generated: Sequence[int]) -> str:
     return "stop" if generated and decoder.endings.reached(generated) else "length"
 
 
-def _stream_answer(work: Work, decoder: Decoder, index: int, prompt: list[int], seed: str) -> list[int]:
-    """Return the tokens of an answer, whose text is handed on as it grows."""
+def _stream_answer(
+    work: Work,
+    decoder: Decoder,
+    index: int,
+    prompt: list[int],
+    seed: str,
+    texts: TokenTexts,
+    shown: Sequence[int],
+) -> list[int]:
+    """Return the tokens of an answer, whose text is handed on as it grows, after the text of `shown`."""
     sent, endings = "", decoder.endings
+
+    def hand_on(tokens: Sequence[int], text: str) -> None:
+        space = texts.dropped_space(shown, tokens, text) if shown and not sent else ""
+        work.on_text(index, space + text[len(sent) :])
 
     def on_token(tokens: Sequence[int]) -> None:
         nonlocal sent
         work.check()
         text = stable_prefix(endings.text(tokens), endings.stop)
         if len(text) > len(sent) and text.startswith(sent):
-            work.on_text(index, text[len(sent) :])
+            hand_on(tokens, text)
             sent = text
 
     decoder.on_token = on_token
@@ -250,5 +269,5 @@ def _stream_answer(work: Work, decoder: Decoder, index: int, prompt: list[int], 
     if not text.startswith(sent):
         raise Refusal(500, "a later token changed the text that was sent (ask without stream)")
     if len(text) > len(sent):
-        work.on_text(index, text[len(sent) :])
+        hand_on(generated, text)
     return generated

@@ -17,8 +17,8 @@ READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2
 """How long the rest of a refused request is read, so that its sender sees the answer before the end."""
 
-_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
-"""Characters that end a line for Unicode -> their escapes in JSON."""
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Characters that end a line for Unicode, and not for JSON."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -197,7 +197,9 @@ def json_bytes(value: Any) -> bytes:
 
     Escaped are what some clients take for the end of a line, and half a surrogate pair (in a field's name).
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    for end in _LINE_ENDS:
+        text = text.replace(end, f"\\u{ord(end):04x}")
     return text.encode("utf-8", "backslashreplace")
 
 

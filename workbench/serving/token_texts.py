@@ -54,6 +54,15 @@ class TokenTexts:
                 before = self._decode(tokens[start:read])
         return parts[num_before:]
 
+    def dropped_space(self, before: Sequence[int], tokens: Sequence[int], text: str) -> str:
+        """Return the space in front of `tokens`, if it isn't in their `text`, else an empty text.
+
+        Tokenizers such as LLaMA's drop it where they decode tokens without those before them.
+        """
+        joined = "".join(self.parts([*before, *tokens], len(before))) if before and text else ""
+        spaces, kept = (len(some) - len(some.lstrip(" ")) for some in (joined, text))
+        return " " if joined and spaces == kept + 1 else ""
+
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(
             self.tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
