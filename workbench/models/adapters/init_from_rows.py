@@ -3,19 +3,27 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
-from peft import PeftModel, initialize_lora_eva_weights
+from peft import LoraConfig, PeftModel, initialize_lora_eva_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.config.adapter import AdapterConfig
+from workbench.errors import ConfigError, first_line
 from workbench.models.adapters.attach import attach, load, save
 from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.run_dir import read_json, write_json
 
+IGNORED = -100
+"""Label of a token that is not learned."""
 RECORD = "start.json"
 """File with the fingerprint of what the initial adapter was computed from; it is written last."""
+
+MOST_BATCHES = 2000
+"""Batches after which directions that haven't settled won't."""
+WAYS_OUT = "lower adapter.rank, or adapter.options.eva_config={rho: 1.0}"
 
 log = logging.getLogger("workbench")
 
@@ -45,7 +53,8 @@ def attach_from_rows(
         made_from: Fingerprint of base, rows and settings; an adapter saved with the same one is loaded.
 
     Raises:
-        ConfigError: A target matches no layer, or this base doesn't allow the initialization.
+        ConfigError: A target matches no layer, this base doesn't allow the initialization, no batch has as
+            many tokens as directions are asked for, or the directions don't settle.
     """
     record = folder / RECORD
     if record.is_file() and read_json(record) == made_from:
@@ -55,7 +64,54 @@ def attach_from_rows(
     log.info("adapter.init=eva: computes the start from training rows")
     with torch.random.fork_rng(), without_peft_warnings():
         torch.manual_seed(seed)
-        initialize_lora_eva_weights(peft_model, batches, show_progress_bar=False)
+        _initialize(peft_model, batches)
     save(peft_model, folder)
     write_json(record, made_from)
     return peft_model
+
+
+def _initialize(model: PeftModel, batches: Iterable[dict[str, Tensor]]) -> None:
+    """Let peft compute the start; it would read the batches for ever if it couldn't.
+
+    Raises:
+        ConfigError: No batch has enough tokens, or the directions don't settle.
+    """
+    config = cast(LoraConfig, model.peft_config[model.active_adapter])
+    ranks = [config.r, *cast(dict[str, int], config.rank_pattern or {}).values()]
+    needed = round(max(ranks) * config.eva_config.rho)
+    most = 0
+    for batch in batches:
+        most = max(most, _num_tokens(batch))
+        if most >= needed:
+            break
+    else:
+        raise ConfigError(
+            f"adapter.init=eva: takes {needed} directions (rank times rho) from batches of as many tokens to "
+            f"learn, and the largest batch has {most} ({WAYS_OUT}, or raise train.per_device_batch_size)"
+        )
+    count = 0
+
+    def forward(model: PeftModel, inputs: dict[str, Tensor]) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_BATCHES:
+            raise ConfigError(
+                f"adapter.init=eva: the directions haven't settled after {MOST_BATCHES} batches ({WAYS_OUT}, "
+                "or its tau)"
+            )
+        model(**inputs)
+
+    try:
+        initialize_lora_eva_weights(model, batches, forward_fn=forward, show_progress_bar=False)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"adapter.init=eva: peft can't compute the start: {first_line(error)} ({WAYS_OUT})"
+        ) from error
+
+
+def _num_tokens(batch: dict[str, Tensor]) -> int:
+    """Return the number of tokens of a batch that peft takes: unpadded and, with labels, to be learned."""
+    taken = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+    if "labels" in batch:
+        taken = taken & (batch["labels"] != IGNORED)
+    return int(taken.sum())
