@@ -10,6 +10,7 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
 from workbench.models.adapters import attach
 from workbench.models.checkpoints.model_folder import open_base
+from workbench.models.combining.lora_factors import read_lora
 from workbench.models.diagnosis.adapter_layers import adapter_layers
 from workbench.models.merging.job import MergeJob
 from workbench.models.merging.tensor_plan import planned_merge
@@ -96,3 +97,10 @@ def test_an_embedding_with_more_rows_than_the_bases_is_refused(tmp_path, read):
     adapter = saved_adapter(base, tmp_path / "adapter", lambda model: model.resize_token_embeddings(14))
     with pytest.raises(CheckpointError, match=r"of its own, \[14, 8\], and the base's is \[12, 8\]"):
         read(base, adapter)
+
+
+def test_an_adapter_with_embeddings_beside_its_matrices_is_not_combined(tmp_path):
+    base = saved_base(tmp_path / "base")
+    adapter = saved_adapter(base, tmp_path / "adapter", shifted)
+    with pytest.raises(CheckpointError, match="can't be combined: .*weight is not LoRA's A or B"):
+        read_lora(str(adapter))

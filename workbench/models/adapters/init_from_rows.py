@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel, initialize_lora_eva_weights
+from peft import EvaConfig, LoraConfig, PeftModel, initialize_lora_eva_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -78,7 +78,7 @@ def _initialize(model: PeftModel, batches: Iterable[dict[str, Tensor]]) -> None:
     """
     config = cast(LoraConfig, model.peft_config[model.active_adapter])
     ranks = [config.r, *cast(dict[str, int], config.rank_pattern or {}).values()]
-    needed = round(max(ranks) * config.eva_config.rho)
+    needed = round(max(ranks) * cast(EvaConfig, config.eva_config).rho)
     most = 0
     for batch in batches:
         most = max(most, _num_tokens(batch))

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError
 from workbench.models.adapters import adapter_config
+from workbench.models.adapters.base_copies import WRAPPED, base_copies
 from workbench.models.adapters.config_bounds import AS_MATCHED
 from workbench.models.checkpoints.hub import locate_adapter
-from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.checkpoints.state_dict import read_json_object, tensor_names
 
 PREFIX = "base_model.model."
 SUFFIXES = {
@@ -80,6 +81,12 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
         raise CheckpointError(f"{key}: {path!r} can't be {use}: {reason}")
     lora = cast(LoraConfig, config)
     description = read_json_object(locate_adapter(path) / adapter_config.CONFIG_FILE)
+    names = tensor_names(locate_adapter(path) / adapter_config.WEIGHTS_FILE)
+    if own := [name for name in base_copies(names, config) if not name.endswith(WRAPPED)]:
+        raise CheckpointError(
+            f"{key}: {path!r} can't be {use}: {own[0]} is not LoRA's A or B (save it with "
+            "save_embedding_layers=False, if the base has this weight)"
+        )
     matrices: dict[str, dict[str, Tensor]] = {}
     embeddings: set[str] = set()
     for name, tensor in sorted(adapter_config.read_weights(path).items()):
