@@ -104,3 +104,10 @@ def test_an_adapter_with_embeddings_beside_its_matrices_is_not_combined(tmp_path
     adapter = saved_adapter(base, tmp_path / "adapter", shifted)
     with pytest.raises(CheckpointError, match="can't be combined: .*weight is not LoRA's A or B"):
         read_lora(str(adapter))
+
+
+def test_a_folder_without_weights_is_named_as_no_adapter(tmp_path):
+    adapter = saved_adapter(saved_base(tmp_path / "base"), tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="not an adapter, adapter_model.safetensors is missing"):
+        read_lora(str(adapter))

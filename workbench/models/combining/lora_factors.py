@@ -81,6 +81,7 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
         raise CheckpointError(f"{key}: {path!r} can't be {use}: {reason}")
     lora = cast(LoraConfig, config)
     description = read_json_object(locate_adapter(path) / adapter_config.CONFIG_FILE)
+    weights = adapter_config.read_weights(path)
     names = tensor_names(locate_adapter(path) / adapter_config.WEIGHTS_FILE)
     if own := [name for name in base_copies(names, config) if not name.endswith(WRAPPED)]:
         raise CheckpointError(
@@ -89,7 +90,7 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
         )
     matrices: dict[str, dict[str, Tensor]] = {}
     embeddings: set[str] = set()
-    for name, tensor in sorted(adapter_config.read_weights(path).items()):
+    for name, tensor in sorted(weights.items()):
         ending = next((end for end in SUFFIXES if name.endswith(end)), None)
         if ending is None or not name.startswith(PREFIX):
             raise CheckpointError(f"{key}: {path!r} can't be {use}: {name} is not LoRA's A or B")
