@@ -67,6 +67,8 @@ def test_a_method_that_cant_compute_on_four_bits_is_refused_there(method):
         (section("lora", r=8), r"options.r: has a key of its own .adapter.rank"),
         (section("lora", use_dora=True), r"options.use_dora: has a key of its own .adapter.method=dora"),
         (section("lora", layer_replication=[[0, 2]]), "options.layer_replication: repeats layers"),
+        (section("lora", kasa_config={}), "options.kasa_config: cuts the base's own weights"),
+        (section("lora", monteclora_config={}), "options.monteclora_config: learns random perturbations"),
         (section("lora", task_type="CAUSAL_LM"), "options.task_type: peft's LoraConfig has no such option"),
         (section("lora", bias="some"), "options.bias: 'some' .'none', 'all', 'lora_only'"),
         (section("adamss", use_asa=True), "options.use_asa: chooses subspaces"),

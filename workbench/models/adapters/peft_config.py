@@ -65,6 +65,7 @@ NOT_TRAINABLE = {
     **UNSUPPORTED,
     "layer_replication": "repeats layers, so the result is another model",
     "kasa_config": "cuts the base's own weights, which a load of the base doesn't (adapter.init=pissa)",
+    "monteclora_config": "learns random perturbations of the weights, which no merge holds",
     "arrow_config": "mixes LoRAs for each token, which no weight can hold",
     "corda_config": "changes the base by values that are not saved (adapter.init=pissa)",
     "lora_ga_config": "changes the base by values that are not saved (adapter.init=pissa)",
@@ -112,7 +113,7 @@ def check_options(adapter: AdapterConfig, steps: int | None = None) -> None:
             raise ConfigError(f"adapter.options.{name}: has a key of its own ({owned[name]})")
         if name == "eva_config" and adapter.init is not AdapterInit.eva:
             raise ConfigError("adapter.options.eva_config: has no effect without adapter.init=eva")
-        if name in NOT_TRAINABLE and name in spec and value:
+        if name in NOT_TRAINABLE and name in spec and value is not None and value is not False:
             raise ConfigError(f"adapter.options.{name}: {NOT_TRAINABLE[name]}")
         if name not in spec or name in OF_THE_RUN:
             class_name = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__name__
