@@ -280,15 +280,10 @@ def test_weights_too_large_for_float16_are_refused(way, base_path, tmp_path):
 
 
 def test_a_merge_without_probe_texts_is_refused(base_path, tmp_path):
+    section, how = ModelConfig(path=base_path), quantization("none")
+    trained_adapter(section, how, tmp_path / "adapter")
     with pytest.raises(DataError, match="all probe texts are blank"):
-        merge(
-            ModelConfig(path=base_path),
-            tmp_path,
-            MergeConfig(),
-            quantization("none"),
-            tmp_path / "m",
-            ["", " "],
-        )
+        merge(section, tmp_path / "adapter", MergeConfig(), how, tmp_path / "m", ["", " "])
 
 
 def test_the_comparison_counts_flips_and_sees_values_that_are_not_finite():

@@ -14,7 +14,7 @@ from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError
 from workbench.models.loading import load_tokenizer
 from workbench.models.tokenizers.load_tokenizer import read_tokenizer
-from workbench.models.tokenizers.tiktoken_file import FAMILIES, read_ranks
+from workbench.models.tokenizers.tiktoken_file import KINDS, read_ranks
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "tiktoken"
 CLASSES = {"qwen": "QWenTokenizer", "glm": "ChatGLM4Tokenizer"}
@@ -45,7 +45,7 @@ def test_ids_and_texts_are_those_of_tiktoken(name, tmp_path):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_special_tokens_follow_those_of_the_file(name, tmp_path):
-    tokenizer, special = read_tokenizer(folder_of(name, tmp_path)), FAMILIES[CLASSES[name]].special
+    tokenizer, special = read_tokenizer(folder_of(name, tmp_path)), KINDS[CLASSES[name]].special
     assert [tokenizer.encode(text, add_special_tokens=False) for text in special] == [
         [NUM_RANKS + index] for index in range(len(special))
     ]
@@ -134,7 +134,7 @@ def test_more_tokens_than_the_embedding_has_rows_are_refused_before_they_are_con
 def test_tiktoken_gives_the_same_ids_for_a_thousand_texts(name, tmp_path):
     """`pip install tiktoken`"""
     tiktoken = pytest.importorskip("tiktoken")
-    family, draw = FAMILIES[CLASSES[name]], random.Random(0)
+    family, draw = KINDS[CLASSES[name]], random.Random(0)
     ranks = read_ranks(FOLDER / "tiny.tiktoken")
     encoding = tiktoken.Encoding(name, pat_str=family.pattern, mergeable_ranks=ranks, special_tokens={})
     tokenizer = read_tokenizer(folder_of(name, tmp_path))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from conftest import run_recipe
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -53,8 +54,6 @@ def folders(run_once):
     """The toy model as a LLaMA in bfloat16, and an adapter after ten steps on it."""
 
     def prepare(folder):
-        from conftest import run_recipe
-
         plain = ("export.format=llama", "export.dtype=bfloat16", "export.path=base")
         run_recipe("export", "model.path=${toy:base}", *plain, "run_dir=exported")
 
