@@ -9,6 +9,7 @@ from workbench.config.data import DataConfig, SourceConfig, Thoughts
 from workbench.config.model import Task
 from workbench.config.names import IGNORED
 from workbench.data import notices
+from workbench.data.chat.thoughts import split
 from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
@@ -290,3 +291,19 @@ def test_the_template_of_these_tests_renders_as_qwen3s_does(tokenizer, arguments
                 assert ours == tokenizer.apply_chat_template(
                     chat[:number], chat_template=published, **options
                 )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" <think>\na\n</think>\n\n b", ("a", " b")),
+        ("a\n</think>\nb", ("a", "b")),
+        ("\n</think>\nb\n</think>\nc", ("", "b\n</think>\nc")),
+        ("a </think> b", (None, "a </think> b")),
+        ("a <think>\n</think>\nb", (None, "a <think>\n</think>\nb")),
+        ("<think>a", (None, "<think>a")),
+        ("\n" * 10**6 + "a </think> b", (None, "\n" * 10**6 + "a </think> b")),  # in one pass over the text
+    ],
+)
+def test_an_answer_is_split_at_its_first_closing_tag(text, expected):
+    assert split(text) == expected

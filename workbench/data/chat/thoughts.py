@@ -15,11 +15,8 @@ OPENED, CLOSED = "<think>", "</think>"
 SPACE = r"(?:\s*\n|[ \t]*)"
 """White space after a thought; the indentation of the line that follows belongs to the answer."""
 
-AT_START = re.compile(
-    rf"\s*(?:{OPENED}(.*?){CLOSED}|((?:(?!{OPENED}).)*?)\n{CLOSED}(?=\s*(?:\n|\Z))){SPACE}", re.DOTALL
-)
-"""A thought at the start of an answer. Without an opening tag (the prompt may end with one), the closing tag
-has a line of its own."""
+CLOSING_LINE = re.compile(rf"\n{CLOSED}(?=\s*(?:\n|\Z))")
+"""A closing tag on a line of its own."""
 
 WITHOUT_THOUGHT = "have an answer without a thought, to which data.thoughts={} does nothing"
 STRIPPED = "have a thought, which data.thoughts=strip removes"
@@ -27,9 +24,23 @@ MASKED = "have a thought, which carries no loss (data.thoughts=mask)"
 
 
 def split(text: str) -> tuple[str | None, str]:
-    """Split the text of an answer into its thought and the rest; the thought is None if it has none."""
-    match = AT_START.match(text)
-    return ((match[1] or match[2] or "").strip("\n"), text[match.end() :]) if match else (None, text)
+    """Split the text of an answer into its thought and the rest; the thought is None if it has none.
+
+    A thought is at the start, between its tags. Without an opening tag (the prompt may end with one), the
+    closing tag has a line of its own.
+    """
+    start = len(text) - len(text.lstrip())
+    if text.startswith(OPENED, start):
+        start += len(OPENED)
+        end = text.find(CLOSED, start)
+    else:
+        match = CLOSING_LINE.search(text)
+        end = match.start() + 1 if match and OPENED not in text[: match.start()] else -1
+    if end < 0:
+        return None, text
+    space = re.compile(SPACE).match(text, end + len(CLOSED))
+    assert space is not None
+    return text[start:end].strip("\n"), text[space.end() :]
 
 
 def reasoning_of(turn: Turn) -> str:
