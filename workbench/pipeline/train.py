@@ -42,6 +42,7 @@ from workbench.pipeline.stop_rate import Endings, answer_report, count_endings, 
 from workbench.pipeline.training_rows import encoded_examples, limits_of_comparison, trained_on_chats
 from workbench.run_dir import fingerprint, write_json
 from workbench.run_record import RunRecord
+from workbench.training.fit import TrainReport
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.resume import checkpoint_folders, delete_checkpoints
 from workbench.training.trainer import Score
@@ -105,13 +106,22 @@ def train(run: Run) -> None:
     }
     write_json(run_dir.train_json, train_json)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
-    written = [file for file in files if file.exists()]
+    written, digests = [file for file in files if file.exists()], training_digests(config, settings, output)
+    record.finish("train", inputs, output, measured(config, report), files=written, digests=digests)
+
+
+def measured(config: Config, report: TrainReport) -> dict[str, Any]:
+    """Return the measurements of a training for run.json, and how a quantized checkpoint was unpacked."""
+    unpacked = unpacked_method(config.model, config.quantization)
+    return {**asdict(report), **({"unpacked": unpacked} if unpacked else {})}
+
+
+def training_digests(config: Config, settings: Mapping[str, Any], output: Path) -> dict[str, str]:
+    """Return the checksums for run.json: of the recipe and, of a trained adapter, of its weights."""
     digests = {RECIPE_DIGEST: recipe_fingerprint(settings)}
     if not config.adapter.is_none:
         digests[ADAPTER_DIGEST] = adapter_config.fingerprint(output)
-    unpacked = unpacked_method(config.model, config.quantization)
-    measured = {**asdict(report), **({"unpacked": unpacked} if unpacked else {})}
-    record.finish("train", inputs, output, measured, files=written, digests=digests)
+    return digests
 
 
 def log_steps_done(checkpoints: Path) -> None:
