@@ -142,6 +142,14 @@ def test_where_all_items_are_too_long_nothing_is_scored(llama, tokenizer, exam, 
         evaluate(llama, tokenizer, prepared, config, model_name="base")
 
 
+def test_where_no_question_can_be_cut_enough_nothing_is_scored(llama, tokenizer, exam):  # noqa: F811
+    config = EvaluateConfig(max_length=2, too_long=TooLong["truncate-middle"])
+    prepared = prepare_benchmarks({"exam": exam}, config)
+    words = r"none would be scored \(a model with a longer context\)"
+    with pytest.raises(DataError, match=words):
+        evaluate(llama, tokenizer, prepared, config, model_name="base")
+
+
 @pytest.mark.parametrize("policy", ["skip", *CUT])
 def test_texts_of_a_classifier_are_cut_or_skipped(policy, tokenizer, tmp_path):
     write("eprstmt_head", tmp_path)

@@ -60,7 +60,8 @@ def check_lengths(
                     f"the context, as item {found[0]} (a model with a longer context, or "
                     "evaluate.too_long=truncate-left, truncate-middle or skip)"
                 )
-            check_some_left(len(benchmark.examples) - len(found), config)
+            if config.too_long is TooLong.skip:
+                check_some_left(len(benchmark.examples) - len(found), config)
         if is_rank0():
             log.warning(
                 "benchmarks.%s: %s are longer than the %s tokens of the context: %s (evaluate.too_long=%s)",
@@ -74,21 +75,34 @@ def check_some_left(num_left: int, config: EvaluateConfig) -> None:
     Raises:
         DataError: None is left.
     """
-    if num_left == 0 and config.too_long is TooLong.skip:
+    if num_left == 0:
+        cuts = "evaluate.too_long=truncate-left or truncate-middle, or "
         raise DataError(
             "all items are longer than the model's context, so none would be scored "
-            "(evaluate.too_long=truncate-left or truncate-middle, or a model with a longer context)"
+            f"({cuts if config.too_long is TooLong.skip else ''}a model with a longer context)"
         )
 
 
 def too_long_items(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: EvaluateConfig) -> list[str]:
     """Return the ids of the items that are too long without few-shot examples, in order."""
-    items_of = _items_of(benchmark.config, encoder, replace(config, too_long=TooLong.skip))
+    return _skipped(benchmark, encoder, replace(config, too_long=TooLong.skip))
+
+
+def skipped_items(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: EvaluateConfig) -> list[str]:
+    """Return the ids of the items that `too_long` leaves out of a score, in order; none with `refuse`."""
+    return [] if config.too_long is TooLong.refuse else _skipped(benchmark, encoder, config)
+
+
+def _skipped(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: EvaluateConfig) -> list[str]:
+    """Return the ids of the items that are skipped in some order of their options."""
+    items_of = _items_of(benchmark.config, encoder, config)
     if items_of is None:
         return []
     longest = encoder.max_length - benchmark.config.generation.max_new_tokens
-    examples = possibly_too_long(benchmark.examples, longest)
-    return [item.example.id for item in items_of(examples) if item.is_skipped]
+    orders = (order for example in benchmark.examples for order in (example, *example.rotations))
+    without_shots = [replace(order, shots=()) for order in orders]
+    long_items = items_of(possibly_too_long(without_shots, longest))
+    return list(dict.fromkeys(item.example.id for item in long_items if item.is_skipped))
 
 
 def _items_of(
@@ -105,5 +119,5 @@ def _items_of(
             texts = [item.contexts[0] for item in items]
             return [len(tokens) for tokens in encode(encoder.tokenizer, texts, closed=True)]
 
-        return lambda examples: fit(examples, lengths, encoder.max_length, too_long=TooLong.skip)
+        return lambda examples: fit(examples, lengths, encoder.max_length, too_long=config.too_long)
     return None

@@ -24,6 +24,7 @@ from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.audit.differences import Difference, compare_answers
 from workbench.pipeline.audit.report import Audit, report
 from workbench.pipeline.audit.sample import Sample, draw, other_choices, recorded_answers
+from workbench.pipeline.checking.questions import skipped_ids
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_state import Run
@@ -61,10 +62,11 @@ def audit(run: Run) -> None:
             recorded.files, name, list(dict.fromkeys(score.benchmark for score in scores))
         )
         samples[name] = draw(answers, benchmarks, config.audit.items, seed)
+        skipped = skipped_ids(benchmarks, run, tokenizer_for(name, run))
         remarks[name] = [
             *changed_weights(recorded.models[name], weights),
             *wrong_means(scores, answers),
-            *other_choices(scores, answers, benchmarks),
+            *other_choices(scores, answers, benchmarks, skipped),
         ]
     audits = [
         audit_model(run, name, model, samples[name], remarks[name])

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.config.benchmark import Sample as SampleKind
@@ -85,6 +85,7 @@ def other_choices(
     scores: Sequence[Score],
     answers: Mapping[str, Sequence[Prediction]],
     benchmarks: Mapping[str, PreparedBenchmark],
+    skipped: Mapping[str, Collection[str]],
 ) -> list[str]:
     """Return a remark for each benchmark whose answered items are not those that a limit selects.
 
@@ -96,8 +97,10 @@ def other_choices(
         scores: The scores of one model.
         answers: Benchmark -> all recorded answers of the model.
         benchmarks: Benchmark -> the same benchmark with all items, prepared from the auditor's own files.
+        skipped: Benchmark -> ids of the items that are too long for the model and so have no answer.
     """
     remarks = []
+    num_skipped = {score.benchmark: score.num_skipped for score in scores}
     totals = {score.benchmark: score.num_total for score in scores if score.num_total is not None}
     for name, recorded in answers.items():
         by_subset: dict[str, list[str]] = {}
@@ -107,11 +110,12 @@ def other_choices(
         counts = Counter({subset: len(ids.intersection(own)) for subset, own in by_subset.items()})
         asked = {subset: own for subset, own in by_subset.items() if counts[subset]}
         limit, total = max(counts.values(), default=0), sum(map(len, asked.values()))
-        choices = [
-            {own[index] for subset, own in asked.items() for index in sampled(name, subset, own, limit, kind)}
+        choices = (
+            {own[index] for subset, own in asked.items() for index in sampled(name, subset, own, most, kind)}
             for kind in SampleKind
-        ]
-        if ids not in choices:
+            for most in range(limit, limit + num_skipped.get(name, 0) + 1)
+        )
+        if not any(ids == choice.difference(skipped[name]) for choice in choices):
             remarks.append(f"{name}: its {len(ids):,} items of {total:,} aren't those that a limit chooses")
         if totals.get(name, total) < total:
             remarks.append(f"{name}: has {total:,} items, the score says {totals[name]:,}")

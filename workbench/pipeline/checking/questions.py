@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from transformers import PreTrainedTokenizerBase
+
 from workbench.config import Step
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
+from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.model_checks import check_prompting, naming_benchmark
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
-from workbench.evaluation.too_long_items import check_lengths
-from workbench.pipeline.held_out.encoded_rows import model_length
+from workbench.evaluation.too_long_items import check_lengths, check_some_left, skipped_items
+from workbench.pipeline.held_out.encoded_rows import context_length, model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
@@ -81,3 +84,39 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
     check_prompting(length, tokenizer, benchmarks, evaluate)
     if is_here:
         check_lengths(length, tokenizer, benchmarks, evaluate)
+
+
+def answerable(
+    benchmarks: Mapping[str, PreparedBenchmark], run: Run, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, PreparedBenchmark]:
+    """Return the benchmarks without the items that `evaluate.too_long` leaves out of a model's scores.
+
+    What is left has an answer for each item, so that two models' answers can be paired.
+
+    Args:
+        benchmarks: Name -> prepared benchmark.
+        run: The run of the model.
+        tokenizer: The model's tokenizer.
+
+    Raises:
+        DataError: No item of a benchmark is left.
+    """
+    left_out = skipped_ids(benchmarks, run, tokenizer)
+    answered = {}
+    for name, benchmark in benchmarks.items():
+        examples = [example for example in benchmark.examples if example.id not in left_out[name]]
+        with naming_benchmark(name):
+            check_some_left(len(examples), run.config.evaluate)
+        answered[name] = replace(benchmark, examples=examples)
+    return answered
+
+
+def skipped_ids(
+    benchmarks: Mapping[str, PreparedBenchmark], run: Run, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, set[str]]:
+    """Return benchmark -> ids of the items that `evaluate.too_long` leaves out of a model's scores."""
+    encoder = PromptEncoder(tokenizer, context_length(run, tokenizer))
+    return {
+        name: set(skipped_items(benchmark, encoder, run.config.evaluate))
+        for name, benchmark in benchmarks.items()
+    }

@@ -22,6 +22,7 @@ from workbench.models.combining.combine_adapters import combine_adapters
 from workbench.models.combining.lora_factors import read_lora
 from workbench.models.combining.switched_weights import SwitchedWeights
 from workbench.models.tokenizers.load_tokenizer import take_template
+from workbench.pipeline.checking.questions import answerable
 from workbench.pipeline.combining.choice import Factors, Items, JudgedSetting, Values, best, judge
 from workbench.pipeline.combining.halves import halves, items_of
 from workbench.pipeline.combining.scored_settings import ScoredSettings
@@ -123,19 +124,20 @@ def _search(run: Run, divided: Halves, identity: dict[str, Any]) -> None:
     margin, guard = config.merge.guard_margin, config.merge.guard
     settings = all_factors(config)
     with _loaded(run, identity) as scored:
-        judged = _judged(scored, settings, divided[0], guard)
+        first, second = (answerable(half, run, scored.tokenizer) for half in divided)
+        judged = _judged(scored, settings, first, guard)
         winner = best(judged, margin)
         base, given = settings[0], (1.0,) * len(config.merge.adapters)
         finalists: dict[Factors, Values] = {}
         if winner is not None:
             wanted = dict.fromkeys((base, given, winner.factors))
-            finalists = {factors: scored.values(factors, divided[1]) for factors in wanted}
+            finalists = {factors: scored.values(factors, second) for factors in wanted}
     decision = None
     if winner is not None:
         as_given = next(setting for setting in judged if setting.factors == given)
-        items = {name: items_of(benchmark) for name, benchmark in divided[1].items()}
+        items = {name: items_of(benchmark) for name, benchmark in second.items()}
         decision = decide(winner, as_given, finalists, items, config.merge)
-    write_report(run, judged, decision, divided)
+    write_report(run, judged, decision, (first, second))
     if decision is None:
         smallest = min(setting.most_lost or 0.0 for setting in judged if any(setting.factors))
         raise ConfigError(

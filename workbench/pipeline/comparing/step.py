@@ -10,7 +10,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_json
 from workbench.leaderboard.compare_two.command import show_comparison
 from workbench.leaderboard.early_decisions import COMPARE_JSON
-from workbench.pipeline.checking.questions import check_questions
+from workbench.pipeline.checking.questions import answerable, check_prompts, check_questions
 from workbench.pipeline.comparing.two_models import asked_models, loaded
 from workbench.pipeline.comparing.until_decided import Decision, as_json, check_any_order, decide
 from workbench.pipeline.run_state import Run
@@ -33,11 +33,16 @@ def compare(run: Run) -> None:
 def compare_until_decided(run: Run) -> None:
     """Ask two models items in random order until their difference on each benchmark is decided.
 
-    Each benchmark is tested at `compare.alpha` divided by the number of benchmarks.
+    Each benchmark is tested at `compare.alpha` divided by the number of benchmarks. Items that
+    `evaluate.too_long` skips for one of the models are asked of neither.
     """
     config = run.config.compare
     benchmarks = chosen(run)
     asked = asked_models(run)
+    for side in asked:
+        if side.run is not run:
+            check_prompts(benchmarks, side.run)
+        benchmarks = answerable(benchmarks, side.run, side.tokenizer())
     models = loaded(*asked)
     alpha = config.alpha / len(benchmarks)
     decisions: list[Decision] = []

@@ -19,6 +19,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_atomic, write_json
 from workbench.models.device import torch_device
 from workbench.models.loading import outline
+from workbench.pipeline.checking.questions import answerable
 from workbench.pipeline.inspection.quantization_ways import BITSANDBYTES, in_bits, ways
 from workbench.pipeline.quantization_report.gains import Gain, gains
 from workbench.pipeline.quantization_report.measure import Measured, Series
@@ -55,7 +56,7 @@ def quantization_report(run: Run) -> None:
         log.info("quantization-report: %s", run_dir.quantization_md)
         return
     with scratch_folder(run) as folder:
-        report = made(run, subject, benchmarks, folder)
+        report = made(run, subject, answerable(benchmarks, run, subject.tokenizer), folder)
     write_json(run_dir.quantization_json, as_json(report))
     write_atomic(run_dir.quantization_md, markdown(report))
     write_atomic(run_dir.quantization_svg, picture_svg(report))
