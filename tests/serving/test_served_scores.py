@@ -8,7 +8,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.inference.token_scores import _scores as scores_of
 from workbench.evaluation.inference.token_scores import token_scores
 from workbench.serving.token_texts import TokenTexts
 
@@ -25,6 +27,18 @@ def by_hand(lm, tokens: list[int]) -> np.ndarray:
 
 def nop() -> None:
     pass
+
+
+def test_scores_of_a_large_vocabulary_are_as_exact_as_the_evaluate_steps():
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(64, 50_000, generator=generator)
+    targets = torch.randint(50_000, (64,), generator=generator).tolist()
+    exact = logits.double().log_softmax(-1)[range(64), targets].tolist()
+    scores = scores_of(logits, targets, 2, 65)
+    assert abs(sum(score.logprob for score in scores) - sum(exact)) < 2e-5
+    assert [score.logprob for score in scores] == [
+        value for value, _ in logprobs(logits, list(range(64)), targets)
+    ]
 
 
 @pytest.mark.parametrize("text", TEXTS)

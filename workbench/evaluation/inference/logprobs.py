@@ -14,16 +14,29 @@ def logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[f
     """
     if not rows:
         return []
-    size = max(1, _LOGIT_CELLS // logits.shape[-1])
     top = logits.amax(-1)
-    normalizers = []  # logsumexp, with the maxima in `top`
-    for chunk, maxima in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
-        shifted = chunk.to(torch.float32, copy=True).sub_(maxima[:, None])
-        normalizers.append(shifted.exp_().sum(-1).log_().add_(maxima))
     row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
     token_logits = logits[row, token]
-    values = token_logits.float() - torch.cat(normalizers)[row]
+    values = token_logits.float() - log_normalizers(logits, top)[row]
     is_argmax = token_logits == top[row]
     ties = is_argmax.nonzero()[:, 0]  # of several equal maxima, the first one counts
     is_argmax[ties] = logits[row[ties]].max(-1).indices == token[ties]
     return list(zip(values.tolist(), is_argmax.tolist(), strict=True))
+
+
+def log_normalizers(logits: Tensor, top: Tensor) -> Tensor:
+    """Return the logarithm (N,) of the sum of each row's exponentials, in float32.
+
+    torch's log_softmax sums less exactly on a CPU: with SmolLM2's 49,152 tokens in float32, the value of a
+    token was 4e-6 to 8e-6 nats too high, and that of a text up to 5e-4.
+
+    Args:
+        logits: (N, V).
+        top: (N,), the largest logit of each row.
+    """
+    size = max(1, _LOGIT_CELLS // logits.shape[-1])
+    normalizers = []
+    for chunk, maxima in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
+        shifted = chunk.to(torch.float32, copy=True).sub_(maxima[:, None])
+        normalizers.append(shifted.exp_().sum(-1).log_().add_(maxima))
+    return torch.cat(normalizers)

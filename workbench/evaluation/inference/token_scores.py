@@ -8,10 +8,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.logprobs import log_normalizers
 from workbench.evaluation.inference.not_numbers import not_numbers
-
-_LOGIT_CELLS = 1 << 22
-"""Logits converted to float32 at a time: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +71,18 @@ def _logits(lm: TransformersLM, ids: Tensor, start: int, cache: DynamicCache | N
 
 def _scores(logits: Tensor, targets: Sequence[int], num_top: int, num_tokens: int) -> list[TokenScore]:
     """Return the score of each target by its row of `logits` (T, vocabulary)."""
-    rows_at_once = max(1, _LOGIT_CELLS // logits.shape[-1])
-    scores: list[TokenScore] = []
-    for start in range(0, len(targets), rows_at_once):
-        chunk_targets = targets[start : start + rows_at_once]
-        logprobs = logits[start : start + rows_at_once].float().log_softmax(-1)
-        if bool(logprobs.isnan().any()):
-            raise not_numbers(f"in a text of {num_tokens} tokens")
-        index = torch.tensor(chunk_targets, device=logits.device)[:, None]
-        chosen = logprobs.gather(-1, index)[:, 0].tolist()
-        top = logprobs.topk(min(num_top, logprobs.shape[-1]))
+    if not targets:
+        return []
+    top = logits.topk(max(1, min(num_top, logits.shape[-1])))
+    normalizers = log_normalizers(logits, top.values[:, 0])
+    if bool(normalizers.isnan().any()):
+        raise not_numbers(f"in a text of {num_tokens} tokens")
+    index = torch.tensor(targets, device=logits.device)[:, None]
+    chosen = (logits.gather(-1, index)[:, 0].float() - normalizers).tolist()
+    top_logprobs = (top.values.float() - normalizers[:, None]).tolist()
+    return [
+        TokenScore(token, logprob, tuple(zip(ids, values, strict=True))[:num_top])
         for token, logprob, ids, values in zip(
-            chunk_targets, chosen, top.indices.tolist(), top.values.tolist(), strict=True
-        ):
-            scores.append(TokenScore(token, logprob, tuple(zip(ids, values, strict=True))))
-    return scores
+            targets, chosen, top.indices.tolist(), top_logprobs, strict=True
+        )
+    ]
