@@ -126,6 +126,8 @@ def test_a_message_of_anything_but_role_and_text_is_refused(served, message):
         b'{"model": "base", "prompt": "x", "stop": ""}',
         b'{"model": "base", "prompt": "x", "max_tokens": 0}',
         b'{"model": "base", "prompt": "x", "top_p": 0.5}',
+        b'{"model": "base", "prompt": "x", "top_p": 0.5, "temperature": 0}',
+        b'{"model": "base", "prompt": "x", "top_k": 5, "temperature": 0.0}',
         b'{"model": "base", "prompt": "x", "logprobs": 1, "stream": true}',
         b'{"model": "base", "prompt": "x", "temperature": 1e-300}',
     ],
@@ -195,17 +197,19 @@ def test_a_body_that_a_form_could_send_is_refused(served):
 def test_a_key_is_needed_once_there_is_one(serve, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     server = serve()
-    for header in (None, KEY, f"bearer {KEY}", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", "Bearer é", "Basic x"):
+    near = (f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", f"Bearer{KEY}", f"Bearer {KEY.upper()}", f"Basic {KEY}")
+    for header in (None, "", KEY, "Bearer", "Bearer é", *near):
         headers = {} if header is None else {"Authorization": header}
         status, answer = server.ask(COMPLETIONS, PLAIN, **headers)
         assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
         assert server.ask("/v1/models", **headers)[0] == 401
         assert KEY not in json.dumps(answer)
-    assert server.ask(COMPLETIONS, PLAIN, Authorization=f"Bearer {KEY}")[0] == 200
+    for scheme in ("Bearer", "bearer", "BEARER "):  # RFC 9110: case-insensitive, then one or more spaces
+        assert server.ask(COMPLETIONS, PLAIN, Authorization=f"{scheme} {KEY}")[0] == 200
     assert server.ask("/health")[0] == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "::", "example.org", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "::", "example.org"])
 def test_an_address_that_others_can_reach_needs_a_key(monkeypatch, host):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(ConfigError, match=KEY_VARIABLE):
@@ -227,5 +231,7 @@ def test_the_configuration_refuses_unknown_models_and_names():
         ServeConfig(models=["x"])
     with pytest.raises(ConfigError, match=r"serve.adapters: 'base'"):
         ServeConfig(adapters={"base": "folder"})
+    with pytest.raises(ConfigError, match=r"serve.host: empty \(0.0.0.0 "):
+        ServeConfig(host="")
     with pytest.raises(ConfigError, match=r"serve.adapters: 'a/b'"):
         ServeConfig(adapters={"a/b": "folder"})

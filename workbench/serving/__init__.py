@@ -11,6 +11,7 @@
     token_texts.py     the text of tokens, for log-probabilities
     responses.py       answers in OpenAI's fields
 
-Nothing in a request is ignored: a field that would have no effect is refused. The connections are asyncio's,
-parsed by h11; a framework on uvicorn would have neither limits on bodies and receiving nor these refusals.
+A field that would have no effect is refused, except `user`, and `seed` at temperature 0. The connections are
+asyncio's, parsed by h11; a framework on uvicorn would have neither limits on bodies and receiving nor these
+refusals.
 """

@@ -38,7 +38,7 @@ class Access:
             )
         if key:
             remember_secret(key)
-        self._expected = f"Bearer {key}".encode() if key else None
+        self._key = key.encode() if key else None
         self._hosts = {"localhost", config.host.lower(), *(name.lower() for name in config.hosts)}
 
     def check_names(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -61,10 +61,12 @@ class Access:
         Raises:
             Refusal: The key is missing or wrong.
         """
-        if self._expected is None:
+        if self._key is None:
             return
         given = _values(headers, b"authorization")
-        if len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
+        scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        # The scheme's name is case-insensitive (RFC 9110, section 11.1).
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(key.lstrip(b" "), self._key):
             raise Refusal(
                 401, "Authorization: not 'Bearer ' and this server's API key", code="invalid_api_key"
             )

@@ -91,7 +91,7 @@ def completion_request(body: bytes, limits: ServeConfig) -> Request:
     """
     readers = common_readers(limits) | {
         "prompt": fields.prompts,
-        "logprobs": fields.integer(0, fields.MOST_LOGPROBS),
+        "logprobs": fields.integer(0, fields.MOST_TOP_LOGPROBS),
         "echo": fields.flag,
         "return_tokens_as_token_ids": fields.flag,
     }
@@ -119,7 +119,7 @@ def chat_request(body: bytes, limits: ServeConfig) -> Request:
         "max_tokens": fields.integer(1, limits.max_new_tokens),
         "max_completion_tokens": fields.integer(1, limits.max_new_tokens),
         "logprobs": fields.flag,
-        "top_logprobs": fields.integer(0, fields.MOST_LOGPROBS),
+        "top_logprobs": fields.integer(0, fields.MOST_TOP_LOGPROBS),
     }
     values = fields.read_fields(fields.json_object(body), readers, NEUTRAL_CHAT)
     _require(values, "model", "messages")
@@ -147,9 +147,11 @@ def _request(values: dict[str, Any]) -> Request:
     if request.return_tokens_as_token_ids and request.logprobs is None:
         raise Refusal(400, "return_tokens_as_token_ids: needs logprobs", "return_tokens_as_token_ids")
     for name in ("top_p", "top_k"):
-        if "temperature" not in values and getattr(request, name) != getattr(Request, name):
+        if request.temperature == 0 and getattr(request, name) != getattr(Request, name):
             raise Refusal(
-                400, f"{name}: has no effect at temperature 0, the default (give a temperature)", name
+                400,
+                f"{name}: has no effect at temperature 0, the default (leave it out, or raise temperature)",
+                name,
             )
     return request
 

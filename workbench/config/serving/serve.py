@@ -46,11 +46,13 @@ class ServeConfig:
     """Seconds within which a request must have arrived, and a part of an answer must have been taken."""
 
     def __post_init__(self) -> None:
-        """Refuse unknown models, names that can't be a model's, and numbers out of range.
+        """Refuse an empty address, unknown models, names that can't be a model's, and numbers out of range.
 
         Raises:
             ConfigError: A value is refused; the message has the key.
         """
+        if not self.host:
+            raise ConfigError("serve.host: empty (0.0.0.0 listens at all of this machine's addresses)")
         if unknown := [name for name in self.models if name not in MODELS]:
             raise ConfigError(
                 f"serve.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)}; serve.adapters "
