@@ -304,6 +304,18 @@ def test_the_log_has_no_word_of_a_request(serve, lm, caplog, monkeypatch):
     assert not any(secret in line or secret.encode().hex() in line for line in logged)
 
 
+def test_a_fault_within_a_stream_is_logged_and_cuts_it_off(serve, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    server = serve()
+    chunks = iter([{"index": 0, "text": "x"}])
+    monkeypatch.setattr("workbench.serving.streams.chunk_fields", lambda *_: list(chunks)[0])
+    answer = server.raw(post(json.dumps({**PLAIN, "max_tokens": 9, "stream": True}).encode()))
+    assert status(answer) == 200 and answer.count(b"data: ") == 1
+    assert b"[DONE]" not in answer and not answer.endswith(b"0\r\n\r\n")
+    assert any("failed with IndexError" in record.getMessage() for record in caplog.records)
+    assert server.ask("/health")[0] == 200
+
+
 def test_stopping_ends_waiting_and_running_requests_with_an_error(serve, lm):
     models = Endless(lm)
     server = serve(models)

@@ -30,8 +30,6 @@ MOST_CACHED_TOKENS = 1 << 14
 class ServedModels(Protocol):
     """The models that a server answers with."""
 
-    names: list[str]
-
     def answering(self, name: str) -> AbstractContextManager[Decoder]:
         """Return a context in which the decoder of a model can be used."""
 
@@ -41,7 +39,7 @@ class Answers:
     """All answers to a request: those of the first prompt, then those of the next."""
 
     choices: list[dict[str, Any]]
-    """Each in the fields of the interface; none in a stream, whose parts were handed on."""
+    """Each in the fields of the interface; none in a stream, whose chunks were handed on."""
     usage: Usage
 
 
@@ -54,13 +52,13 @@ class _Prompt:
 
 @dataclass
 class Work:
-    """A request in the hands of the worker."""
+    """A request, and what is called while it is computed."""
 
     request: Request
     check: Callable[[], None]
-    """Called often; raises an error when nobody waits for the answer anymore."""
+    """Called before each forward pass or token; raises an error when nobody waits for the answer anymore."""
     on_text: Callable[[int, str], None]
-    """Called with an answer's index and the next part of its text, in a stream."""
+    """Called with an answer's index and its next characters, in a stream."""
     on_end: Callable[[int, str], None]
     """Called with an answer's index and its reason to end, in a stream."""
     seed: int = field(default_factory=lambda: secrets.randbits(63))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from workbench.data.readers.json_files import DoubledNameError, with_names_once
 from workbench.serving.refusal import Refusal
 
 Reader = Callable[[Any, str], Any]
@@ -12,7 +13,8 @@ Reader = Callable[[Any, str], Any]
 MOST_STOP_TEXTS = 16
 MOST_STOP_CHARACTERS = 256
 MOST_MESSAGES = 1024
-MOST_LOGPROBS = 20
+MOST_TOP_LOGPROBS = 20
+"""Most likely tokens in place of each token."""
 ROLES = ("system", "user", "assistant")
 
 
@@ -23,20 +25,17 @@ def json_object(body: bytes) -> dict[str, Any]:
         Refusal: It isn't a JSON object in UTF-8, a field is there twice, or a number is NaN or infinite.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=with_names_once, parse_constant=_no_constant
+        )
+    except DoubledNameError:
+        raise Refusal(400, "a field of the body is there twice") from None
     except (ValueError, RecursionError) as error:
         where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise Refusal(400, f"the body is not a JSON object in UTF-8{where}") from None
     if not isinstance(value, dict):
         raise Refusal(400, "the body is not a JSON object")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise Refusal(400, "a field of the body is there twice")
-    return fields
 
 
 def _no_constant(name: str) -> None:

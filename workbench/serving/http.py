@@ -160,7 +160,7 @@ class Connection:
             self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
             async with asyncio.timeout(self._limits.receive_seconds):
                 await self._writer.drain()
-        except (TimeoutError, h11.LocalProtocolError) as error:
+        except TimeoutError as error:
             self._writer.transport.abort()
             raise ConnectionAbortedError from error
 

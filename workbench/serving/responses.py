@@ -1,5 +1,7 @@
 """Writes answers in the fields of OpenAI's interface."""
 
+import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -47,20 +49,13 @@ class Usage:
         return {"prompt_tokens": self.prompt, "completion_tokens": self.completion, "total_tokens": total}
 
 
-def envelope(request: Request, identity: str, created: int, *, is_part: bool = False) -> dict[str, Any]:
-    """Return the fields that an answer has besides its choices.
-
-    Args:
-        request: The request.
-        identity: Random text that the answers of one request have in common.
-        created: Time in seconds since 1970.
-        is_part: Whether it is a part of a stream.
-    """
-    chat = "chat.completion.chunk" if is_part else "chat.completion"
+def envelope(request: Request) -> dict[str, Any]:
+    """Return the fields besides the choices, which all chunks of a stream have in common: id, time, model."""
+    chat = "chat.completion.chunk" if request.stream else "chat.completion"
     return {
-        "id": f"{'chatcmpl' if request.is_chat else 'cmpl'}-{identity}",
+        "id": f"{'chatcmpl' if request.is_chat else 'cmpl'}-{secrets.token_hex(12)}",
         "object": chat if request.is_chat else "text_completion",
-        "created": created,
+        "created": int(time.time()),
         "model": request.model,
     }
 
@@ -78,8 +73,8 @@ def choice_fields(request: Request, index: int, choice: Choice, texts: TokenText
     return fields
 
 
-def part_fields(request: Request, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
-    """Return a part of an answer, or with a reason its end."""
+def chunk_fields(request: Request, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+    """Return a chunk of an answer, or with a reason its end."""
     fields: dict[str, Any] = {"index": index, "finish_reason": finish_reason, "logprobs": None}
     if not request.is_chat:
         return {**fields, "text": text}

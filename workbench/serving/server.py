@@ -106,9 +106,10 @@ class Server:
         except ConnectionError:
             raise
         except Exception as error:
+            refusal = error if isinstance(error, Refusal) else failure(error)
             if not connection.can_answer:
                 return False
-            await exchange.refuse(error if isinstance(error, Refusal) else failure(error))
+            await exchange.refuse(refusal)
         finally:
             exchange.write_log()
         return connection.next_request()

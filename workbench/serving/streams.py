@@ -1,16 +1,13 @@
 """Sends a job's answers: as one JSON object, or as server-sent events while they grow."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import Callable
-from typing import Any
 
 from workbench.serving.answering import Answers
 from workbench.serving.http import Connection, json_bytes
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
-from workbench.serving.responses import envelope, part_fields
+from workbench.serving.responses import chunk_fields, envelope
 from workbench.serving.worker import Event, Job, Worker
 
 END = b"[DONE]"
@@ -35,11 +32,10 @@ async def send_answers(
     """
     job = worker.submit(request)
     gone = asyncio.create_task(connection.gone())
-    envelope_of = _Envelope(request)
     send = _send_stream if request.stream else _send_whole
     try:
         async with asyncio.timeout(seconds):
-            await send(connection, _Events(job, gone), envelope_of, on_status)
+            await send(connection, _Events(job, gone), request, on_status)
     except TimeoutError:
         late = Refusal(504, f"not answered within {seconds:,} seconds (serve.max_seconds)", code="timeout")
         if connection.can_answer:
@@ -50,18 +46,6 @@ async def send_answers(
         worker.give_up(job)
         gone.cancel()
         await asyncio.wait((gone,))  # until then the next request can't be read
-
-
-class _Envelope:
-    """Returns the fields that all parts of an answer have in common."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self._identity, self._created = secrets.token_hex(12), int(time.time())
-
-    def __call__(self, **fields: Any) -> dict[str, Any]:
-        common = envelope(self.request, self._identity, self._created, is_part=self.request.stream)
-        return {**common, **fields}
 
 
 class _Events:
@@ -87,24 +71,25 @@ class _Events:
 
 
 async def _send_whole(
-    connection: Connection, events: _Events, envelope_of: _Envelope, on_status: Callable[[int], None]
+    connection: Connection, events: _Events, request: Request, on_status: Callable[[int], None]
 ) -> None:
     event = await events.next()
     if isinstance(event, Refusal):
         raise event
     assert isinstance(event, Answers)
     on_status(200)
-    await connection.answer(200, envelope_of(choices=event.choices, usage=event.usage.fields()))
+    choices = {"choices": event.choices, "usage": event.usage.fields()}
+    await connection.answer(200, envelope(request) | choices)
 
 
 async def _send_stream(
-    connection: Connection, events: _Events, envelope_of: _Envelope, on_status: Callable[[int], None]
+    connection: Connection, events: _Events, request: Request, on_status: Callable[[int], None]
 ) -> None:
-    """Send parts as they come, then the numbers of tokens if asked for, and the end mark.
+    """Send chunks as they come, then the numbers of tokens if asked for, and the end mark.
 
-    An error before the first part is raised; a later one is an event, and there is no end mark.
+    An error before the first chunk is raised; a later one is an event, and there is no end mark.
     """
-    request, has_begun, roles = envelope_of.request, False, set()
+    common, has_begun, roles = envelope(request), False, set()
     usage = {"usage": None} if request.include_usage else {}
     while True:
         event = await events.next()
@@ -119,11 +104,12 @@ async def _send_stream(
             return await connection.end_events()
         if isinstance(event, Answers):
             if request.include_usage:
-                await connection.event(json_bytes(envelope_of(choices=[], usage=event.usage.fields())))
+                last = {"choices": [], "usage": event.usage.fields()}
+                await connection.event(json_bytes(common | last))
             await connection.event(END)
             return await connection.end_events()
-        part = part_fields(request, event.index, event.text, event.finish_reason)
+        chunk = chunk_fields(request, event.index, event.text, event.finish_reason)
         if request.is_chat and event.index not in roles:
             roles.add(event.index)
-            part["delta"] = {"role": "assistant", **part["delta"]}
-        await connection.event(json_bytes(envelope_of(choices=[part], **usage)))
+            chunk["delta"] = {"role": "assistant", **chunk["delta"]}
+        await connection.event(json_bytes({**common, "choices": [chunk], **usage}))

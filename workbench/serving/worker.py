@@ -17,19 +17,19 @@ LAST_PASS_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Part:
-    """The next part of an answer's text, or with a reason the answer's end."""
+class Chunk:
+    """The next characters of a streamed answer, or with a reason the answer's end."""
 
     index: int
     text: str
     finish_reason: str | None = None
 
 
-Event = Part | Answers | Refusal
-"""What comes of a job: parts in a stream, and at the end all answers or an error."""
+Event = Chunk | Answers | Refusal
+"""What a job emits: chunks in a stream, and at the end all answers or an error."""
 
 
-class _Given(Exception):  # noqa: N818
+class _GivenUpError(Exception):
     """The job was given up."""
 
 
@@ -55,13 +55,13 @@ class Job:
         return Work(
             self.request,
             self._check,
-            on_text=lambda index, text: self.emit(Part(index, text)),
-            on_end=lambda index, reason: self.emit(Part(index, "", reason)),
+            on_text=lambda index, text: self.emit(Chunk(index, text)),
+            on_end=lambda index, reason: self.emit(Chunk(index, "", reason)),
         )
 
     def _check(self) -> None:
         if self.given_up.is_set():
-            raise _Given
+            raise _GivenUpError
 
 
 class Worker:
@@ -141,7 +141,7 @@ class Worker:
                     job = self._current = self._jobs.popleft()
                 try:
                     job.emit(self._result(job))
-                except _Given:
+                except _GivenUpError:
                     pass
                 finally:
                     with self._changed:
@@ -153,7 +153,7 @@ class Worker:
             return self._answer(job.work())
         except Refusal as refusal:
             return refusal
-        except _Given:
+        except _GivenUpError:
             raise
         except WorkbenchError as error:
             return Refusal(400 if isinstance(error, DataError) else 500, str(error))
