@@ -150,6 +150,7 @@ def test_a_folder_is_deleted_only_where_nothing_lies_in_it(tmp_path):
 
 def test_an_error_is_told_by_its_first_line_or_without_a_message_by_its_type():
     assert first_line(ValueError("\nno such header.\nIn line 3\n")) == "no such header"
+    assert first_line(KeyError("loftq_iter")) == "KeyError: 'loftq_iter'"
     assert first_line(TimeoutError()) == first_line(TimeoutError(" \n")) == "TimeoutError"
 
 

@@ -17,7 +17,12 @@ A message reads `where: what is wrong, with the value (what is allowed, or what 
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message without its full stop, or its type if it has none."""
+    """Return the first line of an error's message without its full stop, or its type if it has none.
+
+    Python's message of a KeyError is the bare key, so its type is added.
+    """
+    if isinstance(error, KeyError):
+        return f"KeyError: {error}"
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 

@@ -1,17 +1,23 @@
 """Embeddings that peft saves beside an adapter: equal to the base's, or the base that the adapter needs."""
 
+import shutil
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from workbench.config.merge import MergeConfig, WeightedPart
 from workbench.config.model import Dtype, ModelConfig
+from workbench.config.publishing.export import ExportConfig, ExportFormat
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
 from workbench.models.adapters import attach
 from workbench.models.checkpoints.model_folder import open_base
+from workbench.models.combining.combine_adapters import combine_adapters
 from workbench.models.combining.lora_factors import read_lora
 from workbench.models.diagnosis.adapter_layers import adapter_layers
+from workbench.models.export_lora import export_lora
 from workbench.models.merging.job import MergeJob
 from workbench.models.merging.tensor_plan import planned_merge
 
@@ -97,6 +103,33 @@ def test_an_embedding_with_more_rows_than_the_bases_is_refused(tmp_path, read):
     adapter = saved_adapter(base, tmp_path / "adapter", lambda model: model.resize_token_embeddings(14))
     with pytest.raises(CheckpointError, match=r"of its own, \[14, 8\], and the base's is \[12, 8\]"):
         read(base, adapter)
+
+
+def combine(base, adapter):
+    twin = shutil.copytree(adapter, adapter.parent / f"{adapter.name}-twin")
+    merge = MergeConfig(adapters=[WeightedPart(path=str(path)) for path in (adapter, twin)])
+    return combine_adapters(ModelConfig(path=str(base)), merge, adapter.parent / "combined")
+
+
+def export(base, adapter):
+    section = ExportConfig(format=ExportFormat["gguf-lora"])
+    return export_lora(ModelConfig(path=str(base)), adapter, section, adapter.parent / "lora.gguf")
+
+
+def other_head(model):
+    with torch.no_grad():
+        model.lm_head.weight[3] += 1
+
+
+@pytest.mark.parametrize("use", [combine, export])
+def test_a_head_under_an_adapter_is_compared_where_its_copy_is_dropped(tmp_path, use):
+    """The combination and the GGUF file have the matrices alone, so that nothing later could compare it."""
+    base = saved_base(tmp_path / "base")
+    targets = ("q_proj", "lm_head")
+    use(base, saved_adapter(base, tmp_path / "adapter", targets=targets))
+    changed = saved_adapter(base, tmp_path / "changed", other_head, targets)
+    with pytest.raises(CheckpointError, match="brings a lm_head.weight of its own, with 1 of 12 rows unlike"):
+        use(base, changed)
 
 
 def test_an_adapter_with_embeddings_beside_its_matrices_is_not_combined(tmp_path):

@@ -198,14 +198,21 @@ def test_a_foreign_adapter_is_refused_on_a_base_of_another_name(named, is_refuse
     assert len(merged(section, adapter, tmp_path / "merged", accepts_base=True).accepted) == 1
 
 
-def test_start_values_that_are_drawn_again_are_refused_wherever_the_adapter_is_loaded(tmp_path):
+@pytest.mark.parametrize(
+    ("init", "fields"), [("pissa_niter_4", {}), ("loftq", {"loftq_config": {"loftq_bits": 4}})]
+)
+def test_start_values_that_no_load_restores_are_refused_wherever_the_adapter_is_loaded(
+    tmp_path, init, fields
+):
     section = saved(tmp_path / "base")
-    adapter = foreign(tmp_path / "adapter", llama(), None, init_lora_weights="pissa_niter_4")
+    adapter = foreign(tmp_path / "adapter", llama(), None)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": init} | fields))
     for attempt in (
         lambda: merged(section, adapter, tmp_path / "merged"),
         lambda: attach.load(load_model(section, PLAIN), adapter),
     ):
-        with pytest.raises(CheckpointError, match="'pissa_niter_4' changes the base by") as caught:
+        with pytest.raises(CheckpointError, match=f"{init!r} changes the base by") as caught:
             attempt()
         assert "\n" not in str(caught.value)
 

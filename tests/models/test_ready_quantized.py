@@ -21,6 +21,12 @@ from workbench.models.checkpoints.model_folder import open_folder
 from workbench.models.export import export
 from workbench.models.loading import check_model, load_model, outline, read_config
 from workbench.models.quantization import dequantize_state_dict
+from workbench.weights import rows_as_trained
+from workbench.weights.fused_rows import FusedRows
+from workbench.weights.merge_plan import MergePlan, PlannedTensor
+from workbench.weights.unpacking.awq import Awq
+from workbench.weights.unpacking.gptq import Gptq
+from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 BOTH = [Architecture.auto, Architecture.native]
 
@@ -403,3 +409,21 @@ def test_transformers_reads_a_merged_folder_without_the_quantization(tmp_path):
     assert again.dtype == torch.bfloat16
     name = next(iter(exact))
     assert torch.equal(again.state_dict()[name], model.state_dict()[name])
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+def test_projections_in_a_fused_tensor_packed_across_rows_are_its_rows_and_unpack_it_once(name, monkeypatch):
+    """Else a merge would unpack all of it for each of its blocks."""
+    kind = {"gptq": Gptq(bits=4, group_size=16, zeros_plus_one=True), "awq": Awq(group_size=16)}[name]
+    weight = torch.randn(48, 32, generator=torch.Generator().manual_seed(0))
+    parts, exact = getattr(packed_layers, name)(weight)
+    counts = []
+    of_kind = type(kind).rows
+    monkeypatch.setattr(type(kind), "rows", lambda *parts: counts.append(1) or of_kind(*parts))
+    monkeypatch.setattr(rows_as_trained, "BLOCK", 64)
+    fused = UnpackedRows(name="qkv", parts=parts, format=kind, shape=kind.shape(parts))
+    keys = FusedRows(fused=fused, group=16, start=8, count=4)
+    plan = MergePlan(tensors={}, adapter=Path(), base_dtype=torch.float32, dtype=torch.float32)
+    rows = torch.cat([rows for _, rows in rows_as_trained.held_rows(PlannedTensor(source=keys), plan)])
+    expected = exact[[*range(8, 12), *range(24, 28), *range(40, 44)]]
+    assert np.allclose(rows, expected, atol=1e-5) and len(counts) == 1

@@ -15,6 +15,8 @@ from workbench.config.model import ModelConfig
 from workbench.config.publishing.export import ExportConfig, GgufType
 from workbench.errors import CheckpointError
 from workbench.files import clear_the_way
+from workbench.models.adapters import adapter_config
+from workbench.models.checkpoints.model_folder import base_weights
 from workbench.models.checkpoints.stable_embedding import HEAD
 from workbench.models.combining.lora_factors import Factors, read_lora
 from workbench.models.export import ExportReport, check_export, gguf_outline
@@ -50,6 +52,7 @@ def export_lora(model: ModelConfig, adapter: Path, export: ExportConfig, path: P
     check_folder("export.path", path.parent)
     check_export(model, export, path)
     lora = read_lora(str(adapter), "export.format", "written as gguf-lora")
+    adapter_config.check_copies(adapter, base_weights(model.path, model.revision))
     config, shapes = gguf_outline(model)
     heads = interleaved_heads(config.model_type, config.num_attention_heads, config.num_key_value_heads)
     alpha = _common_alpha(lora.layers)

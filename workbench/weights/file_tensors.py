@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -44,6 +44,27 @@ CONVERTED = 2**17
 """Values that are read at a time to convert them."""
 
 
+class StoredRows(Protocol):
+    """Tensor outside of memory that gives some of its rows."""
+
+    @property
+    def reads_rows(self) -> bool:
+        """Return whether `rows` reads these rows alone; if not, it reads the entire tensor each time."""
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return the rows from `first` to `last` (exclusive) of the first dimension."""
+
+
+def rows_of(tensor: StoredRows | Tensor, first: int, last: int) -> Tensor:
+    """Return the rows from `first` to `last` (exclusive) of a tensor in a file or in memory."""
+    return tensor[first:last] if isinstance(tensor, Tensor) else tensor.rows(first, last)
+
+
+def reads_rows(tensor: StoredRows | Tensor) -> bool:
+    """Return whether some rows of a tensor, in a file or in memory, are read without the others."""
+    return isinstance(tensor, Tensor) or tensor.reads_rows
+
+
 @dataclass(frozen=True)
 class FileTensor:
     """Tensor in a safetensors file, read when it is indexed."""
@@ -54,6 +75,7 @@ class FileTensor:
     shape: tuple[int, ...]
     start: int
     """Position of its first byte in the file."""
+    reads_rows: ClassVar[bool] = True
 
     @property
     def num_bytes(self) -> int:

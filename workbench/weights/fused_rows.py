@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.weights.file_tensors import FileTensor
+from workbench.weights.file_tensors import FileTensor, reads_rows, rows_of
 from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 
@@ -32,9 +32,17 @@ class FusedRows:
         """Return the tensor's dtype."""
         return self.fused.dtype
 
+    @property
+    def reads_rows(self) -> bool:
+        """Return whether some rows can be read without the others."""
+        return reads_rows(self.fused)
+
     def __getitem__(self, index: Any, /) -> Tensor:
         """Return the entire projection; the only index is `...`."""
-        return self.rows(0, self.shape[0])
+        if reads_rows(self.fused):
+            return self.rows(0, self.shape[0])
+        groups = self.fused[...].unflatten(0, (-1, self.group))
+        return groups[:, self.start : self.start + self.count].flatten(0, 1)
 
     def rows(self, first: int, last: int) -> Tensor:
         """Return the rows from `first` to `last` (exclusive) of the projection."""
@@ -46,8 +54,3 @@ class FusedRows:
             pieces.append(rows_of(self.fused, start, start + size))
             first += size
         return torch.cat(pieces)
-
-
-def rows_of(tensor: FileTensor | UnpackedRows | Tensor, first: int, last: int) -> Tensor:
-    """Return the rows from `first` to `last` (exclusive) of a tensor in a file or in memory."""
-    return tensor[first:last] if isinstance(tensor, Tensor) else tensor.rows(first, last)

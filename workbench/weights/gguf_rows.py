@@ -27,6 +27,11 @@ class GgufRows:
     """Number of heads whose rows llama.cpp interleaves; 0: the rows are not interleaved."""
     dtype: torch.dtype = torch.float32
 
+    @property
+    def reads_rows(self) -> bool:
+        """Return whether some rows can be read without the others: unless rows of heads are interleaved."""
+        return not self.num_heads
+
     def __getitem__(self, index: Any, /) -> Tensor:
         """Return the entire tensor; the only index is `...`."""
         values = self._read(0, self.shape[0])

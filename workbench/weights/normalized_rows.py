@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from workbench.weights.file_tensors import FileTensor
-from workbench.weights.fused_rows import rows_of
+from workbench.weights.file_tensors import FileTensor, reads_rows, rows_of
 from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 
@@ -23,6 +22,11 @@ class NormalizedRows:
     def shape(self) -> tuple[int, ...]:
         """Return the tensor's shape."""
         return tuple(self.stored.shape)
+
+    @property
+    def reads_rows(self) -> bool:
+        """Return whether some rows can be read without the others."""
+        return reads_rows(self.stored)
 
     def __getitem__(self, index: Any, /) -> Tensor:
         """Return the entire tensor; the only index is `...`."""

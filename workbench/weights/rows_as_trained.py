@@ -7,9 +7,7 @@ from torch import Tensor
 
 from workbench.weights.as_trained import as_trained
 from workbench.weights.file_tensors import FileTensor
-from workbench.weights.gguf_rows import GgufRows
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
-from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 BLOCK = 2**16
 """Weights that are yielded at a time; what is computed from them stays in a core's cache."""
@@ -65,13 +63,11 @@ def _spans(tensor: PlannedTensor, plan: MergePlan, count: int) -> Iterator[tuple
 def _whole(tensor: PlannedTensor, plan: MergePlan) -> Tensor | None:
     """Return the entire weight if its rows can't be read separately, else None.
 
-    That is so for scalars, quantized weights, interleaved rows, and weights packed across rows.
+    That is so for scalars, weights that the training quantizes, and some formats of files.
     """
     source = tensor.source
     if not source.shape:
         return source[...].view(1)
     if tensor.quantized is not None:  # blocks of quantized weights don't end with the rows
         return as_trained(source[...], plan.base_dtype, tensor.quantized, plan.device)
-    is_interleaved = isinstance(source, GgufRows) and source.num_heads
-    is_packed = isinstance(source, UnpackedRows) and not source.reads_rows
-    return source[...] if is_interleaved or is_packed else None
+    return None if source.reads_rows else source[...]

@@ -30,7 +30,7 @@ MAX_TENSORS = 200_000
 as many layers."""
 INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
 """peft's names of initializations that leave the base's weights unchanged."""
-DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga")
+DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga", "loftq")
 """Prefixes of peft's names of initializations that change the base by values which another load doesn't
 reproduce."""
 CHANGING_FIELDS = ("layer_replication", "kasa_config")
@@ -82,9 +82,8 @@ def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = 
     """Check that loading the adapter restores the trained model, or with `trainable` the training's state.
 
     Some initializations subtract their start values from the base, and each load of the adapter draws other
-    values, or needs the data that the first values were computed from.
-
-    AdaLoRA ends a training with the ranks that it left, and with none to remove.
+    values, or needs the data or the unquantized weights that the first values were computed from. AdaLoRA
+    ends a training with the ranks that it left, and with none to remove.
 
     Raises:
         CheckpointError: The initialization isn't restored by a load, or AdaLoRA's training.
@@ -97,9 +96,9 @@ def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = 
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(DRAWN_AGAIN):
         raise CheckpointError(
-            f"{path}/{CONFIG_FILE}: init_lora_weights={init!r} changes the base by start values that each "
-            "load draws anew or needs data for, so the trained model can't be restored (save the adapter "
-            "with peft's path_initial_model_for_weight_conversion, which gives a plain LoRA)"
+            f"{path}/{CONFIG_FILE}: init_lora_weights={init!r} changes the base by start values that a load "
+            "draws anew, or needs data or the unquantized base for, so the trained model can't be restored "
+            "(save it with peft's path_initial_model_for_weight_conversion, which gives a plain LoRA)"
         )
 
 

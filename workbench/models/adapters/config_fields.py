@@ -72,6 +72,8 @@ def problem_of(name: str, value: Any, spec: tuple[Any, Any], *, strict: bool = F
         return f"{name}: {value!r:.60} (a number for each layer)"
     if name in RANKS and not (isinstance(value, int) and value >= bool(default)):
         return f"{name}: {value!r:.60} (an integer from {bool(default):d} on)"
+    if "dropout" in name and not 0 <= value < 1:
+        return f"{name}: {value!r:.60} (from 0 to below 1)"
     return None
 
 

@@ -61,7 +61,7 @@ OTHER_KEYS = {
     "use_dora": "adapter.method=dora",
 }
 """Field of peft's configurations -> key of this project that sets it."""
-NOT_TRAINABLE = {
+REFUSED = {
     **UNSUPPORTED,
     "layer_replication": "repeats layers, so the result is another model",
     "kasa_config": "cuts the base's own weights, which a load of the base doesn't (adapter.init=pissa)",
@@ -70,6 +70,10 @@ NOT_TRAINABLE = {
     "corda_config": "changes the base by values that are not saved (adapter.init=pissa)",
     "lora_ga_config": "changes the base by values that are not saved (adapter.init=pissa)",
     "loftq_config": "changes the base by values that are not saved (adapter.init=pissa)",
+    "fan_in_fan_out": "peft sets it by each layer's class",
+    "use_qalora": "acts on layers of GPTQ alone, which are unpacked here",
+    "qalora_group_size": "acts on layers of GPTQ alone, which are unpacked here",
+    "megatron_core": "acts on layers of Megatron alone, which are not supported",
     "use_asa": "chooses subspaces by a schedule that a stopped training could not resume exactly",
 }
 """Option -> reason why it is refused."""
@@ -107,14 +111,14 @@ def check_options(adapter: AdapterConfig, steps: int | None = None) -> None:
     kind = peft_type(adapter.method)
     spec = fields_of(kind.value)
     owned = _owned(adapter)
-    known = sorted(spec.keys() - owned.keys() - OF_THE_RUN - NOT_TRAINABLE.keys())
+    known = sorted(spec.keys() - owned.keys() - OF_THE_RUN - REFUSED.keys())
     for name, value in adapter.options.items():
         if name in owned:
             raise ConfigError(f"adapter.options.{name}: has a key of its own ({owned[name]})")
         if name == "eva_config" and adapter.init is not AdapterInit.eva:
             raise ConfigError("adapter.options.eva_config: has no effect without adapter.init=eva")
-        if name in NOT_TRAINABLE and name in spec and value is not None and value is not False:
-            raise ConfigError(f"adapter.options.{name}: {NOT_TRAINABLE[name]}")
+        if name in REFUSED and name in spec and value is not None and value is not False:
+            raise ConfigError(f"adapter.options.{name}: {REFUSED[name]}")
         if name not in spec or name in OF_THE_RUN:
             class_name = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__name__
             raise ConfigError(

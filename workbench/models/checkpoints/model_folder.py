@@ -1,7 +1,8 @@
 """Opens a model of any tool: tensors that are read one at a time, under one spelling of their names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ class ModelFolder:
         names = ("embed_tokens.weight", "wte.weight", "embeddings.word_embeddings.weight", "embed_in.weight")
         return next((name for name in names if name in self.tensors), None)
 
+    def weight(self, name: str) -> Stored | None:
+        """Return the weight of a name in any tool's spelling, of a tied head the embedding; None: no such."""
+        short = canonical(name)
+        source = self.embedding() if short == HEAD and self.is_tied else short
+        return None if source is None else self.tensors.get(source)
+
 
 def canonical(name: str) -> str:
     """Return a tensor's or module's name without the prefixes of wrappers and model classes (`model.`)."""
@@ -89,6 +96,15 @@ def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
         CheckpointError: There is no model, or a file of it is damaged.
     """
     return open_folder(locate(path, revision), as_transformers=True)
+
+
+def base_weights(path: str | None, revision: str | None = None) -> Callable[[str], Stored | None]:
+    """Return a function from a name to that weight of the model at `model.path`; None if it has none.
+
+    The model is opened at the first call, whose errors are those of `open_base`.
+    """
+    opened = cache(partial(open_base, path, revision))
+    return lambda name: opened().weight(name)
 
 
 def open_merged(path: str | None) -> ModelFolder:

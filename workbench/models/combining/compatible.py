@@ -11,6 +11,7 @@ from workbench.config.merge_method import MergeMethod
 from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.adapters import adapter_config, provenance
+from workbench.models.checkpoints.model_folder import base_weights
 from workbench.models.combining.lora_factors import Factors, LoraAdapter
 from workbench.models.loading import outline
 
@@ -125,9 +126,15 @@ def _check_ranks(name: str, layers: Sequence[tuple[str, Factors]], method: Merge
 
 
 def _check_fit(adapters: Sequence[LoraAdapter], model: ModelConfig) -> None:
-    """Raise CheckpointError if the base lacks a layer of an adapter, or has it in another shape."""
+    """Check that the base has the adapters' layers, and the embeddings that their files have copies of.
+
+    Raises:
+        CheckpointError: It lacks a layer or has it in another shape, or another embedding.
+    """
     modules = dict(outline(model).named_modules())
+    weight_of = base_weights(model.path, model.revision)
     for adapter in adapters:
+        adapter_config.check_copies(adapter.path, weight_of)
         for name, layer in adapter.layers.items():
             outputs, inputs, _ = _sizes(layer)
             module = modules.get(name)

@@ -79,10 +79,10 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
     config = adapter_config.read_config(path)
     if reason := _reason_against(config, path):
         raise CheckpointError(f"{key}: {path!r} can't be {use}: {reason}")
-    lora = cast(LoraConfig, config)
-    description = read_json_object(locate_adapter(path) / adapter_config.CONFIG_FILE)
+    lora, folder = cast(LoraConfig, config), locate_adapter(path)
+    description = read_json_object(folder / adapter_config.CONFIG_FILE)
     weights = adapter_config.read_weights(path)
-    names = tensor_names(locate_adapter(path) / adapter_config.WEIGHTS_FILE)
+    names = tensor_names(folder / adapter_config.WEIGHTS_FILE)
     if own := [name for name in base_copies(names, config) if not name.endswith(WRAPPED)]:
         raise CheckpointError(
             f"{key}: {path!r} can't be {use}: {own[0]} is not LoRA's A or B (save it with "

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from workbench.errors import CheckpointError, first_line
 from workbench.models.adapters import adapter_config
 from workbench.models.checkpoints.checkpoint import BROKEN
-from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, canonical, is_embedding, is_head
+from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, is_embedding, is_head
 from workbench.models.diagnosis.adapter_tensors import ROOT, AdapterTensors, check_determined, sort_tensors
 
 ADAPTER = "default"
@@ -175,7 +175,7 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
     config = adapter_config.read_config(path)
     check_determined(path, config)
     shapes = _matrices(base)
-    adapter_config.check_copies(path, lambda name: base.tensors.get(_source(canonical(name), base)))
+    adapter_config.check_copies(path, base.weight)
     weights = adapter_config.read_weights(path)
     for name, values in weights.items():
         adapter_config.check_finite(path, name, values)
@@ -196,11 +196,6 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
             f"{path}: does not fit {str(base.path)!r}: {first_line(error)} (was it trained on another model?)"
         ) from error
     return AdapterLayers(config, tensors, model, sorted(expected.keys() - tensors.updates.keys()))
-
-
-def _source(name: str, base: ModelFolder) -> str:
-    """Return the name of a weight in the base's files: of a tied head, that of the embedding."""
-    return base.embedding() or name if name == HEAD and base.is_tied else name
 
 
 def _forget_merge(layer: BaseTunerLayer) -> None:

@@ -59,8 +59,8 @@ def _examine(name: str, base: ModelFolder, merged: ModelFolder, adapter: Adapter
 
 def base_weight(name: str, base: ModelFolder) -> Tensor | None:
     """Return a weight of the base, for a tied head the embedding; None if the base has no such weight."""
-    source = base.embedding() if name == HEAD and base.is_tied else name
-    return base.tensors[source][...] if source is not None and source in base.tensors else None
+    weight = base.weight(name)
+    return None if weight is None else weight[...]
 
 
 def _fitted(

@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from workbench.weights.unpacking.unpacked_rows import Parts, check_shape, integers, needed
+from workbench.weights.unpacking.unpacked_rows import SCALE_DTYPES, Parts, check_shape, integers, needed
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where in a word the integers of 8 consecutive outputs are."""
 
@@ -32,7 +31,7 @@ class Awq:
         """Return the shape (out, in) of the weight, after checking its parts."""
         inputs, words = needed(parts, "qweight", (torch.int32,), 2)
         needed(parts, "qzeros", (torch.int32,), 2)
-        needed(parts, "scales", FLOATS, 2)
+        needed(parts, "scales", SCALE_DTYPES, 2)
         num_groups = 1 if self.group_size == -1 else -(-inputs // self.group_size)
         check_shape(parts, "qzeros", (num_groups, words))
         check_shape(parts, "scales", (num_groups, 8 * words))

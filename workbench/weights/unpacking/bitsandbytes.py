@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from workbench.weights.file_tensors import rows_of
 from workbench.weights.unpacking.unpacked_rows import (
     BadWeightError,
     Part,
     Parts,
     check_shape,
     needed,
-    part_rows,
 )
 
 STATE = ".weight.quant_state.bitsandbytes__"
@@ -70,7 +70,7 @@ class FourBit:
         absmax = _absmax(parts, state, start, end)
         item = parts["weight"].dtype.itemsize  # of a block of at least 32 values, a whole number of items
         num_items = parts["weight"].shape[0]
-        words = part_rows(parts["weight"], start * size // 2 // item, min(end * size // 2 // item, num_items))
+        words = rows_of(parts["weight"], start * size // 2 // item, min(end * size // 2 // item, num_items))
         packed = words.contiguous().view(torch.uint8).view(-1)
         codes = torch.stack((packed >> 4, packed & 15), dim=-1).view(-1)  # high bits first
         values = parts["quant_map"][...][codes.long()]
@@ -81,7 +81,7 @@ class FourBit:
 
 def _absmax(parts: Parts, state: dict[str, Any], first: int, last: int) -> Tensor:
     """Return the largest values of the blocks from `first` to `last` (exclusive), in float32."""
-    stored = part_rows(parts["absmax"], first, last)
+    stored = rows_of(parts["absmax"], first, last)
     if stored.dtype != torch.uint8:
         return stored
     outer = torch.arange(first, last) // state["nested_blocksize"]
@@ -135,5 +135,5 @@ class EightBit:
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
         """Return the rows from `first` to `last` of the weight."""
-        values = part_rows(parts["weight"], first, last).float()
-        return values * (part_rows(parts["SCB"], first, last) / 127)[:, None]
+        values = rows_of(parts["weight"], first, last).float()
+        return values * (rows_of(parts["SCB"], first, last) / 127)[:, None]

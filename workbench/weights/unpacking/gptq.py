@@ -9,9 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from workbench.weights.unpacking.unpacked_rows import BadWeightError, Parts, check_shape, integers, needed
+from workbench.weights.unpacking.unpacked_rows import (
+    SCALE_DTYPES,
+    BadWeightError,
+    Parts,
+    check_shape,
+    integers,
+    needed,
+)
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 ONES = {4: 0x11111111, 8: 0x01010101}
 """Bits of an integer -> an int32 word that holds a 1 in each of its integers."""
 
@@ -41,7 +47,7 @@ class Gptq:
         per_word = 32 // self.bits
         words, outputs = needed(parts, "qweight", (torch.int32,), 2)
         inputs = words * per_word
-        needed(parts, "scales", FLOATS, 2)
+        needed(parts, "scales", SCALE_DTYPES, 2)
         needed(parts, "qzeros", (torch.int32,), 2)
         group_size = inputs if self.group_size == -1 else self.group_size
         num_groups = -(-inputs // group_size)

@@ -10,16 +10,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from workbench.weights.file_tensors import rows_of
 from workbench.weights.unpacking.unpacked_rows import (
+    SCALE_DTYPES,
     BadWeightError,
     Parts,
     check_shape,
     integers,
     needed,
-    part_rows,
 )
-
-FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class Scales:
         if self.rows is None:
             return part[...].float().view(1, -1)[:, groups]
         begin = first // self.rows
-        blocks = part_rows(part, begin, -(-last // self.rows)).float()
+        blocks = rows_of(part, begin, -(-last // self.rows)).float()
         numbers = torch.arange(first, last) // self.rows - begin
         return blocks.view(len(blocks), -1)[numbers][:, groups]
 
@@ -92,12 +91,12 @@ class Scaled:
         for name in ("scale", "zero_point"):
             if name in parts:
                 self.scales.check(parts, name, (outputs, inputs))
-        needed(parts, "scale", FLOATS, len(parts["scale"].shape))
+        needed(parts, "scale", SCALE_DTYPES, len(parts["scale"].shape))
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
         """Return the rows from `first` to `last` of the weight."""
-        values = part_rows(parts["weight"], first, last).float()
+        values = rows_of(parts["weight"], first, last).float()
         groups = self.scales.groups(values.shape[1])
         if "zero_point" in parts:
             values -= self.scales.expanded(parts, "zero_point", first, last, groups)
@@ -130,7 +129,7 @@ class Packed:
         outputs, inputs = (*parts["shape"][...].tolist(), 0, 0)[:2]
         if rows != outputs or words != -(-inputs // per_word):
             raise BadWeightError(f"weight_packed has the shape {(rows, words)} for {outputs} x {inputs}")
-        needed(parts, "scale", FLOATS, len(parts["scale"].shape) if "scale" in parts else 2)
+        needed(parts, "scale", SCALE_DTYPES, len(parts["scale"].shape) if "scale" in parts else 2)
         self.scales.check(parts, "scale", (outputs, inputs))
         if "zero_point" in parts:
             columns = self.scales.groups(inputs)[-1].item() + 1
@@ -144,7 +143,7 @@ class Packed:
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
         """Return the rows from `first` to `last` of the weight."""
         inputs = int(parts["shape"][...][1])
-        values = integers(part_rows(parts["packed"], first, last), self.bits, 1)[:, :inputs].float()
+        values = integers(rows_of(parts["packed"], first, last), self.bits, 1)[:, :inputs].float()
         groups = self._groups(parts, inputs)
         if "zero_point" in parts:
             values -= self._zeros(parts, first, last)[:, groups]
@@ -156,7 +155,7 @@ class Packed:
         """Return zero points (last - first, groups), with the offset that the values have, too."""
         per_word = 32 // self.bits
         begin = first // per_word
-        words = part_rows(parts["zero_point"], begin, -(-last // per_word))
+        words = rows_of(parts["zero_point"], begin, -(-last // per_word))
         return integers(words, self.bits, 0)[first - begin * per_word : last - begin * per_word].float()
 
     def _groups(self, parts: Parts, inputs: int) -> Tensor:

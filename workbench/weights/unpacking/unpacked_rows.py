@@ -13,6 +13,7 @@ from workbench.weights.file_tensors import FileTensor
 Part = FileTensor | Tensor
 Parts = Mapping[str, Part]
 """Short name of a stored tensor of a layer (weight, scale, ...) -> the tensor."""
+SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class BadWeightError(Exception):
@@ -87,11 +88,6 @@ class UnpackedRows:
             return self.format.rows(self.parts, first, last)
         except BadWeightError as error:
             raise CheckpointError(f"{self.name}: {error}") from error
-
-
-def part_rows(part: Part, first: int, last: int) -> Tensor:
-    """Return the rows from `first` to `last` (exclusive) of a tensor in a file or in memory."""
-    return part.rows(first, last) if isinstance(part, FileTensor) else part[first:last]
 
 
 def needed(parts: Parts, name: str, dtypes: tuple[torch.dtype, ...], num_dimensions: int) -> tuple[int, ...]:
