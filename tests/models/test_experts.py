@@ -115,6 +115,14 @@ def test_an_adapter_is_trained_on_quantized_experts_and_merged_into_them(folder,
     assert merged and all(torch.equal(before[name].bfloat16(), weight) for name, weight in merged.items())
 
 
+def test_quantized_experts_are_not_saved_in_a_form_that_nothing_reads(folder, tmp_path, caplog):
+    model = load_model(native(folder), NF4)
+    with pytest.raises(ValueError, match="quantized with bitsandbytes and is not serializable"):
+        model.save_pretrained(tmp_path / "saved")
+    assert "experts in nf4 can't be saved (save the adapter, or merge it)" in caplog.text
+    assert not (tmp_path / "saved").exists()
+
+
 def test_int8_leaves_experts_and_says_so(folder, caplog):
     with caplog.at_level("INFO"):
         model = load_model(native(folder), QuantizationConfig(method=QuantizationMethod.int8))

@@ -173,6 +173,17 @@ def test_layers_that_hold_their_weights_the_other_way_round_are_merged_from_a_qu
     assert run("quickstart", *how, *rows, "run_dir=run").merged.is_dir()
 
 
+@pytest.mark.parametrize(("fused", "count"), [("true", 1), ("false", 0)])
+def test_a_plan_of_transformers_own_class_says_that_its_logits_are_an_upper_bound(run, caplog, fused, count):
+    small_gpt2()
+    how = ("model.path=gpt2", "quantization=none", "data.limit=8", "data.max_length=128")
+    run("plan", *TOY, *how, f"model.fused={fused}")
+    assert unwrapped(caplog).count("it may be less: all logits are counted") == count
+    caplog.clear()
+    run("plan", *TOY)
+    assert "it may be less" not in caplog.text
+
+
 def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_long(run, tmp_path):
     small_gpt2()
     how = ("model.path=gpt2", "model.architecture=native", "quantization=none", "train.max_steps=2")

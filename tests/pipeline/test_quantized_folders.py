@@ -40,6 +40,7 @@ def test_log_record_results_board_and_card_say_that_the_base_was_unpacked(run, c
     models = read_json(folder.results_json)["models"]
     assert [models[name].get("unpacked") for name in ("base", "adapter", "merged")] == ["fp8", "fp8", None]
     assert models["base"]["quantization"] == "nf4"
+    assert read_json(folder.merged / "merged_from.json")["base"]["unpacked"] == "fp8"
     board = next((tmp_path / "runs").rglob("leaderboard.json"))
     facts = [model["facts"] for model in read_json(board)["models"]]
     assert sorted(str(fact["quantization"]) for fact in facts) == ["fp8, unpacked, nf4"] * 2 + ["none"]

@@ -3,6 +3,7 @@
 transformers holds the experts of a layer as 3-D parameters, which its own quantizer leaves unquantized.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,10 +21,10 @@ from transformers.utils.quantization_config import QuantizationMethod
 
 from workbench.weights.four_bits import QuantState, quantize_4bit
 
+log = logging.getLogger("workbench")
+
 METHOD = "bitsandbytes-with-experts"
 """Name under which transformers knows the quantizer of this file, until a model is loaded."""
-
-
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """Names of the number of experts in a layer in config.json."""
 
@@ -120,6 +121,12 @@ class ExpertsQuantizer(Bnb4BitHfQuantizer):
         value = getattr(model.get_submodule(module), parameter, None)
         is_one = isinstance(value, Tensor) and is_experts(name, value)
         return is_one and should_convert_module(module, self.modules_to_not_convert)
+
+    def is_serializable(self) -> bool:
+        """Return False, so that `save_pretrained` refuses the model, and say in the log what to do."""
+        kind = self.quantization_config.bnb_4bit_quant_type
+        log.warning("experts in %s can't be saved (save the adapter, or merge it)", kind)
+        return False
 
     def get_quantize_ops(self) -> Bnb4bitQuantize:
         """Return the operation that quantizes a parameter once its values are read."""

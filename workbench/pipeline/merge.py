@@ -107,7 +107,8 @@ def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
     """
     if record.is_finished("merge", inputs, run.run_dir.merged):
         return True
-    if BASE_DIGEST in record.values["steps"].get("merge", {BASE_DIGEST: ""}):
+    step = record.values["steps"].get("merge")
+    if step is None or BASE_DIGEST in step:
         return False
     earlier = fingerprint(merge_inputs(run.config, adapter, content(run.config.model.path)))
     return record.is_finished("merge", earlier, run.run_dir.merged)

@@ -32,8 +32,8 @@ def adalora_layers(model: PreTrainedModel | PeftModel) -> AdaLoraModel | None:
     return layers if isinstance(layers, AdaLoraModel) else None
 
 
-def importances(layers: AdaLoraModel) -> dict[str, nn.Parameter]:
-    """Return name -> weight of AdaLoRA's matrices A, B and E, as peft's allocator names them."""
+def matrices(layers: AdaLoraModel) -> dict[str, nn.Parameter]:
+    """Return AdaLoRA's matrices A, B and E, under the names that peft's allocator has for them."""
     suffix = f".{layers.trainable_adapter_name}"
     parameters = cast(nn.Module, layers.model).named_parameters()
     return {name: weight for name, weight in parameters if ".lora_" in name and name.endswith(suffix)}
@@ -53,12 +53,12 @@ def whole_ranks(model: PreTrainedModel | PeftModel) -> Iterator["OrthogonalityLo
     config = configuration(layers)
     weight, config.orth_reg_weight = config.orth_reg_weight, 0.0
     try:
-        yield OrthogonalityLoss(importances(layers), weight)
+        yield OrthogonalityLoss(matrices(layers), weight)
     finally:
         config.orth_reg_weight = weight
     config.rank_pattern = {
         name: (values.detach() != 0).view(-1).tolist()
-        for name, values in importances(layers).items()
+        for name, values in matrices(layers).items()
         if ".lora_E." in name
     }
 
@@ -118,7 +118,7 @@ class AllocateRanks(TrainerCallback):
         if state.global_step:
             file = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / FILE
             tensors, self.pattern = read_allocation(file)
-            device = next(iter(importances(self.layers).values())).device
+            device = next(iter(matrices(self.layers).values())).device
             for kind in AVERAGES:
                 prefix = f"{kind}."
                 values = {
@@ -173,7 +173,7 @@ def allocation_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Ite
     except (SafetensorError, OSError, ValueError, TypeError, LookupError):
         yield f"{FILE} is damaged"
         return
-    weights = importances(layers)
+    weights = matrices(layers)
     expected = {f"{kind}.{name}" for kind in AVERAGES for name in weights}
     if tensors and tensors.keys() != expected:  # empty once all ranks are removed
         yield f"{FILE} has other weights than this adapter"

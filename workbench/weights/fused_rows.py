@@ -41,7 +41,7 @@ class FusedRows:
         """Return the entire projection; the only index is `...`."""
         if reads_rows(self.fused):
             return self.rows(0, self.shape[0])
-        groups = self.fused[...].unflatten(0, (-1, self.group))
+        groups = self.fused[...].view(-1, self.group, *self.fused.shape[1:])
         return groups[:, self.start : self.start + self.count].flatten(0, 1)
 
     def rows(self, first: int, last: int) -> Tensor:

@@ -78,11 +78,10 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
         CheckpointError: There is no adapter, it isn't a LoRA, or a file is damaged or has NaN.
     """
     config, weights = read_config(path), read_weights(path)
-    if (
-        not isinstance(config, LoraConfig) or config.peft_type is not PeftType.LORA
-    ):  # AdaLoRA has another file
+    if config.peft_type is not PeftType.LORA:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise CheckpointError(f"{path}: {kind} has no LoRA's matrices A and B (a LoRA)")
+    assert isinstance(config, LoraConfig)
     pairs = []
     for key, values in weights.items():
         check_finite(path, key, values)

@@ -102,8 +102,13 @@ def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
     return adapters
 
 
-def merge_record(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> dict[str, Any]:
-    """Return the record of a merged model: its base, and all adapters in it, earlier ones first."""
+def merge_record(
+    base: TrainedOn, base_path: Path, adapter_path: str | Path, unpacked: str = ""
+) -> dict[str, Any]:
+    """Return the record of a merged model: its base, and all adapters in it, earlier ones first.
+
+    `unpacked` is the method by which the base's weights were quantized, if they were unpacked.
+    """
     entry = {
         "name": "/".join(Path(adapter_path).parts[-2:]),
         "fingerprint": adapter_config.fingerprint(adapter_path),
@@ -111,7 +116,7 @@ def merge_record(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> 
     }
     return {
         "schema_version": SCHEMA_VERSION,
-        "base": asdict(base),
+        "base": asdict(base) | ({"unpacked": unpacked} if unpacked else {}),
         "adapters": [*contained(base_path), entry],
     }
 

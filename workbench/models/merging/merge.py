@@ -25,7 +25,7 @@ from workbench.models.adapters import adapter_config, provenance
 from workbench.models.adapters.targets import check_base
 from workbench.models.checkpoints.hub import locate
 from workbench.models.dtypes import chosen_dtype, dtype_name
-from workbench.models.loading import load_model, load_tokenizer, read_config
+from workbench.models.loading import load_model, load_tokenizer, read_config, unpacked_method
 from workbench.models.logit_comparison import Batch, Check, encode, logits
 from workbench.models.merging.adapter_updates import NotStreamable
 from workbench.models.merging.effect import ProbeEffect, judge
@@ -155,7 +155,8 @@ def merge(
     with new_folder(folder) as temporary, _scratch(temporary, folder.name) as scratch:
         made = _made(job, temporary, Path(scratch))
         tokenizer.save_pretrained(temporary)
-        contents = provenance.merge_record(base, locate(model.path, model.revision), adapter_path)
+        unpacked = unpacked_method(model, quantization)
+        contents = provenance.merge_record(base, locate(model.path, model.revision), adapter_path, unpacked)
         write_json(temporary / provenance.MERGED_FROM, contents)
         if job.batches and not made.reloaded:
             made.reloaded = _reloaded_logits(_merged_section(job, temporary, made.device), job.batches)

@@ -23,6 +23,7 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_utils import AttentionInterface
 
+from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops import cpu_attention
 
@@ -135,7 +136,7 @@ def use_blocked_attention(model: PreTrainedModel) -> str:
     try:
         reason = _difference(model)
     except BROKEN as error:  # NotImplementedError of `blocked` is a RuntimeError
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        reason = f"{first_line(error):.80}"
     if not reason:
         model.set_attn_implementation(NAME)
         if model.config.get_text_config()._attn_implementation != NAME:

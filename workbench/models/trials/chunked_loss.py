@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.fused import is_plain, plain_layers
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
@@ -111,7 +112,7 @@ def _difference(model: PreTrainedModel) -> str:
             torch.manual_seed(0)
             return _difference_of_logits(model, head) or _difference_of_losses(model, head)
     except BROKEN as error:
-        return f"the trial ended with {type(error).__name__}"
+        return f"the trial ended with {type(error).__name__}: {first_line(error):.80}"
 
 
 def _difference_of_logits(model: PreTrainedModel, head: nn.Module) -> str:

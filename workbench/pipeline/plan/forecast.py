@@ -81,6 +81,11 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     where = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
     say(f"{gib(sum(parts.values()))} of {gib(room)} GiB at the peak on {where}")
     say("  " + ", ".join(f"{name}{NO_BREAK}{gib(size)}" for name, size in parts.items() if size >= 2**20))
+    if parts["logits"] and is_native(config.model) and config.model.fused:
+        say(
+            "it may be less: all logits are counted, and training stores none where a trial with the model's "
+            "weights finds its loss to be that of its head's output"
+        )
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
     about = "about" if config.plan.gpu is None else "at least"  # small batches wait for the GPU's launches
