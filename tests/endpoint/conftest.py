@@ -34,8 +34,8 @@ def spoiled(served) -> Iterator[Callable[..., Spoiled]]:
     """Starts wrong servers in front of the right one."""
     servers: list[Spoiled] = []
 
-    def start(change=unchanged, spoil=right, statuses=()) -> Spoiled:
-        servers.append(Spoiled(served.port, change, spoil, statuses))
+    def start(change=unchanged, spoil=right, fails=None) -> Spoiled:
+        servers.append(Spoiled(served.port, change, spoil, fails))
         return servers[-1]
 
     yield start

@@ -3,14 +3,15 @@
 import time
 
 import pytest
-from wrong_servers import shifted, shortened, with_beginning, without_echo, zeros
+from wrong_servers import first, shifted, shortened, with_beginning, without_echo, without_first, zeros
 
 from workbench.config import EndpointConfig, EvaluateConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.errors import ConfigError, EndpointError
 from workbench.evaluation.endpoint.client import KEY_VARIABLE, checked_url
-from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel, at_once
+from workbench.evaluation.endpoint.endpoint_lm import EndpointDecoder, EndpointLM, EndpointModel, at_once
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 
 PAIRS = [
     (context, continuation)
@@ -42,7 +43,7 @@ def test_generated_texts_are_those_of_the_weights(served, lm):
     limits = GenerationConfig(max_new_tokens=20, stop=["。", "\n"])
     prompts = lm.encode([context for context, _ in PAIRS if context])
     seeds = [""] * len(prompts)
-    found = dict(endpoint(url_of(served), lm).decoder(limits, False).stream(prompts, seeds))
+    found = dict(EndpointDecoder(endpoint(url_of(served), lm), limits, False).stream(prompts, seeds))
     assert found == dict(Decoder(lm, limits).stream(prompts, seeds))
 
 
@@ -53,6 +54,7 @@ def test_generated_texts_are_those_of_the_weights(served, lm):
         (None, shifted, "not consistent with itself"),
         (None, shortened, "tokens where"),
         (None, zeros, "about 0.00"),
+        (None, without_first, "no log-probability of a generated token"),
         (with_beginning, None, "tokens where"),
     ],
 )
@@ -85,30 +87,72 @@ def test_sampling_is_always_sent(spoiled, lm):
     server = spoiled()
     remote = endpoint(server.url, lm)
     remote.loglikelihoods(lm.encode_pairs(PAIRS[:1]))
-    list(remote.decoder(GenerationConfig(stop=[]), False).stream([[5, 6]], ["x"]))
+    list(EndpointDecoder(remote, GenerationConfig(stop=[]), False).stream([[5, 6]], ["x"]))
     assert all(body["temperature"] == 0 and body["top_p"] == 1 for body in server.seen)
 
 
 def test_failed_requests_are_sent_again_and_refused_ones_are_not(spoiled, lm, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    server = spoiled(statuses=[503, 429, 500])
+    server = spoiled(fails=first(503, 429, 500))
     assert endpoint(server.url, lm, retries=3).endpoint.complete([5], max_tokens=1)["choices"]
     assert len(server.seen) == 4
     for statuses, count in (([400], 1), ([503] * 3, 3)):
-        server = spoiled(statuses=statuses)
+        server = spoiled(fails=first(*statuses))
         with pytest.raises(EndpointError, match=f"status {statuses[0]}: not now"):
             endpoint(server.url, lm, retries=2).endpoint.complete([5], max_tokens=1)
         assert len(server.seen) == count
 
 
+def test_an_endpoint_that_fails_only_on_token_ids_is_refused_at_the_first_text(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    server = spoiled(fails=lambda body: 500 if isinstance(body["prompt"], list) else None)
+    for ask in (
+        lambda remote: remote.loglikelihoods(lm.encode_pairs(PAIRS)),
+        lambda remote: list(
+            EndpointDecoder(remote, GenerationConfig(), False).stream([[5, 6]] * 9, ["x"] * 9)
+        ),
+    ):
+        server.seen.clear()
+        with pytest.raises(EndpointError, match="seems not to take token ids"):
+            ask(endpoint(server.url, lm, retries=20, concurrency=1))
+        assert len(server.seen) == 4
+
+
+def test_an_endpoint_that_fails_at_first_is_asked_again(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    server = spoiled(fails=first(503, 503, 503))
+    limits = GenerationConfig(max_new_tokens=4, stop=[])
+    answers = dict(
+        EndpointDecoder(endpoint(server.url, lm, retries=3), limits, False).stream([[5, 6]], ["x"])
+    )
+    assert answers == dict(Decoder(lm, limits).stream([[5, 6]], ["x"])) and len(server.seen) == 5
+
+
+def test_texts_that_fill_the_context_are_scored(served, lm):
+    remote = endpoint(url_of(served), lm)
+    tokens = tuple(range(20, 20 + remote.max_length + 1))
+    assert len(tokens) == lm.max_length - 1
+    request = TokenRequest(tokens, len(tokens) - 8)
+    (likelihood,), (expected,) = remote.loglikelihoods([request]), lm.loglikelihoods([request])
+    assert abs(likelihood.loglikelihood - expected.loglikelihood) < 1e-4
+
+
+def test_a_shorter_length_of_the_configuration_is_that_of_the_weights(served, lm):
+    model = EndpointModel(url_of(served), EndpointConfig())
+    for length in (100, lm.max_length - 2):
+        assert EndpointLM(model, lm.tokenizer, EvaluateConfig(max_length=length)).max_length == length
+    whole = EvaluateConfig(max_length=lm.max_length)
+    assert EndpointLM(model, lm.tokenizer, whole).max_length == lm.max_length - 2
+
+
 def test_a_redirect_is_not_followed(spoiled, lm):
     with pytest.raises(EndpointError, match="redirects"):
-        endpoint(spoiled(statuses=[307]).url, lm, retries=3).endpoint.complete([5], max_tokens=1)
+        endpoint(spoiled(fails=first(307)).url, lm, retries=3).endpoint.complete([5], max_tokens=1)
 
 
 def test_the_key_is_sent_and_never_shown(spoiled, lm, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, KEY)
-    server = spoiled(spoil=lambda body, answer: answer, statuses=[401])
+    server = spoiled(fails=first(401))
     remote = endpoint(server.url, lm)
     with pytest.raises(EndpointError) as error:
         remote.endpoint.complete([5], max_tokens=1)
@@ -163,3 +207,17 @@ def test_no_task_begins_after_one_failed():
     with pytest.raises(ValueError):
         list(at_once([task(number) for number in range(100)], 2))
     assert len(begun) < 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_of_the_harness_have_the_texts_of_the_weights(served, lm):
+    instance = pytest.importorskip("lm_eval.api.instance").Instance
+    from workbench.evaluation.harness.model import HarnessLM
+
+    options = {"until": ["。"], "max_gen_toks": 12, "do_sample": False}
+    requests = [
+        instance("generate_until", {}, (context, options), index, metadata=("task", index, 1))
+        for index, context in enumerate(("1 + 1 =", "小军说早上好。", ""))
+    ]
+    texts = HarnessLM(endpoint(url_of(served), lm)).generate_until(requests)
+    assert texts == HarnessLM(lm).generate_until(requests) and any(texts)

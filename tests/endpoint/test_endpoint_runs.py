@@ -69,20 +69,10 @@ def test_a_scoring_that_failed_goes_on_without_asking_twice(evaluate, spoiled):
     whole = evaluate("whole", *options)
     total = len(server.seen)
     server.seen.clear()
-
-    class Failing(list):
-        """Fails the thirtieth request."""
-
-        def __bool__(self) -> bool:
-            return len(server.seen) == 30
-
-        def pop(self, index=-1):
-            return 400
-
-    server.statuses = Failing()
+    server.fails = lambda body: 400 if len(server.seen) == 30 else None
     with pytest.raises(EndpointError, match="400"):
         evaluate("stopped", *options)
-    server.statuses = []
+    server.fails = None
     resumed = evaluate("stopped", *options)
     prompts = [json.dumps(body, sort_keys=True) for body in server.seen]
     assert total <= len(prompts) <= total + 12  # the probe once more, and the item that failed

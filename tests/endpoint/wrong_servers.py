@@ -11,6 +11,16 @@ Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 """Function of a request and its right answer; returns the wrong answer."""
 
 
+Fails = Callable[[dict[str, Any]], int | None]
+"""Function of a request; returns the status to fail with, or None to hand the request on."""
+
+
+def first(*statuses: int) -> Fails:
+    """Fails the first requests with these statuses."""
+    left = list(statuses)
+    return lambda body: left.pop(0) if left else None
+
+
 def forward(port: int, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
     """The right server's answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -26,11 +36,12 @@ def forward(port: int, path: str, body: dict[str, Any] | None) -> dict[str, Any]
 class Spoiled:
     """A server in front of the one at `port`."""
 
-    def __init__(self, port: int, change: Callable[[str, dict], dict], spoil: Spoil, statuses=()) -> None:
+    def __init__(
+        self, port: int, change: Callable[[str, dict], dict], spoil: Spoil, fails: Fails | None = None
+    ) -> None:
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.statuses = list(statuses)
-        """Statuses to answer the next requests with, before any is handed on."""
+        self.fails = fails
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,8 +64,8 @@ class Spoiled:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.seen.append(body)
                 outer.headers.append(dict(self.headers))
-                if outer.statuses:
-                    return self.reply(outer.statuses.pop(0), {"error": {"message": "not now"}})
+                if outer.fails and (status := outer.fails(body)):
+                    return self.reply(status, {"error": {"message": "not now"}})
                 asked = change(self.path, json.loads(json.dumps(body)))
                 self.reply(200, spoil(body, forward(port, self.path, asked)))
 
@@ -103,6 +114,12 @@ def zeros(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     logprobs = answer["choices"][0]["logprobs"]
     if logprobs:
         logprobs["token_logprobs"] = [value and 0.0 for value in logprobs["token_logprobs"]]
+    return answer
+
+
+def without_first(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The first log-probability is missing, of generated tokens too."""
+    answer["choices"][0]["logprobs"]["token_logprobs"][0] = None
     return answer
 
 

@@ -12,7 +12,7 @@ from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.inference.token_scores import _scores as scores_of
 from workbench.evaluation.inference.token_scores import token_scores
-from workbench.serving.token_texts import TokenTexts
+from workbench.evaluation.inference.token_texts import TokenTexts
 
 TEXTS = ["1 + 1 = 2。小军说早上好。", "饕餮🐼 and a panda", "The capital of France is", "x"]
 

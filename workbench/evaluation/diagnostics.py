@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
-from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
@@ -24,7 +24,7 @@ def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
 
 
-def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
+def warn_of_closed_texts(name: str, lm: LanguageModel) -> None:
     """Warn, if the tokenizer puts a token after every text, that scores differ from the harness's.
 
     The token is removed between prompt and answer, where lm-evaluation-harness keeps it.
@@ -70,7 +70,7 @@ def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: 
         )
 
 
-def warn_of_begin_tokens(name: str, lm: TransformersLM, items: Sequence[Item]) -> None:
+def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) -> None:
     """Warn if chat prompts begin with a token of the tokenizer that the chat template doesn't write.
 
     lm-evaluation-harness adds it; training rows, `recipe=chat` and `recipe=predict` have what the template

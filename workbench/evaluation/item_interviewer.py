@@ -17,7 +17,7 @@ from workbench.evaluation.diagnostics import (
     warn_of_same_tokens,
     warn_of_shots,
 )
-from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate
 from workbench.evaluation.model_checks import naming_benchmark
 from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenchmark
@@ -98,9 +98,9 @@ class ItemInterviewer:
         if not isinstance(items[0].example, EncodedExample):
             warn_of_open_thoughts(benchmark.name, items, answers)
             in_chat = config.chat_template and benchmark.config.output_type in _CHAT_OUTPUT_TYPES
-            if in_chat and isinstance(lm, TransformersLM):
+            if in_chat and isinstance(lm, LanguageModel):
                 warn_of_begin_tokens(benchmark.name, lm, items)
-        if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
+        if benchmark.config.protocol == "lm-eval" and isinstance(lm, LanguageModel):
             warn_of_closed_texts(benchmark.name, lm)
         score_fields = letter_fields(benchmark, asked) | {
             "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),

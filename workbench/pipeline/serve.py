@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from workbench.config.adapter import AdapterBase
 from workbench.config.model import Task
+from workbench.config.serving.loopback import is_loopback
 from workbench.config.serving.serve import ServeConfig
 from workbench.errors import ConfigError, MissingStepError
 from workbench.models.adapters.provenance import check_base_of
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.chat.models import ChatModels
 from workbench.pipeline.run_state import Run
-from workbench.serving.access import Access, is_loopback
+from workbench.serving.access import Access
 from workbench.serving.answering import Answerer
 from workbench.serving.server import Server
 from workbench.serving.worker import Worker

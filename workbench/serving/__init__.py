@@ -8,7 +8,6 @@
     streams.py         an answer as one JSON object or as events
     worker.py          the thread that owns the models, and the requests that wait for it
     answering.py       a request's answers by a model
-    token_texts.py     the text of tokens, for log-probabilities
     responses.py       answers in OpenAI's fields
 
 A field that would have no effect is refused, except `user`, and `seed` at temperature 0. The connections are

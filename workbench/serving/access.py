@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from workbench.config.serving.loopback import is_loopback
 from workbench.config.serving.serve import ServeConfig
 from workbench.errors import ConfigError
 from workbench.serving.refusal import Refusal
@@ -81,14 +82,6 @@ class Access:
         except ValueError:
             return False
         return address.is_loopback or not self.is_local
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from its own machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -16,10 +16,10 @@ from workbench.data.tokens.segments import special_frame
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.evaluation.inference.token_scores import token_scores
+from workbench.evaluation.inference.token_texts import TokenTexts
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
 from workbench.serving.responses import Choice, Scores, Usage, choice_fields
-from workbench.serving.token_texts import TokenTexts
 
 MOST_LOGPROBS = 1 << 20
 """Log-probabilities in an answer, which has about 30 bytes for each."""

@@ -8,8 +8,8 @@ from itertools import accumulate
 from typing import Any
 
 from workbench.evaluation.inference.token_scores import TokenScore
+from workbench.evaluation.inference.token_texts import TokenTexts
 from workbench.serving.requests import Request
-from workbench.serving.token_texts import TokenTexts
 
 LEAST_LOGPROB = -9999.0
 """Written in place of minus infinity, which JSON doesn't have."""

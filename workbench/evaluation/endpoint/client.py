@@ -7,11 +7,11 @@ import threading
 import time
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from workbench.config.serving.endpoint import EndpointConfig
+from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
 from workbench.shown import clean, remember_secret
 
@@ -38,16 +38,19 @@ class Client:
         if self._key:
             remember_secret(self._key)
         self._lock, self._next_time = threading.Lock(), 0.0
-        self.num_requests = 0
-        """Number of requests that were sent, repeated ones included."""
 
-    def post(self, path: str, values: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, values: dict[str, Any], retries: int | None = None) -> dict[str, Any]:
         """Send a JSON object to a path below the address, such as `completions`; return the reply's object.
+
+        Args:
+            path: Path below the address.
+            values: The object.
+            retries: Most times that the request is sent again; None: as configured.
 
         Raises:
             EndpointError: The endpoint refuses the request, redirects it, or fails again and again.
         """
-        return self._ask("POST", path, json.dumps(values).encode("utf-8"))
+        return self._ask("POST", path, json.dumps(values).encode("utf-8"), retries)
 
     def get(self, path: str) -> dict[str, Any]:
         """Return the JSON object at a path below the address.
@@ -57,8 +60,9 @@ class Client:
         """
         return self._ask("GET", path, None)
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        for attempt in range(self._config.retries + 1):
+    def _ask(self, method: str, path: str, body: bytes | None, retries: int | None = None) -> dict[str, Any]:
+        retries = self._config.retries if retries is None else min(retries, self._config.retries)
+        for attempt in range(retries + 1):
             self._wait_for_turn()
             try:
                 status, pause, data = self._send(method, f"{self.url.path}/{path}", body)
@@ -72,10 +76,10 @@ class Client:
                     raise EndpointError(f"{self.shown}: redirects {path}, not followed")
                 if status not in AGAIN:
                     raise EndpointError(f"{self.shown}: {path} was refused, {reason}")
-            if attempt < self._config.retries:
+            if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
         raise EndpointError(
-            f"{self.shown}: {path} failed {self._config.retries + 1} times, {reason} (the same command goes "
+            f"{self.shown}: {path} failed {retries + 1} times, {reason} (the same command goes "
             "on with what is answered)"
         )
 
@@ -104,7 +108,6 @@ class Client:
     def _wait_for_turn(self) -> None:
         """Wait until the next request may be sent at the configured rate."""
         with self._lock:
-            self.num_requests += 1
             now = time.monotonic()
             wait = max(0.0, self._next_time - now)
             per_minute = self._config.requests_per_minute
@@ -151,7 +154,7 @@ def checked_url(url: str, plain_http: bool) -> SplitResult:
         raise ConfigError(
             f"model.endpoint: a user or password in the address (set {KEY_VARIABLE} to the key)"
         )
-    if parts.scheme == "http" and not plain_http and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not plain_http and not is_loopback(parts.hostname):
         raise ConfigError(
             f"model.endpoint: http to {parts.hostname!r} sends texts and the key unencrypted (https, or "
             "endpoint.plain_http=true)"
@@ -161,10 +164,3 @@ def checked_url(url: str, plain_http: bool) -> SplitResult:
     except ValueError as error:
         raise ConfigError(f"model.endpoint: {clean(url)[:80]!r} has no valid port") from error
     return parts._replace(path=parts.path.rstrip("/") or "/v1")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

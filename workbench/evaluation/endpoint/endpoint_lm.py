@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import cached_property
@@ -18,9 +19,11 @@ from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.client import Client
 from workbench.evaluation.endpoint.probe import probe
 from workbench.evaluation.endpoint.replies import logprobs_of, text_of
-from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
+from workbench.evaluation.inference.encoding import context_length
+from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.inference.stop_rules import Endings
+from workbench.evaluation.inference.token_texts import TokenTexts
 
 PROBES = ("The capital of France is", "1, 2, 3, 4,", "小明说：“你好", "def main():\n")
 """Texts of the probe; several, because an answer may end after one token."""
@@ -74,28 +77,39 @@ class EndpointModel(nn.Module):
         length = models.get(self.name, {}).get("max_model_len")
         self.config = _Config(length if isinstance(length, int) and length > 0 else None)
 
-    def complete(self, prompt: Sequence[int] | str, **fields: Any) -> dict[str, Any]:
-        """Send a completion request, greedy unless `fields` say otherwise, and return the reply."""
+    def complete(
+        self, prompt: Sequence[int] | str, retries: int | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """Send a completion request, greedy unless `fields` say otherwise, and return the reply.
+
+        Args:
+            prompt: Token ids or a text.
+            retries: Most times that the request is sent again; None: as configured.
+            fields: Further fields of the request.
+
+        Raises:
+            EndpointError: The endpoint fails.
+        """
         tokens = prompt if isinstance(prompt, str) else list(prompt)
         sampling = {"temperature": 0, "top_p": 1, "seed": 0}  # else the endpoint's own defaults count
-        return self.client.post("completions", {"model": self.name, "prompt": tokens, **sampling, **fields})
+        values = {"model": self.name, "prompt": tokens, **sampling, **fields}
+        return self.client.post("completions", values, retries)
 
 
-class EndpointLM(TransformersLM):
+class EndpointLM(LanguageModel):
     """Causal model behind an endpoint, with the tokenizer of its folder."""
 
     def __init__(
         self, model: EndpointModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
     ) -> None:
         """Wrap an endpoint; nothing is asked yet."""
-        self.endpoint, self.tokenizer = model, tokenizer
         self.model = model  # type: ignore[assignment]
-        self.device, self.dtype = model.device, model.dtype
+        self.endpoint = model
+        # A scored text has one token more than `max_length`, and its echo comes with a generated one.
+        most = context_length(self.model, tokenizer) - 2
+        super().__init__(tokenizer, min(evaluate.max_length or most, most))
         self.vocabulary = len(tokenizer)
-        known = model.config.max_position_embeddings or min(int(tokenizer.model_max_length), 2048)
-        self.max_length = (evaluate.max_length or known) - 1  # an echo comes with one generated token
-        self.invariant, self.shares_prefixes, self.window = False, False, None
-        self.budget, self.computed_tokens = 0, 0
+        self._takes_tokens = self._is_probed = False
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, in the order of the replies.
@@ -103,28 +117,48 @@ class EndpointLM(TransformersLM):
         Raises:
             EndpointError: The endpoint fails, or its log-probabilities can't be trusted.
         """
-        assert self._is_consistent
+        if not self._is_probed:
+            probe(self.complete, self.encode(PROBES), self._ids_of, self.endpoint.client.shown)
+            self._is_probed = True
         tasks = [lambda request=request: self._likelihood(request) for request in requests]
         yield from at_once(tasks, self.endpoint.settings.concurrency)
 
-    def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
-        """Return the likelihoods of one item's requests."""
-        return self.loglikelihoods(requests)
+    def complete(self, tokens: Sequence[int], **fields: Any) -> dict[str, Any]:
+        """Send a completion request of token ids, and return the reply.
+
+        If the first request fails, a text is sent in its place: an endpoint that answers it, and can't read
+        token ids, is refused without all retries.
+
+        Raises:
+            EndpointError: The endpoint fails.
+        """
+        if self._takes_tokens:
+            return self.endpoint.complete(tokens, **fields)
+        try:
+            reply = self.endpoint.complete(tokens, retries=0, **fields)
+        except EndpointError:
+            self.endpoint.complete(PROBES[0], **fields)
+            reply = self._again(tokens, **fields)
+        self._takes_tokens = True
+        return reply
+
+    def _again(self, tokens: Sequence[int], **fields: Any) -> dict[str, Any]:
+        """Send token ids again, after a text was answered in their place."""
+        try:
+            return self.endpoint.complete(tokens, retries=1, **fields)
+        except EndpointError as error:
+            raise EndpointError(
+                f"{error}; it answers the same request with a text, so it seems not to take token ids"
+            ) from error
 
     def _likelihood(self, request: TokenRequest) -> Likelihood:
         tokens = request.tokens
-        reply = self.endpoint.complete(tokens, max_tokens=1, logprobs=1, echo=True)
-        found = logprobs_of(reply, len(tokens) + 1, self.endpoint.client.shown)
-        values = [value for value in found.values[request.first : -1] if value is not None]
-        best = found.best[request.first : len(tokens)]
+        reply = self.complete(tokens, max_tokens=1, logprobs=1, echo=True)
+        logprobs = logprobs_of(reply, len(tokens) + 1, self.endpoint.client.shown)
+        values = [value for value in logprobs.values[request.first : -1] if value is not None]
+        best = logprobs.best[request.first : len(tokens)]
         greedy = all(other is not None and value >= other for value, other in zip(values, best, strict=True))
         return Likelihood(math.fsum(values), len(values), greedy)
-
-    @cached_property
-    def _is_consistent(self) -> bool:
-        """True; raises EndpointError if the endpoint's log-probabilities can't be trusted."""
-        probe(self.endpoint.complete, self.encode(PROBES), self._ids_of, self.endpoint.client.shown)
-        return True
 
     def _ids_of(self, names: Sequence[str]) -> list[int] | None:
         """Return the ids of tokens from their texts, if each text is that of a single token."""
@@ -141,19 +175,11 @@ class EndpointLM(TransformersLM):
 
     @cached_property
     def _ids_by_text(self) -> dict[str, list[int]]:
-        """Text of a token in the middle of a text, and as the vocabulary spells it -> ids."""
-        anchor = list(self.tokenizer("a", add_special_tokens=False)["input_ids"])
-        before = str(self.tokenizer.decode(anchor))
-        found: dict[str, list[int]] = {}
+        """Text of a token in the middle of a text -> ids of the tokens with this text."""
+        texts, ids = TokenTexts(self.tokenizer), defaultdict(list)
         for token in range(self.vocabulary):
-            text = str(self.tokenizer.decode([*anchor, token]))
-            if text.startswith(before):
-                found.setdefault(text[len(before) :], []).append(token)
-        return found
-
-    def decoder(self, limits: GenerationConfig, as_harness: bool) -> "EndpointDecoder":
-        """Return a decoder that generates at the endpoint."""
-        return EndpointDecoder(self, limits, as_harness)
+            ids[texts.name(token)].append(token)
+        return ids
 
 
 class EndpointDecoder:
@@ -162,7 +188,7 @@ class EndpointDecoder:
     def __init__(self, lm: EndpointLM, limits: GenerationConfig, as_harness: bool) -> None:
         """Create a decoder; stop texts are also searched here, in the text that comes back."""
         self.lm, self.limits = lm, limits
-        self.stop = Endings(lm.model, lm.tokenizer, limits.stop, as_harness).stop
+        self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
 
     def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Yield index and answer of each prompt, in the order of the replies.
@@ -182,11 +208,8 @@ class EndpointDecoder:
             fields |= {"top_k": limits.top_k} if limits.top_k else {}
         if limits.stop:
             fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
-        reply = self.lm.endpoint.complete(prompt, **fields)
-        text = text_of(reply, self.lm.endpoint.client.shown)
-        for stop in self.stop:
-            text = text.split(stop)[0]
-        return text
+        reply = self.lm.complete(prompt, **fields)
+        return self.endings.before_stop(text_of(reply, self.lm.endpoint.client.shown))
 
 
 def at_once(tasks: Sequence[Callable[[], _T]], most: int) -> Iterator[tuple[int, _T]]:

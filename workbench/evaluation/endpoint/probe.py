@@ -1,7 +1,7 @@
 """Finds out whether an endpoint's log-probabilities of a prompt can be trusted."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.replies import TokenLogprobs, logprobs_of, prompt_tokens
@@ -15,14 +15,13 @@ LEAST_SPREAD = 1.0
 are found."""
 
 
-class Post(Protocol):
-    """Sends a completion request of this prompt with further fields, and returns the reply."""
+Post = Callable[..., dict[str, Any]]
+"""Sends a completion request of token ids, with further fields as keywords, and returns the reply."""
+ToIds = Callable[[Sequence[str]], list[int] | None]
+"""Returns the ids of generated tokens from their names; None if a name fits several tokens or none."""
 
-    def __call__(self, prompt: Sequence[int], **fields: Any) -> dict[str, Any]:
-        """Return the reply."""
 
-
-def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: "ToIds", where: str) -> None:
+def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: ToIds, where: str) -> None:
     """Check that an endpoint returns the same log-probabilities for tokens that it generates and reads.
 
     Two tokens are generated after each prompt; then prompt and tokens are sent back with echo.
@@ -30,7 +29,7 @@ def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: "ToIds", where: 
     Args:
         post: Sends a completion request.
         prompts: Token ids of texts.
-        to_ids: Returns the ids of two generated tokens from their names and the text; None if unclear.
+        to_ids: Returns the ids of the generated tokens.
         where: The endpoint, for messages.
 
     Raises:
@@ -39,7 +38,7 @@ def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: "ToIds", where: 
     num_compared = 0
     for prompt in prompts:
         reply = post(prompt, max_tokens=NUM_GENERATED, logprobs=1)
-        generated = logprobs_of(reply, len(_names(reply)), where)
+        generated = logprobs_of(reply, None, where)
         ids = to_ids(generated.names)
         if len(generated.names) != NUM_GENERATED or ids is None:
             continue  # it ended early, or the names of its tokens are ambiguous
@@ -57,17 +56,14 @@ def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: "ToIds", where: 
         raise EndpointError(f"{where}: the probe of its log-probabilities found no two tokens to compare")
 
 
-class ToIds(Protocol):
-    """Returns the ids of generated tokens from their names; None if a name fits several tokens or none."""
-
-    def __call__(self, names: Sequence[str]) -> list[int] | None:
-        """Return the ids."""
-
-
 def _compare(generated: TokenLogprobs, echoed: TokenLogprobs, num_prompt: int, where: str) -> None:
     for index, value in enumerate(generated.values):
         other = echoed.values[num_prompt + index]
-        assert value is not None and other is not None
+        if value is None or other is None:
+            raise EndpointError(
+                f"{where}: returns no log-probability of a generated token, so it can't be scored by "
+                "likelihood"
+            )
         if abs(value - other) > TOLERANCE:
             raise EndpointError(
                 f"{where}: is not consistent with itself: a token that it generates with log-probability "
@@ -79,12 +75,3 @@ def _compare(generated: TokenLogprobs, echoed: TokenLogprobs, num_prompt: int, w
         raise EndpointError(
             f"{where}: all log-probabilities of the probe are about {values[0]:.2f} (not a model's)"
         )
-
-
-def _names(reply: dict[str, Any]) -> list[Any]:
-    """Return the names of a reply's tokens, of which there may be none."""
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
-    names = logprobs.get("tokens") if isinstance(logprobs, dict) else None
-    return names if isinstance(names, list) else []

@@ -46,30 +46,31 @@ def text_of(reply: dict[str, Any], where: str) -> str:
     return text
 
 
-def logprobs_of(reply: dict[str, Any], num_tokens: int, where: str) -> TokenLogprobs:
+def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> TokenLogprobs:
     """Return the log-probabilities of a completion.
 
     Args:
         reply: The reply.
-        num_tokens: Number of tokens that it must have: those of the echoed prompt, and the generated ones.
+        num_tokens: Number of tokens that it must have: those of the echoed prompt, and the generated ones;
+            None: any.
         where: The endpoint, for messages.
 
     Raises:
         EndpointError: There are none, of another number of tokens, or they can't be log-probabilities.
     """
-    found = first_choice(reply, where).get("logprobs")
-    if not isinstance(found, dict) or not isinstance(found.get("token_logprobs"), list):
+    fields = first_choice(reply, where).get("logprobs")
+    if not isinstance(fields, dict) or not isinstance(fields.get("token_logprobs"), list):
         raise EndpointError(
             f"{where}: returns no log-probabilities of tokens, so it can't be scored by likelihood"
         )
-    values: list[Any] = found["token_logprobs"]
-    names, tops = found.get("tokens"), found.get("top_logprobs")
-    if len(values) != num_tokens:
+    values: list[Any] = fields["token_logprobs"]
+    names, tops = fields.get("tokens"), fields.get("top_logprobs")
+    if len(values) != (len(values) if num_tokens is None else num_tokens):
         raise EndpointError(
             f"{where}: returns log-probabilities of {len(values)} tokens where {num_tokens} were asked for "
             "(prompt and generated ones with echo), so it can't be scored by likelihood"
         )
-    if not isinstance(names, list) or len(names) != num_tokens:
+    if not isinstance(names, list) or len(names) != len(values):
         raise EndpointError(f"{where}: returns other tokens than log-probabilities")
     if not all(_is_logprob(value) or (value is None and not index) for index, value in enumerate(values)):
         raise EndpointError(f"{where}: returns a log-probability that is missing, above 0 or no number")
@@ -77,7 +78,7 @@ def logprobs_of(reply: dict[str, Any], num_tokens: int, where: str) -> TokenLogp
         max((value for value in top.values() if _is_logprob(value)), default=None)
         if isinstance(top, dict)
         else None
-        for top in (tops if isinstance(tops, list) and len(tops) == num_tokens else [None] * num_tokens)
+        for top in (tops if isinstance(tops, list) and len(tops) == len(values) else [None] * len(values))
     ]
     return TokenLogprobs([str(name) for name in names], values, best)
 

@@ -8,7 +8,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.distributed import is_rank0
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.diagnostics import warn_of_closed_texts
-from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
 from workbench.evaluation.tasks.requests import ChatFormat
 from workbench.evaluation.tasks.select_answerer import Model
@@ -68,7 +68,7 @@ class HarnessInterviewer:
         """
         from workbench.evaluation.harness import model, scores  # these import the harness, an optional extra
 
-        assert isinstance(lm, TransformersLM)
+        assert isinstance(lm, LanguageModel)
         warn_of_closed_texts(benchmark.name, lm)
         title, seed = f"{model_name} · {benchmark.name}", config.fewshot_seed
         harness_lm = model.HarnessLM(lm, cache, title, seed, self.tasks.samples, config.template_arguments)

@@ -22,12 +22,12 @@ from workbench.errors import DataError
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.harness.limits import limits
-from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.encoding import refuse_empty
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, prompt_hash
+from workbench.evaluation.tasks.generation import decoder_for
 from workbench.evaluation.tasks.multiple_choice import by_item
 from workbench.evaluation.tasks.perplexity import Perplexity
 
@@ -42,7 +42,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
     def __init__(
         self,
-        lm: TransformersLM,
+        lm: LanguageModel,
         cache: AnswerCache | None = None,
         title: str = "lm-eval",
         seed: int = 1234,
@@ -158,7 +158,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
         Each member is (index, prompt, seed) of a request.
         """
-        decoder = Decoder(self.lm, limit, as_harness=True)
+        decoder = decoder_for(self.lm, limit, as_harness=True)
         max_length = max(1, self.lm.max_length - limit.max_new_tokens)
 
         def answers(units: list[tuple[str, str]]) -> Answers:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,11 +9,11 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.inference import encoding, prefix_tree
+from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_probe import can_share_prefixes
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
-from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.inference.rope_lengths import RopeLengths
 
 _INVARIANT_TOKENS = 512
@@ -27,19 +26,8 @@ Scored = dict[tuple[int, int], tuple[float, bool]]
 """(node, next token) -> log-probability, and whether the token is the argmax."""
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """Likelihood of the scored tokens of a request."""
-
-    loglikelihood: float
-    """Summed log-probability of the scored tokens, in nats."""
-    num_tokens: int
-    greedy: bool
-    """Whether every scored token is the argmax."""
-
-
-class TransformersLM(PromptEncoder):
-    """Causal language model with its tokenizer.
+class TransformersLM(LanguageModel):
+    """Causal language model whose weights are on this machine.
 
     In float32 a log-likelihood doesn't depend on its batch, except for rounding. In bfloat16, NF4 and int8 it
     depends on the size of batches (0.12 nats were measured), unless `invariant` is set.
@@ -56,8 +44,6 @@ class TransformersLM(PromptEncoder):
         self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
         self.invariant = evaluate.invariant
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
-        self.computed_tokens = 0
-        """Number of tokens that the model has computed."""
         windows = (getattr(model.config.get_text_config(), name, None) for name in _WINDOWS)
         self.window: int | None = min((window for window in windows if window), default=None)
         self.rope = RopeLengths(model)
@@ -67,11 +53,6 @@ class TransformersLM(PromptEncoder):
             self.budget = _INVARIANT_TOKENS
         self._prefix: tuple[int, ...] = ()
         self._prefix_cache = DynamicCache()
-
-    def loglikelihoods(self, requests: Sequence[TokenRequest]) -> list[Likelihood]:
-        """Return the likelihood of each request, in order."""
-        likelihoods = dict(self.stream(requests))
-        return [likelihoods[index] for index in range(len(requests))]
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, as soon as the likelihood is known."""
@@ -98,13 +79,7 @@ class TransformersLM(PromptEncoder):
         return self.shares_prefixes and self.fits_window(len(request.tokens) - 1)
 
     def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
-        """Return the likelihoods of one item's requests, with the same bits whichever other items are scored.
-
-        Args:
-            requests: requests of one item.
-            num_shared: number of prefix tokens that other items may share; their cache is kept for the
-                next item.
-        """
+        """Return the likelihoods of one item's requests, see `LanguageModel.alone`."""
         if not all(self._can_share(request) for request in requests):
             return self.loglikelihoods(requests)
         if num_shared < _MIN_CACHED_PREFIX or num_shared >= min(request.first for request in requests):

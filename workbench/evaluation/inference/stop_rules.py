@@ -76,9 +76,14 @@ class Endings:
         if generated and generated[-1] == self.turn_end:
             generated = generated[:-1]  # the token may be an ordinary one, which decoding keeps
         text = str(self.tokenizer.decode(list(generated), skip_special_tokens=True))
+        text = self.before_stop(text)
+        return text.rstrip(INCOMPLETE) if is_cut else text
+
+    def before_stop(self, text: str) -> str:
+        """Return the part of a text before the first stop text."""
         for stop in self.stop:
             text = text.split(stop)[0]
-        return text.rstrip(INCOMPLETE) if is_cut else text
+        return text
 
 
 def stable_prefix(text: str, stop: Sequence[str]) -> str:

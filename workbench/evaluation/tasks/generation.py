@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.targets import letters_of
@@ -37,11 +37,7 @@ class Generation:
     @cached_property
     def decoder(self) -> Decoder | EndpointDecoder:
         """Continues prompts with the model."""
-        as_harness = self.config.protocol == "lm-eval"
-        if isinstance(self.lm, EndpointLM):
-            return self.lm.decoder(self.config.generation, as_harness)
-        assert isinstance(self.lm, TransformersLM)
-        return Decoder(self.lm, self.config.generation, as_harness)
+        return decoder_for(self.lm, self.config.generation, as_harness=self.config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
@@ -74,6 +70,14 @@ class Generation:
         seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
             yield index, Answer(generation=text)
+
+
+def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -> Decoder | EndpointDecoder:
+    """Return what continues prompts with a model, whose weights are here or behind an endpoint."""
+    if isinstance(lm, EndpointLM):
+        return EndpointDecoder(lm, limits, as_harness)
+    assert isinstance(lm, TransformersLM)
+    return Decoder(lm, limits, as_harness)
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:

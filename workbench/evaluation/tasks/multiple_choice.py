@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
-from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
 from workbench.evaluation.inference.encoding import num_common, refuse_empty
+from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
@@ -157,7 +157,7 @@ class MultipleChoice:
         Raises:
             CheckpointError: The model's logits are NaN.
         """
-        assert isinstance(self.lm, TransformersLM)
+        assert isinstance(self.lm, LanguageModel)
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
         shared = self._num_shared_tokens(items, requests) if self.lm.invariant else []
@@ -210,7 +210,7 @@ def vocabulary_entry(text: str, tokenizer: PreTrainedTokenizerBase, config: Benc
 
 
 def by_item(
-    lm: TransformersLM, requests: Sequence[list[TokenRequest]], shared: Sequence[int] = ()
+    lm: LanguageModel, requests: Sequence[list[TokenRequest]], shared: Sequence[int] = ()
 ) -> Iterator[tuple[int, list[Likelihood]]]:
     """Yield an item's index and the likelihoods of its requests, as soon as all of them are known.
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.encoding import encode
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
@@ -14,7 +14,7 @@ from workbench.evaluation.tasks.requests import Item, item
 class Perplexity:
     """Scores every token of a text once, given at most the model's context before it."""
 
-    def __init__(self, lm: TransformersLM, as_harness: bool = False) -> None:
+    def __init__(self, lm: LanguageModel, as_harness: bool = False) -> None:
         """Create a scorer of texts.
 
         Args:

@@ -10,6 +10,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.classification import Classification
 from workbench.evaluation.tasks.generation import Generation
@@ -17,7 +18,7 @@ from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.evaluation.tasks.tokenized_rows import AnswerLoss
 
-Model = TransformersLM | TransformersClassifier
+Model = LanguageModel | TransformersClassifier
 
 
 def in_role(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import DataError
-from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example, prompt_hash
@@ -35,7 +35,7 @@ def encoded_item(example: Example) -> Item:
 class AnswerLoss:
     """Scores the answers of encoded rows with a causal model, each answer given all tokens before it."""
 
-    def __init__(self, lm: TransformersLM) -> None:
+    def __init__(self, lm: LanguageModel) -> None:
         """Create a scorer with a causal model."""
         self.lm = lm
 

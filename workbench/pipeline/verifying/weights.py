@@ -13,6 +13,7 @@ from workbench.contexts import evaluation_mode
 from workbench.errors import WorkbenchError
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.models.loading import load_model
 from workbench.pipeline.audit.sample import Sample
@@ -109,7 +110,7 @@ def _wrapped(run: Run, model: PreTrainedModel, lm: EndpointLM) -> TransformersLM
         return TransformersLM(model, lm.tokenizer, run.config.evaluate)
 
 
-def _values(lm: TransformersLM, requests: Sequence[TokenRequest]) -> list[float]:
+def _values(lm: LanguageModel, requests: Sequence[TokenRequest]) -> list[float]:
     """Return the log-likelihood of each request, in nats."""
     with evaluation_mode(lm.model):
         return [likelihood.loglikelihood for likelihood in lm.loglikelihoods(requests)]

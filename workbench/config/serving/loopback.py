@@ -1,0 +1,11 @@
+"""Tells the addresses of a machine's own programs from those that other machines reach."""
+
+from ipaddress import ip_address
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name is reached from its own machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
