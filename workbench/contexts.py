@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings during the block; errors are raised as usual."""
+    """Turn off transformers' progress bars and log messages below ERROR during the block."""
     verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -26,7 +26,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """Restore each module's mode (train or eval) after the block."""
+    """After the block, set every module of the model back to the mode (train or eval) that it has now."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -37,9 +37,10 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_panics() -> Iterator[None]:
-    """Hide the backtrace that a Rust library writes to stderr when it panics.
+    """Hide the backtrace that a Rust library writes to stderr when it panics; the exception passes through.
 
-    All that the block writes to stderr is withheld until it ends, and then written unless it has panicked.
+    All that the process writes to stderr (descriptor 2) during the block is withheld until the block ends,
+    and is then written, unless the block raised a PanicException.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
@@ -62,7 +63,7 @@ def without_panics() -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """In the `with` block, put a model into evaluation mode; then restore the mode of every module."""
+    """Put a model into eval mode during the block; then set every module back to its earlier mode."""
     with restored_modes(model):
         model.eval()
         yield

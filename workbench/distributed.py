@@ -25,7 +25,10 @@ PATIENCE_WITH_FAILURE = timedelta(minutes=10)
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes; join the process group on first use."""
+    """Return the rank of this process and the number of processes: (0, 1) if it runs alone.
+
+    The first call joins the process group, for which all ranks must call this.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_available():
         return 0, 1
     if not dist.is_initialized():
@@ -35,7 +38,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def is_rank0() -> bool:
-    """Return whether this is the process of rank 0, the only one that writes files and logs."""
+    """Return whether this process has rank 0, the only rank that writes a run's files and logs."""
     return rank_and_world_size()[0] == 0
 
 
@@ -51,10 +54,11 @@ def barrier() -> None:
 
 
 def broadcast_from_rank0(make: Callable[[], Value]) -> Value:
-    """Run `make` on rank 0 and return its result on every rank.
+    """Run `make` on rank 0 only, and return its result, which must be picklable, on every rank.
 
     Raises:
-        WorkbenchError: `make` raises it on rank 0; it is raised on every rank.
+        WorkbenchError: `make` raises it on rank 0; it is raised on every rank. Any other exception is raised
+            on rank 0 alone, while the other ranks wait.
     """
     rank, world_size = rank_and_world_size()
     if world_size == 1:
@@ -76,13 +80,15 @@ def _result_or_error(make: Callable[[], Value]) -> Value | WorkbenchError:
 def agreed_failure(reason: str) -> str:
     """Return, on every rank, the reason of the lowest failed rank; empty if no rank has failed.
 
-    Every rank must call this once with an empty reason before anything can fail, to set up the process group.
+    Every rank must call this, failed or not. A first call with empty reasons, before anything can fail, sets
+    up the process group.
 
     Args:
         reason: Why this rank has failed; empty if it hasn't.
 
     Raises:
-        RuntimeError: Another rank doesn't call this within `PATIENCE_WITH_FAILURE`, as when it hasn't failed.
+        RuntimeError: Another rank doesn't call this within `PATIENCE_WITH_FAILURE`, for example because it
+            waits for this rank in another collective.
     """
     world_size = rank_and_world_size()[1]
     if world_size == 1:
@@ -108,7 +114,7 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:
-    """Add each number to the same number of all other ranks; return the sums on every rank."""
+    """Sum over the ranks, argument by argument; return the sums, one per argument, on every rank."""
     if rank_and_world_size()[1] == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.float64)

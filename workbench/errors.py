@@ -4,7 +4,7 @@
     ├── ConfigError         a key, a value or a combination of them is wrong
     │   ├── FileOfAnotherToolError  a file is another tool's; the command has a line of its own
     │   └── FolderInUseError    another process is using a run's folder
-    ├── DataError           a data file is missing, malformed, empty or has the wrong columns
+    ├── DataError           a data file or a run's file is missing, malformed, changed or in the way
     ├── DeviceError         this machine can't do what was asked
     ├── EndpointError       a model behind an endpoint can't be reached, or its answers can't be trusted
     ├── CheckpointError     a model or adapter on disk is missing, damaged or has the wrong shape
@@ -43,7 +43,10 @@ class FolderInUseError(ConfigError):
 
 
 class DataError(WorkbenchError):
-    """A data file is missing, malformed, empty or has the wrong columns."""
+    """A data file is missing, malformed or empty, or has the wrong columns; or a run's file is unusable.
+
+    Of a run's files: one was damaged or changed since, or a folder or link is in the place of one.
+    """
 
 
 class DeviceError(WorkbenchError):
@@ -55,10 +58,13 @@ class CheckpointError(WorkbenchError):
 
 
 class OtherArchitectureError(CheckpointError):
-    """A checkpoint isn't Open-Llama's or that of a relative that Open-Llama computes exactly."""
+    """A checkpoint's architecture is neither Open-Llama nor a relative that Open-Llama computes exactly.
+
+    Its attribute `reason` says what Open-Llama can't compute.
+    """
 
     def __init__(self, where: object, reason: str, way_out: str) -> None:
-        """Build the message from the file `where`, the `reason`, and what to do."""
+        """Build the message: the file `where`, the `reason`, and directly after it the hint `way_out`."""
         super().__init__(f"{where}: {reason}{way_out}")
         self.reason = reason
 

@@ -17,7 +17,7 @@ def is_unusable(error: OSError) -> bool:
 
 
 def has_no_room(error: BaseException) -> bool:
-    """Return whether an error says that the disk or the user's quota is full."""
+    """Return whether an error of Python, Rust or torch says that a disk is full, or a limit on files reached."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     is_from_rust = any(f"(os error {number})" in str(error) for number in numbers)
     is_from_system = isinstance(error, OSError) and error.errno in numbers
@@ -33,7 +33,7 @@ def _is_torch_without_room(error: BaseException) -> bool:
 
 
 def reason_for_no_room(error: BaseException) -> str:
-    """Return the reason why a file could not be written, given an error for which `has_no_room` is true."""
+    """Return why a file could not be written, as text, for an error of which `has_no_room` is true."""
     if _is_torch_without_room(error):
         return "no space left on device, or a limit on file sizes"
     return first_line(error)

@@ -25,7 +25,6 @@ LOCK = ".lock"
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 """Flags of `os.open`, where the system has them: follow no link, close in child processes, binary."""
 
-
 LONGEST_JSON = 256 * 2**20
 """Maximum bytes of a JSON file that is read; the largest tokenizers have 35 MB."""
 
@@ -36,7 +35,11 @@ def local_path(path: str | Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, flush it to disk and rename it; secrets in text are masked."""
+    """Create or replace a file: write a temporary file beside it, flush that to disk and rename it.
+
+    Missing folders are created, and a link at `path` is replaced. Secrets in a text are masked; bytes are
+    written as they are. A folder at `path` raises DataError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     data = masked(content).encode("utf-8") if isinstance(content, str) else content
@@ -49,7 +52,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_if_other(path: Path, text: str) -> None:
-    """Write a file atomically, unless it already has this text."""
+    """Write a text as `write_atomic` does, unless `path` is a file (not a link) with this text already."""
     if path.is_symlink() or not path.is_file() or path.read_bytes() != masked(text).encode("utf-8"):
         write_atomic(path, text)
 
@@ -76,18 +79,18 @@ def umask() -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value atomically as indented UTF-8 JSON, in the given order of keys."""
+    """Write a JSON value as `write_atomic` does, indented, in UTF-8, and in the given order of keys."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def write_checked_json(path: Path, value: Any) -> None:
-    """Write a value atomically as two lines for `read_checked_json`: SHA-256 of its JSON, and the JSON."""
+    """Write a JSON value for `read_checked_json`, atomically, in two lines: its JSON's SHA-256, and the JSON."""
     text = json.dumps(value)
     write_atomic(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
 
 def read_checked_json(path: Path) -> Any:
-    """Read the value that `write_checked_json` wrote; None: the file is missing or changed."""
+    """Return the value that `write_checked_json` wrote; None: the file is missing, unreadable or changed."""
     try:
         digest, _, text = path.read_text(encoding="utf-8").partition("\n")
         is_unchanged = hashlib.sha256(text.encode()).hexdigest() == digest
@@ -102,7 +105,7 @@ def masked_json(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Return the value in a JSON file.
 
     Raises:
         ValueError: The file isn't JSON, is nested too deeply or too long, or is a pipe, a device or a folder.
@@ -116,7 +119,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Parse a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: The text is not JSON, or is nested too deeply.
@@ -140,7 +143,7 @@ def check_readable(path: Path, most_bytes: int) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise DataError if `path`, where a file must be written, is a folder."""
+    """Raise DataError if `path`, where a file must be written, is a folder; a link to a folder passes."""
     if path.is_dir() and not path.is_symlink():
         raise DataError(f"{path}: is a folder where a file must be written (move it away)")
 
@@ -171,7 +174,7 @@ def open_to_append(path: Path) -> int:
 
 
 def prepare_file(path: Path) -> None:
-    """Create the folder of a file that will be opened; raise DataError if the path is a link or a folder."""
+    """Create the missing folders above a file to open; raise DataError if the path is a link or a folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     if path.is_symlink():
@@ -179,13 +182,13 @@ def prepare_file(path: Path) -> None:
 
 
 def append(descriptor: int, data: bytes) -> None:
-    """Append all of `data` to an open file; no other process may write to the file meanwhile."""
+    """Append `data` through a descriptor of `open_to_append`; no other process may write there meanwhile."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Append bytes to the file at `path`; create the file if it doesn't exist."""
+    """Append bytes to the file at `path`, which is created or refused as by `open_to_append`."""
     descriptor = open_to_append(path)
     try:
         append(descriptor, data)
@@ -194,7 +197,7 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def end_last_line(descriptor: int) -> None:
-    """Remove the last line of a file if it has no newline: a killed process left it incomplete.
+    """Remove the last line of an open file if it has no newline: a killed process left it incomplete.
 
     No other process may write meanwhile: the line that it is writing has no newline yet.
     """
@@ -208,9 +211,9 @@ def end_last_line(descriptor: int) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Lock a file during the block; yield False if another process has locked it and `wait` is false.
+    """Lock a file during the block, and yield True; the file is created if missing, and never truncated.
 
-    Creates the file if it doesn't exist, and never truncates it.
+    If another process has locked it, wait for that; without `wait`, yield False and run the block unlocked.
 
     Raises:
         DataError: There is a link or a folder at the path.
@@ -229,19 +232,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the path `.NAME.part` beside `path`, at which a large file is written before it is renamed."""
+    """Return the path `.NAME.part` beside `path`, at which a large file is written before its renaming."""
     return path.with_name(f".{path.name}.part")
 
 
 def settle_file(path: Path) -> None:
-    """Delete the temporary files that `write_atomic` left beside `path` when its process was killed."""
+    """Delete the temporary files of `write_atomic` for `path`, even of a process that is still writing."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.????????"):
         if temporary.is_file() or temporary.is_symlink():
             temporary.unlink()
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 of a value's canonical JSON, 64 hex digits."""
+    """Return the SHA-256 in hex of a value's JSON with sorted keys; what JSON lacks is hashed as its `str`."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -249,7 +252,8 @@ def fingerprint(value: Any) -> str:
 def file_fingerprint(path: Path) -> str:
     """Return the SHA-256 of the relative paths and bytes of a folder's `model_files`, or of one file.
 
-    A file's path relative to itself is `.`, so the result isn't the SHA-256 of the bytes alone.
+    A file's path relative to itself is `.`, so the result isn't the SHA-256 of the bytes alone. A missing
+    path counts as an empty folder.
     """
     files = [path] if path.is_file() else model_files(path)
     return computed_once("sha256", path, files, lambda: _sha256(path, files))
@@ -281,7 +285,7 @@ def _sha256(path: Path, files: Sequence[Path]) -> str:
 
 
 def add_file(digest: "hashlib._Hash", file: Path) -> None:
-    """Add a file's bytes to a checksum, reading 1 MiB at a time."""
+    """Update a `hashlib` digest with a file's bytes, reading 1 MiB at a time."""
     with file.open("rb") as handle:
         for block in iter(lambda: handle.read(1 << 20), b""):
             digest.update(block)

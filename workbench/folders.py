@@ -22,7 +22,7 @@ LONGEST_PATH = 4096
 
 
 def check_folder(key: str, path: Path) -> None:
-    """Check that a folder can be created at `path`, the value of the configuration key `key`.
+    """Check that `path`, the value of the configuration key `key`, is a folder or can become one.
 
     Raises:
         ConfigError: The path is too long, has control characters, or is or passes through a file.
@@ -41,7 +41,11 @@ def check_folder(key: str, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, which replaces `path` if the block succeeds, and is deleted if it fails."""
+    """Yield a locked temporary folder beside `path` to write into.
+
+    If the block succeeds, the temporary folder replaces `path` and all that is in it. If the block fails, the
+    temporary folder is deleted, and `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -70,7 +74,7 @@ def settle_folder(path: Path) -> None:
     """Delete the temporary folders that a killed `new_folder` left beside `path`.
 
     If `path` is missing because the process was killed between two renames, the old folder is put back. The
-    temporary folder of a process that is still writing stays, and links are not followed.
+    temporary folder of a process that is still writing stays. Links are ignored.
     """
     name = glob.escape(path.name)
     for old in sorted(path.parent.glob(f".{name}.old.????????/")):

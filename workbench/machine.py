@@ -45,7 +45,7 @@ def libc_function(name: str) -> Any:
 
 
 def release_freed() -> None:
-    """Return memory that the process has freed, but the C library keeps, to the operating system (Linux)."""
+    """Give memory that the process has freed, but glibc keeps, back to the system; elsewhere do nothing."""
     trim = libc_function("malloc_trim")
     if trim is not None:
         trim(0)

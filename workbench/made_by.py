@@ -15,12 +15,15 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def remember_command(argv: Sequence[str]) -> None:
-    """Remember the command line as the user typed it, for `made_by`."""
+    """Remember the command line as the user typed it, program first, for `made_by`."""
     _typed[:] = argv
 
 
 def made_by() -> dict[str, str]:
-    """Return the command line, the time (UTC) and, if this program runs from a git checkout, the commit."""
+    """Return the origin of a file written now: `command`, `date` (UTC) and `commit`.
+
+    Without a git checkout around this program, `commit` is left out.
+    """
     program, *arguments = _typed or sys.argv or [""]
     name = Path(program).name
     words = ["python", "-m", "workbench"] if name == "__main__.py" else [name]
@@ -34,7 +37,7 @@ def made_by() -> dict[str, str]:
 
 @cache
 def checkout_commit(folder: Path) -> str:
-    """Return the commit that is checked out in a folder; empty if it is not the top of a git checkout."""
+    """Return the hash of the commit checked out in a folder; empty if the folder isn't a checkout's top."""
     git = folder / ".git"
     try:
         if git.is_file():  # of a worktree: "gitdir: PATH"

@@ -27,7 +27,9 @@ NO_TENSORS = (b"bytearray",)
 
 
 def read_pickle(file: Path) -> Any:
-    """Return the value in a file that `torch.save` wrote, with memory-mapped tensors; no code is executed.
+    """Return the value in a file that `torch.save` wrote, with its tensors on the CPU; no code is executed.
+
+    Tensors are memory-mapped, unless a torch before 1.6 wrote the file.
 
     Raises:
         CheckpointError: The pickle contains more than tensors, or the file is truncated or damaged.

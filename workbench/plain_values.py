@@ -23,11 +23,12 @@ def section(schema: type[Section], values: Any, key: str) -> Section:
 
     Args:
         schema: The section's dataclass.
-        values: Field -> value; or an object of the schema, in which enum fields may have the option's name.
+        values: Field -> value, with enum options by name or as members; or an object of the schema with such
+            values, which is not changed.
         key: Name of the section in error messages.
 
     Raises:
-        ConfigError: A field is unknown or missing, or has a value of another type.
+        ConfigError: A field is unknown or missing, has a value of another type, or is refused by the schema.
     """
     settings: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     types = get_type_hints(schema)
@@ -42,12 +43,14 @@ def section(schema: type[Section], values: Any, key: str) -> Section:
 def route(
     settings: Mapping[str, Any], schemas: Mapping[str, type], where: str, without: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Return section -> its settings; a setting belongs to the first section with a field of its name.
+    """Sort settings into sections; return section -> {field: value}, with {} for a section that gets none.
+
+    A setting belongs to the first section with a field of its name.
 
     Args:
         settings: Field -> value.
-        schemas: Section -> dataclass.
-        where: Name of the function in error messages.
+        schemas: Section -> dataclass, in the order of search.
+        where: Name in error messages of the function that got the settings.
         without: Fields that are refused as unknown.
 
     Raises:
@@ -62,10 +65,10 @@ def route(
 
 
 def output_folder(path: Folder, overwrite: bool) -> Path:
-    """Return the folder to write to.
+    """Return a folder to write to as a Path; nothing is created or deleted here.
 
     Raises:
-        ConfigError: It has contents, and `overwrite` is false.
+        ConfigError: `overwrite` is false, and there is a file or a folder with contents at the path.
     """
     folder = Path(path)
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
@@ -74,10 +77,16 @@ def output_folder(path: Folder, overwrite: bool) -> Path:
 
 
 def check_known(name: str, known: Iterable[str], where: str, kind: str = "setting") -> None:
-    """Check that the name of a setting, or of another kind of thing, is known.
+    """Check that a name is one of the `known` names.
+
+    Args:
+        name: Name to check.
+        known: The allowed names.
+        where: Start of the error message.
+        kind: What the name names, in the error message.
 
     Raises:
-        ConfigError: It is unknown; lists similar names, or else all known ones.
+        ConfigError: The name is unknown; the message has similar names, or else all known ones.
     """
     names = sorted(known)
     if name not in names:

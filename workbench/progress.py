@@ -17,7 +17,10 @@ log = logging.getLogger("workbench")
 
 
 class Progress:
-    """Progress bar with the pace and the time left; a context manager that draws it."""
+    """Progress of a task, with pace and time left: during the `with` block a bar on a terminal's stderr.
+
+    If stderr is not a terminal, a line is logged every `LINE_SECONDS`.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class Progress:
             total: Number of units of the task.
             done: Units that an earlier session has done.
             unit: Name of the units, plural.
-            is_shown: False on all ranks but rank 0.
+            is_shown: False draws no bar and logs no progress, as on all ranks but rank 0.
             is_kept: Whether the bar stays on the terminal when the task ends.
         """
         console = Console(stderr=True)
@@ -70,19 +73,19 @@ class Progress:
         self.bar.stop()
 
     def rename(self, title: str) -> None:
-        """Change the title, to say what the next units are."""
+        """Replace the title of the task by another, for its next units."""
         self.title = clean(title)
         self.bar.update(self.task, description=self.title)
 
     def advance(self, count: int) -> None:
-        """Show that `count` more units are done, with the pace in units per second."""
+        """Show that `count` more units are done, with the mean pace since the start in units per second."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         done = self.done + count
         rate = (done - self.initial_done) / seconds
         self.reach(done, f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{rate:.2g} {self.unit}/s")
 
     def reach(self, done: int, pace: str) -> None:
-        """Show that `done` units are done in total, with `pace` as the text about speed."""
+        """Show that `done` units are done in total, with the text `pace`, such as `3.1 items/s`."""
         self.done = done
         self.first = self.first or (time.monotonic(), done)
         self.bar.update(self.task, completed=done, pace=pace)

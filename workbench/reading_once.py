@@ -1,4 +1,4 @@
-"""Caches results that one command computes from files, until a file changes."""
+"""Caches in memory, during a `reading_once` block, what is computed from files, until a file changes."""
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -15,7 +15,10 @@ _results: ContextVar[dict[Hashable, Any] | None] = ContextVar("results", default
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Cache the results of `computed_once` during the block; a nested block uses the outer block's cache."""
+    """Cache the results of `computed_once` in memory during the block, after which they are dropped.
+
+    A nested block uses the outer block's cache.
+    """
     token = _results.set({} if (outer := _results.get()) is None else outer)
     try:
         yield
@@ -24,13 +27,15 @@ def reading_once() -> Iterator[None]:
 
 
 def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Callable[[], Result]) -> Result:
-    """Return the result of `compute`, cached within `reading_once` until one of the files changes.
+    """Return the result of `compute`, the same object again as long as no file changes.
+
+    Outside of a `reading_once` block, `compute` is called each time.
 
     Args:
         purpose: Name of the computation, with everything besides the files that decides its result.
         folder: Folder above all files, or the only file. Renaming it doesn't invalidate the cached result.
         files: All files that `compute` reads.
-        compute: Computes the result, which the caller must not change.
+        compute: Function that computes the result. Callers must not change the result.
     """
     results = _results.get()
     if results is None:

@@ -1,4 +1,4 @@
-"""Names every file that a run writes, and records in run.json which steps are finished."""
+"""Names every file and folder that a run writes, and deletes half-written ones."""
 
 import logging
 import os
@@ -23,9 +23,10 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class RunDir:
-    """Folder of one run. Steps exchange data through these files only."""
+    """Paths of the files and folders of one run, through which its steps exchange data; none need exist."""
 
     path: Path
+    """The run's folder."""
 
     @property
     def name(self) -> str:
@@ -34,27 +35,27 @@ class RunDir:
 
     @property
     def config_yaml(self) -> Path:
-        """The run's configuration, with unresolved interpolations, version and checksum."""
+        """The run's configuration as YAML, with unresolved interpolations, version and checksum."""
         return self.path / "config.yaml"
 
     @property
     def run_json(self) -> Path:
-        """Versions, machine, measured values, and the fingerprints of finished steps."""
+        """Finished steps with fingerprints and measurements, versions and machine: see `RunRecord`."""
         return self.path / "run.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints that a training resumes from."""
+        """Folder with a subfolder for each checkpoint, from which a training resumes."""
         return self.path / "checkpoints"
 
     @property
     def adapter(self) -> Path:
-        """The trained adapter, in PEFT's format."""
+        """Folder of the trained or extracted adapter, in PEFT's format."""
         return self.path / "adapter"
 
     @property
     def combined(self) -> Path:
-        """One adapter made of several (`merge.adapters`), in PEFT's format."""
+        """Folder of one adapter made of several (`merge.adapters`), in PEFT's format."""
         return self.path / "combined"
 
     @property
@@ -64,17 +65,17 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """The trained model, if there is no adapter (`adapter=none`)."""
+        """Folder of the trained model, if there is no adapter (`adapter=none`)."""
         return self.path / "model"
 
     @property
     def tokenizer(self) -> Path:
-        """A tokenizer learned from text."""
+        """Folder of a tokenizer learned from text."""
         return self.path / "tokenizer"
 
     @property
     def extended(self) -> Path:
-        """The base model with an extended vocabulary."""
+        """Folder of the base model with an extended vocabulary."""
         return self.path / "extended"
 
     @property
@@ -94,12 +95,12 @@ class RunDir:
 
     @property
     def train_jsonl(self) -> Path:
-        """One line per logged training step."""
+        """Losses and other logged values of a training, one line of JSON per log or validation."""
         return self.path / "train.jsonl"
 
     @property
     def loss_svg(self) -> Path:
-        """Plot of the losses in train.jsonl."""
+        """Plot of the losses in train.jsonl, an SVG picture."""
         return self.path / "loss.svg"
 
     @property
@@ -114,27 +115,27 @@ class RunDir:
 
     @property
     def merged(self) -> Path:
-        """The merged model, written only after the merge was proven."""
+        """Folder of the merged model, written only after the merge was proven."""
         return self.path / "merged"
 
     @property
     def merge_report(self) -> Path:
-        """Report that proves the merge."""
+        """Report of the merge's checks, as JSON."""
         return self.path / "merge_report.json"
 
     @property
     def results_json(self) -> Path:
-        """All scores of this run."""
+        """All scores of this run's models on its benchmarks."""
         return self.path / "results.json"
 
     @property
     def contamination_json(self) -> Path:
-        """Benchmark items found in the training rows, and the scores of the other items."""
+        """Benchmark items that occur in the training rows, and scores without these items."""
         return self.path / "contamination.json"
 
     @property
     def cache(self) -> Path:
-        """Cached answers, from which an interrupted evaluation continues."""
+        """Folder of cached answers, from which an interrupted evaluation continues."""
         return self.path / "cache"
 
     @property
@@ -144,7 +145,7 @@ class RunDir:
 
     @property
     def tensorboard(self) -> Path:
-        """Event files of a training for TensorBoard."""
+        """Folder of a training's event files for TensorBoard."""
         return self.path / "tensorboard"
 
     def check_links(self) -> None:
@@ -174,7 +175,7 @@ class RunDir:
 
     @property
     def failure_json(self) -> Path:
-        """Reason why the model could not be scored; missing if it was scored."""
+        """Reason why a leaderboard couldn't score the run's model; missing once it was scored."""
         return self.path / "failure.json"
 
     @property
@@ -214,16 +215,24 @@ class RunDir:
 
     @property
     def all_predictions(self) -> Path:
-        """Folder with a subfolder of recorded answers for each model."""
+        """Folder with a subfolder of recorded answers for each model: predictions/MODEL/BENCHMARK.jsonl."""
         return self.path / "predictions"
 
     def predictions(self, model: str, benchmark: str) -> Path:
-        """File of one model's (base, adapter, merged, trained) answers on a benchmark, one line per item."""
+        """Return the file of one model's answers on a benchmark, one line per item.
+
+        Args:
+            model: base, adapter, merged or trained.
+            benchmark: Name of the benchmark.
+        """
         return self.all_predictions / model / f"{benchmark}.jsonl"
 
 
 def clear_unfinished(run_dir: RunDir) -> None:
-    """Delete the half-written files and folders that a killed process left in a run folder."""
+    """Delete the half-written files and folders that a killed process left in a run folder.
+
+    The caller must have locked the folder: temporary files of a process that still writes are deleted too.
+    """
     folders = [run_dir.adapter, run_dir.combined, run_dir.model, run_dir.merged]
     folders += [run_dir.tokenizer, run_dir.extended, run_dir.search]
     for folder in (*folders, run_dir.export):

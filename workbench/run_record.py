@@ -1,4 +1,4 @@
-"""Reads and writes run.json: finished steps, fingerprints of inputs and outputs, and measurements."""
+"""Reads and writes run.json: finished steps with fingerprints of their inputs and files, and measurements."""
 
 import logging
 import os
@@ -26,19 +26,21 @@ DIGEST = "digest"
 """Key in a JSON file for the checksum of all its other keys."""
 
 MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
+"""Packages whose versions run.json records."""
 
 
 class RunRecord:
-    """run.json: the finished steps, with fingerprints of their inputs and outputs, and all measurements.
+    """Content of a run.json: of each step that has finished, fingerprints of its inputs and files.
 
-    It contains a checksum of itself.
+    A step is named as in `steps`, or `evaluate/MODEL/BENCHMARK` for one benchmark, and has one entry, which a
+    repetition replaces. Measurements, versions, machine, commands and a checksum of the file are there too.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the record at `path`; if there is no such file, start an empty record.
+        """Read the run.json at `path`; without such a file, start an empty record, which isn't written yet.
 
         Raises:
-            DataError: The record is damaged, or changed since it was written.
+            DataError: The file is damaged or was changed since it was written, or `path` is a folder.
         """
         check_replaceable(path)
         self.path = path
@@ -47,9 +49,14 @@ class RunRecord:
             self.values |= read_record(path)
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
-        """Return whether `step` has finished from inputs with this fingerprint, and its files are unchanged.
+        """Return whether `step` has finished from these inputs, and the files that it wrote are unchanged.
 
-        A changed or missing file is logged as a warning.
+        If only a file is missing or changed, a warning is logged.
+
+        Args:
+            step: Name of the step.
+            inputs: Fingerprint of the inputs now; the recorded one must be equal.
+            output: File or folder that the step wrote.
         """
         entry = self.values["steps"].get(step)
         if entry is None or entry["inputs"] != inputs:
@@ -59,9 +66,13 @@ class RunRecord:
         return problem is None
 
     def problem(self, step: str, output: Path) -> str | None:
-        """Return a message about a step's first missing or changed file; None if there is none.
+        """Return a message about the first file of a finished step that is missing or changed since.
 
-        None also for a step that isn't recorded as finished.
+        None: all its files are unchanged, or the step isn't recorded as finished.
+
+        Args:
+            step: Name of the step.
+            output: File or folder that the step wrote; its other files are in the record.
         """
         entry = self.values["steps"].get(step)
         if entry is None:
@@ -76,7 +87,7 @@ class RunRecord:
         return None
 
     def scores(self, step: str) -> str | None:
-        """Return the checksum of a step's scores; None if the record has none, as of an earlier version."""
+        """Return the checksum of a step's scores (`digests` of `finish`); None if the record has none."""
         digest = self.values["steps"].get(step, {}).get("scores")
         return digest if isinstance(digest, str) else None
 
@@ -90,15 +101,15 @@ class RunRecord:
         files: Iterable[Path] = (),
         digests: Mapping[str, str] | None = None,
     ) -> None:
-        """Record that `step` made `output` from these inputs, with measurements.
+        """Record that `step` has made `output` from these inputs, and write run.json.
 
         Args:
-            step: name of the step.
-            inputs: fingerprint of everything that decides the output.
-            output: file or folder.
-            measured: measurements, stored under the step's name; `a/b` is stored as an object in an object.
-            files: other files in the run's folder that the step wrote.
-            digests: further checksums to keep with the step.
+            step: Name of the step.
+            inputs: Fingerprint of everything that decides the output.
+            output: File or folder that the step wrote; fingerprinted here.
+            measured: Measurements. They replace those under the step's name; for `a/b`, key b of object a.
+            files: Other files in the run's folder that the step wrote.
+            digests: Name -> further checksum to record with the step.
         """
         self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
         self.values["machine"] = {
@@ -125,28 +136,29 @@ class RunRecord:
         self._write()
 
     def note(self, key: str, value: Any) -> None:
-        """Record a value about the whole run under `key`."""
+        """Record a JSON value about the whole run under a top-level key; write run.json if it differs."""
         if self.values.get(key) != value:
             self.values[key] = value
             self._write()
 
     def _write(self) -> None:
-        """Write the record with a checksum of itself."""
+        """Write run.json with a checksum of itself; secrets are masked, in `values` too."""
         self.values = masked_json(self.values)
         self.values[DIGEST] = self_digest(self.values)
         write_json(self.path, self.values)
 
 
 def self_digest(values: Mapping[str, Any]) -> str:
-    """Return the checksum of a JSON object, without the object's own entry for the checksum."""
+    """Return the checksum of a JSON object's keys and values, except the key `DIGEST`."""
     return fingerprint({key: value for key, value in values.items() if key != DIGEST})
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a run.json, and check its checksum, which earlier versions didn't write.
+    """Return the content of a run.json; a checksum in it is checked (files of earlier versions have none).
 
     Raises:
-        DataError: The record is damaged, or changed since it was written.
+        DataError: The file is damaged, or was changed since it was written.
+        OSError: The file is missing or can't be read.
     """
     try:
         values = read_json(path)

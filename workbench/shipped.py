@@ -6,7 +6,7 @@ PACKAGE = Path(__file__).parent
 
 
 def shipped(folder: str) -> Path:
-    """Return a top-level folder such as conf: the installed package's copy, or the checkout's."""
+    """Return the path of a shipped folder, conf or recipes, in the installed package or in the checkout."""
     installed = PACKAGE / f"_{folder}"
     return installed if installed.is_dir() else PACKAGE.parent / folder
 
@@ -22,6 +22,9 @@ def public_path(path: str | None) -> str | None:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group such as benchmark: the names of its YAML files, shipped or in ./conf."""
+    """Return the sorted options of a group such as benchmark: the stems of its YAML files.
+
+    These are the shipped files and those in ./conf/GROUP.
+    """
     folders = (shipped("conf") / group, Path("conf") / group)
     return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})

@@ -44,7 +44,7 @@ def masked(text: str) -> str:
 
 
 def remember_secret(value: str) -> None:
-    """Mask this value as *** from now on."""
+    """Make `clean` and `masked` replace this value by *** for the rest of the process."""
     _secrets.add(value)
 
 
@@ -52,7 +52,9 @@ class Message(str):
     """A finished English sentence, with the template and the values that it was made from."""
 
     template: str
+    """The English text with {name} for each value."""
     values: dict[str, str]
+    """Name -> value as it is in the sentence; a value that is a `Message` can be translated itself."""
 
 
 def message(template: str, /, **values: object) -> str:
@@ -71,17 +73,20 @@ def message(template: str, /, **values: object) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Join at least one text by commas; messages among the texts stay translatable."""
+    """Join texts by commas, of which there must be at least one; messages among them stay translatable."""
     return reduce(lambda before, last: message("{before}, {last}", before=before, last=last), texts)
 
 
 def message_of(error: Exception) -> str:
-    """Return an error's text: the `Message` with which the error was raised, or else a plain string."""
+    """Return an error's text: its first argument if that is a `Message`, else `str(error)`."""
     first = error.args[0] if error.args else None
     return first if isinstance(first, Message) else str(error)
 
 
 def in_one_line(text: str) -> str:
-    """Return a text as one line with single spaces; a `Message` that is one already is returned unchanged."""
+    """Return a text as one line with single spaces; a text that is such a line already is returned unchanged.
+
+    So a `Message` of one line stays a `Message`.
+    """
     line = " ".join(text.split())
     return text if line == text else line

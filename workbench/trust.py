@@ -24,10 +24,10 @@ _trusted: ContextVar[TrustedCode | None] = ContextVar("trusted", default=None)
 
 @contextmanager
 def trusting(trust_code: bool) -> Iterator[TrustedCode]:
-    """If `trust_code`, let code in files that the configuration names run during the block.
+    """During the block, let code in files that the configuration names run if `trust_code`, else refuse it.
 
     Yields:
-        The sources whose code runs, filled during the block.
+        The sources whose code was allowed to run, filled by `check_trusted` during the block.
     """
     trusted = TrustedCode()
     token = _trusted.set(trusted if trust_code else None)
@@ -38,19 +38,19 @@ def trusting(trust_code: bool) -> Iterator[TrustedCode]:
 
 
 def is_trusted() -> bool:
-    """Return whether code of files that the configuration names may run."""
+    """Return whether code of files that the configuration names may run; False outside of `trusting`."""
     return _trusted.get() is not None
 
 
 def check_trusted(key: str, source: str) -> None:
-    """Check that the code of `source` may run, and log it on first use.
+    """Check that the code of `source` may run; on first use, log a warning and add it to `trusting`'s list.
 
     Args:
         key: Configuration key or file that names the source.
         source: File or hub id whose code will run.
 
     Raises:
-        ConfigError: `trust_code` is off.
+        ConfigError: `trust_code` is false, or this is called outside of `trusting`.
     """
     trusted = _trusted.get()
     if trusted is None:

@@ -38,5 +38,5 @@ def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
 
 
 def padded(text: str, width: int) -> str:
-    """Return the text with trailing spaces up to `width` columns."""
+    """Return the text with trailing spaces up to `width` columns; a wider text is returned unchanged."""
     return text + " " * (width - cell_len(text))
