@@ -17,7 +17,7 @@ def is_unusable(error: OSError) -> bool:
 
 
 def has_no_room(error: BaseException) -> bool:
-    """Return whether an error of Python, Rust or torch says that a disk is full, or a limit on files reached."""
+    """Return whether an error of Python, Rust or torch says that the disk, or a limit on files, is full."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     is_from_rust = any(f"(os error {number})" in str(error) for number in numbers)
     is_from_system = isinstance(error, OSError) and error.errno in numbers

@@ -84,7 +84,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_checked_json(path: Path, value: Any) -> None:
-    """Write a JSON value for `read_checked_json`, atomically, in two lines: its JSON's SHA-256, and the JSON."""
+    """Write a JSON value for `read_checked_json`, atomically, as two lines: the JSON's SHA-256, the JSON."""
     text = json.dumps(value)
     write_atomic(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
@@ -244,7 +244,7 @@ def settle_file(path: Path) -> None:
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 in hex of a value's JSON with sorted keys; what JSON lacks is hashed as its `str`."""
+    """Return the SHA-256 (hex) of a value's JSON with sorted keys; what JSON lacks is hashed as its `str`."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
