@@ -22,10 +22,9 @@ class Model:
     """One row of the leaderboard: a model, identified by its weights and not by its path."""
 
     key: str
-    """First 16 hex digits of a hash of the model's weights, adapter, quantization and dtype."""
+    """First 16 hex digits of a hash of weights, adapter, quantization, dtype and the like."""
     name: str
-    """Name that is unique on the board: `evaluate.name`, or the facts that tell this model from the
-    others."""
+    """Name that is unique on the board: `evaluate.name`, or the facts that tell this model from others."""
     role: str
     """base, adapter, merged, trained, or imported."""
     parent: str | None
@@ -51,19 +50,18 @@ class Column:
     """One column of the leaderboard: a benchmark, asked with one set of settings and scored by one metric."""
 
     key: str
-    """First 16 hex digits of a hash of benchmark, metric, protocol, number of few-shot examples and rule."""
+    """First 16 hex digits of a hash of the settings that all scores of the column share, rule included."""
     label: str
-    """Heading that is unique on the board: the benchmark, and the settings that tell the column from other
-    columns of the same benchmark."""
+    """Heading that is unique on the board: the benchmark, and the settings in which its columns differ."""
     benchmark: str
     language: str
     metric: str
     protocol: str
     num_fewshot: int
     rule: str
+    """Fingerprint of the rules of answering and scoring (`Score.rule`); empty if no score has one."""
     prompts: str
-    """Fingerprint of the prompts of the items that most models answered; scores on other prompts are not
-    compared."""
+    """Hash of the prompts that most models answered; scores on other prompts are not compared."""
     num_items: int
     num_total: int
     """Items of the benchmark without a limit; equal to num_items where the total isn't known."""
@@ -91,6 +89,7 @@ class Cell:
     apart: str = ""
     """Why the score is not compared, ranked or averaged, such as "2,680 of 11,582 items"; empty if it is."""
     best_rank: int | None = None
+    """Best rank, from 1, that the tests leave possible; None, like `worst_rank`: the score isn't ranked."""
     worst_rank: int | None = None
     letters: str = ""
     """Letters of ties: no difference was shown between two models that share a letter."""
@@ -113,13 +112,14 @@ class Outcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Score of `second` minus score of `first`, on the items that both answered from the same prompt."""
+    """Score of `second` minus score of `first`; if tested, on items that both answered from one prompt."""
 
     first: str
     second: str
     column: str
     """Key of a column, or name of a mean (zh, en, all)."""
     value: float | None
+    """None if the two scores can't be compared."""
     low: float | None
     high: float | None
     """`low` to `high` is a simultaneous interval for the family: the verdict is whether 0 lies outside."""
@@ -134,7 +134,7 @@ class Difference:
     """Items on which `second` is better; on `lost` items `first` is."""
     lost: int
     detectable: float | None
-    """Smallest true difference that the corrected test detects with a power of 80%; None if none."""
+    """Smallest true difference that the corrected test detects with a power of 80%; None: it detects none."""
     verdict: str
     """Verdict on `second`: better, worse, no difference shown, or not tested."""
     problem: str = ""
@@ -214,6 +214,7 @@ class SeedGroup:
     """`low` to `high` is the 95% interval of the recipe's mean score."""
     high: float
     seed_stderr: float
+    """Standard error of the mean over seeds; `item_stderr` is that over items, for the seeds at hand."""
     item_stderr: float
     against: str
     """Key of the parent that the models are compared with; empty if it isn't in the column."""
@@ -221,7 +222,7 @@ class SeedGroup:
     """Verdict on these checkpoints: items are random, seeds are fixed."""
     recipe_verdict: str
     """Verdict on training by this recipe with any seed: items and seeds are random; "descriptive" with
-    fewer than 5 seeds."""
+    fewer than 5 seeds. Both verdicts are empty where `against` is, unless it says "descriptive"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,11 @@ RESULTS = ".leaderboard.tests"
 
 @contextmanager
 def keeping(folder: Path) -> Iterator[ItemIndex]:
-    """Use the caches of item scores, checksums and tests in a leaderboard's folder during the block.
+    """Use the three cache files in a leaderboard's folder, which must exist, during the `with` block.
 
-    Yields the cache of items, which `build` writes; the block's end writes checksums and tests. A damaged
-    cache counts as empty, and writing drops the entries that the block didn't use.
+    Yields the cache of item scores, which `build` takes and writes. The caches of checksums and of tests are
+    used by all code within the block, and written at its end unless it raises an error. A damaged file counts
+    as empty. Writing drops the entries that the block didn't use; caches with few entries aren't written.
     """
     for name in (INDEX, DIGESTS, RESULTS):
         settle_file(folder / name)

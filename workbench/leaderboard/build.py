@@ -136,7 +136,11 @@ def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Return the origin of a run's numbers: recipe, configuration, versions, machine, checksums of files."""
+    """Return the origin of a run's numbers, as the page shows it.
+
+    The keys are recipe, task, base_model, models, config, measured (versions, machine, times), digests
+    (step -> checksums of its files) and remarks.
+    """
     measured = {
         key: value
         for key, value in run.measured.items()

@@ -26,7 +26,7 @@ DEEPEST = 5
 
 
 def check_score(score: Score, where: str) -> None:
-    """Raise an error if a field of a score has a wrong type or is out of bounds.
+    """Check the types and bounds of a score's fields.
 
     Raises:
         DataError: A field is wrong; the message starts with `where`.
@@ -104,9 +104,9 @@ def shown(value: object) -> str:
 
 
 def sound_facts(value: Any, depth: int = 0) -> dict[str, Any]:
-    """Copy a JSON object without lists, numbers that are NaN or too large, and objects below `DEEPEST`.
+    """Return a copy of a JSON object without lists, without NaN and too large numbers, to a bounded depth.
 
-    A value that isn't an object gives an empty one.
+    Objects more than `DEEPEST` levels down are left out. A value that isn't an object gives an empty copy.
     """
     facts: dict[str, Any] = {}
     for name, inner in value.items() if isinstance(value, dict) else ():

@@ -38,6 +38,7 @@ class Run:
     measured: dict[str, Any] = field(default_factory=dict)
     """Contents of run.json: times, memory, versions, machine."""
     merge_report: dict[str, Any] = field(default_factory=dict)
+    """Contents of merge_report.json; empty if nothing was merged, or if the merge is not proven."""
     trained: dict[str, Any] = field(default_factory=dict)
     """Contents of train.json: how the training rows were used, and how many answers stop by themselves."""
     merge_problem: str = ""
@@ -64,7 +65,7 @@ class Run:
         return name if isinstance(name, str) else ""
 
     def file_of(self, model: str, benchmark: str) -> tuple[Path, str] | None:
-        """Return the path and SHA-256 of a model's predictions file on a benchmark; None if no file exists.
+        """Return path and `file_digest` of a model's predictions file on a benchmark; None if there is none.
 
         Raises:
             DataError: The file was changed since it was written, or can't be read.
@@ -86,7 +87,7 @@ class Run:
         return path, digest
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """Return one model's predictions on one benchmark; None if there is no file.
+        """Return one model's predictions on one benchmark, read from its file; None if there is no file.
 
         Raises:
             DataError: The file is damaged, or was changed since it was written.
@@ -103,6 +104,7 @@ class Failure:
     """A model that could not be scored, from failure.json in the folder of its run."""
 
     label: str
+    """Path of the run folder relative to the leaderboard's folder."""
     name: str
     facts: dict[str, Any]
     """path, adapter, quantization and dtype of the model."""

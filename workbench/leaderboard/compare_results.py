@@ -30,9 +30,9 @@ class ComparedBenchmark:
     second: float
     is_share: bool
     difference: Difference | None
-    """Second model's score minus the first's, with interval, exact test and verdict; None: not comparable."""
+    """Second model's score minus the first's, with its test and verdict; None if the rules differ."""
     problem: str
-    """Why there is no difference; empty if there is."""
+    """Why there is no difference, why it was not tested, or a remark on its test; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -68,7 +68,13 @@ class Comparison(Shown):
         return [row.benchmark, row.metric, *values, *_numbers(row.difference, row.is_share)]
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with a row per benchmark: both scores, and the difference if there is one."""
+        """Return a DataFrame with a row per benchmark: both scores, and the difference if there is one.
+
+        The columns are benchmark, metric, first, second, difference, `NUMBERS`, verdict and problem.
+
+        Raises:
+            ImportError: pandas isn't installed.
+        """
         import pandas
 
         return pandas.DataFrame(
@@ -111,7 +117,7 @@ def compare(first: Results, second: Results) -> Comparison:
         second: Results of the other model.
 
     Raises:
-        ConfigError: They have no benchmark in common.
+        ConfigError: The two have no benchmark in common.
     """
     [comparison] = compare_all(first, [second])
     return comparison
@@ -119,6 +125,9 @@ def compare(first: Results, second: Results) -> Comparison:
 
 def compare_all(first: Results, others: Sequence[Results]) -> list[Comparison]:
     """Compare several models with one reference, as `compare` does; all comparisons form one family.
+
+    Returns:
+        One comparison per entry of `others`, in their order.
 
     Args:
         first: Results of the reference.

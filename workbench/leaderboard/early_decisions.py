@@ -27,11 +27,18 @@ class EarlyComparison:
     """Contents of one compare.json: facts of its two models, and a decision for each benchmark."""
 
     sides: tuple[dict[str, Any], dict[str, Any]]
+    """Facts of the first and of the second model: model (its name), weights, adapter, quantization, ..."""
     decisions: list[EarlyDecision]
+    """Decisions, still without the keys of the models' rows."""
 
 
 def comparisons_below(folder: Path) -> tuple[list[EarlyComparison], list[Skipped]]:
-    """Read the compare.json files below a folder whose comparison could stop early; list unreadable files."""
+    """Read the compare.json files below a folder whose comparison could stop early.
+
+    Returns:
+        The comparisons, and the compare.json files that can't be read or were changed. A compare.json of two
+        finished results is in neither list.
+    """
     found: list[EarlyComparison] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, COMPARE_JSON):
@@ -46,7 +53,10 @@ def comparisons_below(folder: Path) -> tuple[list[EarlyComparison], list[Skipped
 
 
 def decisions_on(comparisons: Sequence[EarlyComparison], models: Sequence[Model]) -> list[EarlyDecision]:
-    """Return the decisions of all comparisons, with the row keys of models that are on the board."""
+    """Return copies of all comparisons' decisions that name the rows of their models.
+
+    The key is empty if no row, or more than one, has the model's weights, adapter and quantization.
+    """
     return [
         replace(decision, first=first, second=second)
         for comparison in comparisons

@@ -1,4 +1,4 @@
-"""Caches the SHA-256 of predictions files between two leaderboards, as long as a file is surely unchanged.
+"""Caches fingerprints of predictions files between two leaderboards, while a file is surely unchanged.
 
 A file counts as unchanged if device, inode, size, time of the last write (mtime) and time of the last change
 of the inode (ctime) are equal. Whoever writes to a file, replaces the file or sets back its mtime changes its
@@ -29,10 +29,13 @@ VERSION = 1
 
 
 class FileDigests:
-    """Cache of files' SHA-256 by device, inode, size and times; writing it drops unused entries."""
+    """Cache of files' fingerprints (`file_fingerprint`) by device, inode, size and times of the file."""
 
     def __init__(self, path: Path) -> None:
-        """Read the cache at a path; a missing or damaged cache is empty."""
+        """Read the cache at a path; a missing or damaged cache is empty.
+
+        Also reads the file system's clock, by a temporary file in the path's folder, which must exist.
+        """
         self._path = path
         values = read_checked_json(path)
         is_own = isinstance(values, dict) and values.get("version") == VERSION
@@ -41,7 +44,11 @@ class FileDigests:
         self._latest = _clock(path.parent) - SETTLED_NANOSECONDS
 
     def digest(self, file: Path) -> str:
-        """Return the SHA-256 of a file: the cached one if the file is surely unchanged, else computed."""
+        """Return a file's fingerprint: the cached one if the file is surely unchanged, else computed.
+
+        Raises:
+            OSError: The file can't be read.
+        """
         status = os.stat(file)
         if max(status.st_ctime_ns, status.st_mtime_ns) > self._latest:
             return file_fingerprint(file)
@@ -54,7 +61,10 @@ class FileDigests:
         return self._used[state]
 
     def write(self) -> None:
-        """Write the digests that were used, if they differ from those in the file and are many enough."""
+        """Write the fingerprints that were used since reading; all others are dropped from the file.
+
+        Nothing is written if the file has exactly these, or if they are fewer than `WORTHWHILE`.
+        """
         if self._used.keys() != self._known.keys() and len(self._used) >= WORTHWHILE:
             write_checked_json(self._path, {"version": VERSION, "digests": self._used})
 
@@ -64,7 +74,10 @@ _kept: ContextVar[FileDigests | None] = ContextVar("digests", default=None)
 
 @contextmanager
 def keeping_digests(path: Path) -> Iterator[None]:
-    """Let `file_digest` use the cache at `path` during the block; write the cache if there was no error."""
+    """Let `file_digest` use the cache at `path` during the `with` block; write it if there was no error.
+
+    The folder of `path` must exist.
+    """
     digests = FileDigests(path)
     token = _kept.set(digests)
     try:
@@ -75,7 +88,9 @@ def keeping_digests(path: Path) -> Iterator[None]:
 
 
 def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file; within `keeping_digests`, from the cache if the file is surely unchanged.
+    """Return a file's fingerprint by `file_fingerprint`, the form in which run.json has it.
+
+    Within `keeping_digests`, it is from the cache if the file is surely unchanged.
 
     Raises:
         OSError: The file can't be read.

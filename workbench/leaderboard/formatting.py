@@ -23,7 +23,7 @@ def language(code: str) -> str:
 
 
 def benchmarks(names: Sequence[str]) -> str:
-    """Return how many benchmarks are shown, and in how many columns if one has several.
+    """Return the number of benchmarks as text: `2 benchmarks`, or `2 benchmarks in 3 columns`.
 
     Args:
         names: The benchmark of each column.
@@ -50,7 +50,13 @@ def change(value: float, is_share: bool) -> str:
 
 
 def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
-    """Return an interval as text, as `40.1–45.0`, or signed as `−1.2 to +0.3`; empty for None."""
+    """Return an interval as text, as `40.1–45.0`, or signed as `−1.2 to +0.3`; empty for None.
+
+    Args:
+        bounds: Lower and upper end, or None.
+        is_share: Whether the ends are shares, which are shown in percent.
+        signed: Whether it is the interval of a difference.
+    """
     if bounds is None:
         return ""
     low, high = (change(end, is_share) if signed else number(end, is_share) for end in bounds)
@@ -63,7 +69,7 @@ def p_value(value: float) -> str:
 
 
 def asked(score: Score) -> str:
-    """Return a score's protocol and number of few-shot examples, as `default · 5-shot`."""
+    """Return a score's protocol and number of few-shot examples as text: `default · 5-shot`."""
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
 
 

@@ -36,7 +36,9 @@ class ImportedItems:
     weights: dict[str, list[float]]
     """Metric of log-likelihoods -> bytes or words of each item, where the tool's files have them."""
     targets: list[Any]
+    """Right answer of each item: a choice's index or a text; for metrics of labels the label."""
     predictions: list[Any]
+    """Model's answer to each item, in the same form as its target; None if the tool's file has none."""
     texts: list[str]
     """Text of each item whose log-likelihood is scored; empty for other benchmarks."""
     read: Callable[[], list[Prediction]]
@@ -83,7 +85,10 @@ LISTS = (
 
 
 def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
-    """Return the items with the indices in `order`, in this order."""
+    """Return a copy with the items at the indices in `order`, in this order.
+
+    `read` of the copy still returns all items in the order of the tool's file.
+    """
     lists: dict[str, Any] = {name: [getattr(items, name)[index] for index in order] for name in LISTS}
     values, weights = (
         {name: [numbers[index] for index in order] for name, numbers in numbers_of.items()}
@@ -93,7 +98,10 @@ def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
 
 
 def joined(parts: Sequence[ImportedItems]) -> ImportedItems:
-    """Join the items of several subjects into one benchmark, with the metrics that all subjects have."""
+    """Join the items of several subjects, at least one, into those of one benchmark, in the order of `parts`.
+
+    Only the metrics that all subjects have remain.
+    """
     metrics = [name for name in parts[0].values if all(name in part.values for part in parts)]
 
     def read() -> list[Prediction]:

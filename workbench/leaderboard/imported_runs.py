@@ -21,10 +21,12 @@ class ImportedRun(Run):
     """Results of one model from another tool, in the form of a run of this project."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """Return the model's predictions on one benchmark; None if no items were imported.
+        """Return the predictions on one benchmark, read from the tool's file; None if it wasn't imported.
+
+        An imported run has only one model, so `model` isn't looked at.
 
         Raises:
-            DataError: The file was changed since it was collected.
+            DataError: The file can't be read, or was changed since it was collected.
         """
         items = self.items.get(benchmark)
         if items is None:
@@ -50,7 +52,10 @@ def collect_all(folder: Path) -> Collection:
 
 
 def collect_file(file: Path) -> Collection:
-    """Return the models of one results file of lm-evaluation-harness as runs; other files don't count."""
+    """Return the results in one results file of lm-evaluation-harness and its samples files, as one run.
+
+    There is no run if they can't be read; `skipped` has the reasons. Other results files aren't read.
+    """
     return _with_imports(Collection(runs=[], skipped=[]), file.parent, *results_in(file))
 
 

@@ -34,7 +34,7 @@ class Results(Shown):
         raise ConfigError(f"results: no scores on {benchmark!r} (known: {known})")
 
     def table(self) -> Table:
-        """Return the scores as a table, one line per score."""
+        """Return the scores as a table, one line per score; shares are in percent."""
         rows = []
         for score in self.scores:
             share = is_shown_as_share(score)
@@ -45,7 +45,14 @@ class Results(Shown):
         return Table(title=f"Scores of {self.model}", header=header, rows=rows)
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with one row per score; shares are between 0 and 1."""
+        """Return a DataFrame with one row per score; shares are between 0 and 1.
+
+        The columns are model, benchmark, language, metric, value, stderr, low and high (the interval's ends),
+        num_items, num_fewshot and protocol.
+
+        Raises:
+            ImportError: pandas isn't installed.
+        """
         import pandas
 
         return pandas.DataFrame(

@@ -69,9 +69,13 @@ def label_of(path: Path, folder: Path) -> str:
 
 
 def config_of(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the sections of config.yaml that stand before its benchmarks.
+    """Return the sections of config.yaml that precede its benchmarks.
 
-    Empty if the file is missing, unreadable or not the one that run.json has the checksum of.
+    Empty if the file is missing, unreadable, has aliases, or isn't the one whose checksum is in run.json.
+
+    Args:
+        files: Files of the run.
+        record: Contents of run.json.
     """
     path = files.config_yaml
     try:

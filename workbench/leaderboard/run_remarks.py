@@ -33,7 +33,7 @@ def record_of(files: RunDir) -> tuple[dict[str, Any], list[str]]:
 
 
 def unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
-    """Return a list with one remark, which names the scores without checksums; empty if all have them."""
+    """Return a list with one remark, which names the scores without checksums; empty if there are none."""
     keys = {(score.model, score.benchmark) for score in scores}
     unverified = sorted(keys & checked.unverified)
     if not unverified:

@@ -22,7 +22,10 @@ NO_QUANTIZATION = "none"
 
 
 def own_board(run: Run, config: LeaderboardConfig) -> Board:
-    """Build the board of a single run, titled by its label, which compares the models of this run only."""
+    """Build the board of a single run, titled by its label, which compares the models of this run only.
+
+    The run's predictions are read. Of `config`, `family`, `reference` and `names` don't count.
+    """
     own = replace(config, family=FamilyKind.auto, reference=None, names=[])
     board = build(Collection(runs=[run], skipped=[]), own)
     return replace(board, title=run.label)
@@ -158,7 +161,10 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
 
 
 def agreement_of(model: Model) -> str:
-    """Return the sentence that a merged model answers all items as its adapter does; empty if it doesn't."""
+    """Return the sentence that a merged model answers all items as its adapter does.
+
+    Empty if it doesn't, if the two weren't compared, and for models that aren't merged.
+    """
     total = model.facts.get("compared_with_adapter")
     if model.role != MERGED or not total or model.facts.get("differs_from_adapter"):
         return ""
@@ -166,7 +172,11 @@ def agreement_of(model: Model) -> str:
 
 
 def verdict_counts(board: Board) -> dict[str, int]:
-    """Count the columns by verdict on the trained model, as {"better": 2, "worse": 1}, without zeros."""
+    """Count the columns by verdict on the trained model (`trained_model`) against its parent.
+
+    Returns:
+        Counts as {"better": 2, "worse": 1}, without zeros; empty without a trained model.
+    """
     trained = trained_model(board.models)
     found = [difference_of(board, trained, column) for column in board.columns] if trained else []
     counts = {

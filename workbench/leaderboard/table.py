@@ -201,7 +201,7 @@ def _skipped(board: Board) -> Iterable[Text]:
 
 
 def lines(first: str, *further: str) -> Text:
-    """Join texts as lines of one terminal text; all lines but the first are dim, empty texts are left out."""
+    """Join texts as lines of one terminal text; `further` lines are dim, and empty texts are left out."""
     text = Text(first)
     for line in further:
         if line:

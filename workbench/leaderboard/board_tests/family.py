@@ -27,6 +27,7 @@ Pair = tuple[str, str]
 """Keys of two models; a difference is the second model's score minus the first's."""
 
 TESTED = (MetricKind.mean, MetricKind.alone, MetricKind.labels, MetricKind.ratio)
+"""Kinds of metrics that are tested."""
 
 ONLY_MICRO = (MetricKind.labels, MetricKind.ratio)
 """Kinds of metrics that have no test if they are averaged over subsets."""
@@ -40,15 +41,19 @@ class Plan:
     """The pairs of models to compare in each column and mean in which both have a score."""
 
     kind: str
+    """pairs, reference or names, as in `BoardFamily`."""
     reference: str
+    """Key of the model that all others are compared with; empty unless `kind` is reference."""
     pairs: list[Pair]
 
 
 def plan(models: Sequence[Model], config: LeaderboardConfig) -> Plan:
-    """Return the pairs of models that the configuration asks for, in the order of the board's rows.
+    """Return the pairs of models that the configuration asks for, in the order of `models`.
+
+    Without `leaderboard.reference`, the reference is the model from which most others were made.
 
     Raises:
-        ConfigError: No row has the configured name.
+        ConfigError: No model has the name in `leaderboard.reference`, or a name in `leaderboard.names`.
     """
     kind = config.family.name
     if config.family is FamilyKind.auto:
@@ -110,9 +115,9 @@ def testable(answered: Answered, pair: Pair) -> bool:
 
 
 def of_column(answered: Answered, pairs: Sequence[Pair], family: BoardFamily) -> list[Difference]:
-    """Return a difference for each pair whose models both have a score in the column.
+    """Return a difference for each of `pairs` whose models both have a score in the column, in this order.
 
-    A pair that isn't testable gets the verdict `UNTESTED` and the reason.
+    A pair that isn't `testable` gets the verdict `UNTESTED`, and the reason as its `problem`.
     """
     both = [pair for pair in pairs if set(pair) <= answered.cells.keys()]
     tested = [pair for pair in both if testable(answered, pair)]

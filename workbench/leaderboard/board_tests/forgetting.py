@@ -15,6 +15,8 @@ def forgetting(
 ) -> list[Forgetting]:
     """Test each trained model's mean score against its parent's on the benchmarks outside of `trained_for`.
 
+    All tests form one family. A model without a parent, or without such a benchmark, isn't in the list.
+
     Args:
         columns: All columns; of a benchmark with several, only the first that both models have counts.
         models: All rows.

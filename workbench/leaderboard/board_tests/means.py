@@ -13,6 +13,7 @@ from workbench.statistics import means as statistics
 from workbench.statistics.paired import PairedTest
 
 ALL = "all"
+"""Name of the mean over the columns of all languages."""
 FEWEST = 2
 """Least number of columns of a mean."""
 
@@ -56,11 +57,16 @@ class Averaged:
         return set(pair) <= set(self.models)
 
     def chances(self) -> list[float]:
-        """Return the expected score of guessing per column; 0 where the answer is generated."""
+        """Return the expected score of guessing for each of `columns`; 0 where none is known (generation)."""
         return [column.column.chance or 0.0 for column in self.columns]
 
     def scores(self, differences: Sequence[Difference], reference: str) -> dict[str, MeanScore]:
-        """Return each model's raw and normalized mean, with its rank among the models of the mean."""
+        """Return key of a model -> its raw and normalized means, and its rank by the normalized mean.
+
+        Args:
+            differences: Tested differences in this mean, which decide the ranks.
+            reference: Key of the model that all others were compared with; empty if there is none.
+        """
         raw = {model: self._mean(model, [0.0] * len(self.columns)) for model in self.models}
         normalized = {model: self._mean(model, self.chances()) for model in self.models}
         values = {model: value for model, (value, _) in normalized.items()}
@@ -84,7 +90,7 @@ class Averaged:
         return statistics.mean_of_scores([cell.value for cell in cells], errors, chances)
 
     def test(self, pair: Pair, alpha: float) -> PairedTest:
-        """Test the difference of two models' means, normalized by the score of guessing."""
+        """Test, at level `alpha`, the difference of two models' normalized means: second minus first."""
         columns = [
             statistics.Column(
                 first=column.items[pair[0]].values,
@@ -146,7 +152,7 @@ def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Average
 
 
 def differences_of(mean: Averaged, pairs: Sequence[Pair], family: BoardFamily) -> list[Difference]:
-    """Test the difference in a mean for each of `pairs` whose models both have the mean."""
+    """Return the tested difference in a mean for each of `pairs` whose models both have the mean."""
     return [
         as_difference(mean.test(pair, level(family)), pair, mean.name, family)
         for pair in pairs
@@ -155,7 +161,13 @@ def differences_of(mean: Averaged, pairs: Sequence[Pair], family: BoardFamily) -
 
 
 def as_mean(mean: Averaged, differences: Sequence[Difference], reference: str) -> Mean:
-    """Convert a mean and its tested differences into the board's `Mean`."""
+    """Convert a mean into the board's `Mean`.
+
+    Args:
+        mean: The mean.
+        differences: Tested differences in all means; those in this mean decide the ranks.
+        reference: Key of the model that all others were compared with; empty if there is none.
+    """
     own = [difference for difference in differences if difference.column == mean.name]
     return Mean(
         name=mean.name,

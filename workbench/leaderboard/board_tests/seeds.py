@@ -32,7 +32,10 @@ class Recipe:
     """Key of the model that all were trained from; empty if it isn't on the board."""
 
     def columns(self, columns: Sequence[Answered]) -> list[Answered]:
-        """Return the columns of means of items in which all models of the recipe have the same items."""
+        """Return those of `columns` in which all models of the recipe answered the same items.
+
+        Only columns whose metric is a mean of item scores count.
+        """
         return [
             column
             for column in columns
@@ -73,9 +76,9 @@ def num_tests(seeded: Sequence[Recipe], columns: Sequence[Answered]) -> int:
 def seed_groups(
     seeded: Sequence[Recipe], columns: Sequence[Answered], family: BoardFamily
 ) -> list[SeedGroup]:
-    """Return each recipe's mean score, with interval, in each column that all its models have.
+    """Return each recipe's mean score, with its interval, in each of its columns (`Recipe.columns`).
 
-    If the parent has the same items in the column, also test the recipe against it.
+    If the parent answered the column's items too, also test the recipe against it.
     """
     return [_group(recipe, column, family) for recipe in seeded for column in recipe.columns(columns)]
 

@@ -15,7 +15,10 @@ from workbench.statistics.power import detectable
 
 @dataclass(frozen=True)
 class Verdict:
-    """Interval, p-values and verdict of a test; None where the test has no number."""
+    """Interval, p-values and verdict of a test; None where the test has no such number.
+
+    `verdict` is one of the board's: better, worse, no difference shown, not tested.
+    """
 
     low: float | None
     high: float | None
@@ -25,7 +28,10 @@ class Verdict:
 
 
 def verdict_on(test: PairedTest | None, num_comparisons: float, *, lower_is_better: bool = False) -> Verdict:
-    """Return interval, p-values and verdict of a test; no interval if `test.reason` says why not to use it.
+    """Return interval, p-values and verdict of a test.
+
+    The interval is None where the test gives a reason against a verdict (`test.reason`). Without a test or a
+    p-value, all numbers are None and the verdict is `UNTESTED`.
 
     Args:
         test: The test, computed at the level of a single comparison of its family; None: there is none.
@@ -90,7 +96,7 @@ def as_difference(
 
 
 def exact_tests(gained: ArrayLike, lost: ArrayLike, num_items: int, alpha: float) -> list[PairedTest]:
-    """Compute the exact McNemar tests of many pairs of models at once.
+    """Return the exact McNemar tests of many pairs of models, in the order of the pairs.
 
     Args:
         gained: Number of items per pair that only the second model answers right.

@@ -13,10 +13,12 @@ log = logging.getLogger("workbench")
 
 
 def show_comparison(config: CompareConfig) -> None:
-    """Print the comparison of `compare.a` and `compare.b`, and write files if `compare.output` is set.
+    """Print the comparison of `compare.a` and `compare.b` as a table.
+
+    If the folder `compare.output` is set, also write compare.json and compare.csv there.
 
     Raises:
-        ConfigError: `compare.a` or `compare.b` is missing, or has no results.
+        ConfigError: As by `compare_results`.
     """
     comparison = compare_results(config)
     print(report.text(comparison), flush=True)
@@ -26,10 +28,12 @@ def show_comparison(config: CompareConfig) -> None:
 
 
 def compare_results(config: CompareConfig) -> PairedComparison:
-    """Return the comparison of `compare.a` and `compare.b`.
+    """Return the comparison of the two models whose results are at `compare.a` and `compare.b`.
 
     Raises:
-        ConfigError: `compare.a` or `compare.b` is missing, or has no results.
+        ConfigError: One of the two is missing or isn't the results of a single model, or the two have no
+            benchmark in common, or not one of `compare.benchmarks`.
+        DataError: An item has no score in the compared metric.
     """
     for key, path in (("a", config.a), ("b", config.b)):
         if not path:

@@ -14,14 +14,14 @@ from workbench.statistics.ratio import compare_ratio
 
 BITS = "bits_per_byte"
 Compared = tuple[PairedTest, list[float]]
-"""Test of a metric on the common items, and the metric's value on these for both models."""
+"""Test of a metric on the common items, and two values on these items: the first and the second model's."""
 
 
 def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> Compared | None:
     """Return the test of a metric on the common items, and both models' values on these items.
 
-    Perplexities are compared in bits per byte, word or item; metrics such as BLEU by the mean of each item's
-    BLEU. `how_compared` is the note on this.
+    Test and values of perplexities are in bits per byte, word or item; those of metrics such as BLEU are of
+    the mean of each item's BLEU. `how_compared` is the note on this.
 
     Args:
         first: Score of the first model.

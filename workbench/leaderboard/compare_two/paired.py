@@ -29,7 +29,9 @@ class Subject:
     name: str
     test: PairedTest
     p_adjusted: float | None
+    """p-value corrected for all comparisons; None if the test has no p-value."""
     verdict: str
+    """Verdict on the second model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +39,21 @@ class Compared:
     """Scores of two models on one benchmark, and the tested difference: second minus first."""
 
     benchmark: str
+    """Name of the benchmark in the first model's results."""
     metric: str
+    """Name of the metric in the first model's results."""
     first: float
-    """First model's score on the common items."""
+    """First model's score on the common items, perplexities in bits; without a test, on all its items."""
     second: float
     num_first: int
+    """Number of the first model's items, whether the second model has them or not."""
     num_second: int
     paired_by: str
+    """prompt or document, as `Pairs.by`."""
     test: PairedTest | None
+    """Test at the level of a single comparison; None if the metric has none."""
     p_adjusted: float | None
+    """p-value corrected for all comparisons; None if the test has no p-value."""
     detectable: float | None
     """Smallest true difference that the test detects with a power of 80%; None if it detects none."""
     verdict: str
@@ -56,7 +64,9 @@ class Compared:
     """Items on which the second model is better, be that by higher or lower values."""
     lost: int = 0
     subjects: list[Subject] = field(default_factory=list)
+    """Differences in the benchmark's subjects; empty if it has fewer than two, or too few items in each."""
     notes: list[str] = field(default_factory=list)
+    """Sentences on pairing, metric and test, for readers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +79,7 @@ class PairedComparison:
     left_out: dict[str, str]
     """Benchmark -> reason why it isn't compared."""
     alpha: float
+    """Largest probability of any false verdict on benchmarks and subjects together."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +93,14 @@ class _Paired:
 
 
 def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedComparison:
-    """Compare two models on the items that both answered.
+    """Compare two models on the items that both answered, reading their predictions.
+
+    A benchmark whose predictions can't be read, or without a common metric or item, is left out with the
+    reason.
 
     Raises:
         ConfigError: The models have no benchmark in common, or not one of `config.benchmarks`.
+        DataError: An item has no score in the compared metric.
     """
     common = common_benchmarks(first, second, config.benchmarks)
     paired: list[_Paired] = []

@@ -23,6 +23,7 @@ class Pairs:
     by: str
     """prompt: both models read the same prompt. document: the same question in different prompts."""
     num_first: int
+    """Number of the first model's items, paired or not."""
     num_second: int
     weights: dict[str, list[float]] = field(default_factory=dict)
     """Metric of log-likelihoods -> bytes or words of each item, if the first model's tool reports them."""
@@ -52,7 +53,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         other: Its name in the second results.
 
     Raises:
-        DataError: Predictions can't be read.
+        DataError: Predictions are damaged, or were changed since they were written.
     """
     left, right = first.predictions(benchmark), second.predictions(other)
     indices, by = _same_prompts(first, second, benchmark, other, left, right), "prompt"

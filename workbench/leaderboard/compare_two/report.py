@@ -148,7 +148,10 @@ def _row_values(row: Compared) -> dict[str, Any]:
 
 
 def test_values(test: PairedTest | None) -> dict[str, Any]:
-    """Return a test as JSON values, all null if there is no test."""
+    """Return the numbers of a test by name, as JSON values; NaN becomes None.
+
+    The keys are the same without a test, and all values None.
+    """
     names = ("difference", "low", "high", "p_value", "test", "num_items", "num_clusters", "gained", "lost")
     return {name: None if test is None else _or_none(getattr(test, name)) for name in names}
 
@@ -175,7 +178,7 @@ def as_csv(comparison: PairedComparison) -> str:
 
 
 def write(comparison: PairedComparison, folder: Path) -> list[Path]:
-    """Write compare.json and compare.csv into a folder and return their paths."""
+    """Write compare.json and compare.csv into a folder, which is created if need be; return their paths."""
     paths = [folder / COMPARE_JSON, folder / COMPARE_CSV]
     write_json(paths[0], as_json(comparison))
     write_atomic(paths[1], as_csv(comparison))

@@ -23,8 +23,10 @@ class Side:
     """Results of one of the two compared models."""
 
     path: Path
+    """Folder that the user named, or the folder of the named file."""
     run: Run
     model: str
+    """Name of the model in its run: base, adapter, ..., or the other tool's name for it."""
 
     @property
     def tool(self) -> str:
@@ -54,7 +56,7 @@ class Side:
         return self.run.predictions(self.model, benchmark) or []
 
     def imported(self, benchmark: str) -> ImportedItems | None:
-        """Return the imported items of a benchmark; None if this project scored the model."""
+        """Return the items imported from another tool; None without any, or if this project scored them."""
         return self.run.items.get(benchmark) if isinstance(self.run, ImportedRun) else None
 
 

@@ -18,17 +18,20 @@ class Reference:
     ids: list[str]
     subsets: list[str]
     prompts: list[str]
+    """Hash of each item's prompt."""
     clusters: list[str]
     scores: list[Score]
+    """The model's scores on the benchmark, the main metric's first."""
 
 
 def aligned(
     items: ImportedItems, scores: Sequence[Score], reference: Reference
 ) -> tuple[ImportedItems, list[Score]] | None:
-    """Return imported items and scores with ids, order and rule of the reference.
+    """Return imported items with ids and order of the reference, and their scores with its settings.
 
-    Items are matched by the hash of their prompts; unmatched items keep their ids and come last. None: less
-    than half of the shorter list is matched, or the imported scores lack the reference's main metric.
+    Settings are benchmark's name, language, protocol, number of shots and rule. Items are matched by the hash
+    of their prompts; unmatched items keep their ids and come last. None: less than half of the shorter list
+    is matched, or the imported scores lack the reference's main metric.
     """
     metrics = [score.metric for score in reference.scores]
     own = {score.metric: score for score in scores}

@@ -44,7 +44,7 @@ class Dataset:
 
 
 def read_model(folder: Path, model: str) -> tuple[ImportedResults | None, list[LeftOut]]:
-    """Return one model's results in a run of OpenCompass, and the files that are left out.
+    """Return one model's results in a run of OpenCompass, and the files that are left out, with the reasons.
 
     The results are None if the items of no dataset can be read.
 

@@ -34,7 +34,8 @@ def read_items(paths: Sequence[Path], results: Path, subset: str) -> ImportedIte
     Args:
         paths: The dataset's predictions file, or the files of its parts in order.
         results: The dataset's results file, which needn't exist.
-        subset: Subject of the dataset.
+        subset: Subject of the dataset in its benchmark, which the ids start with; empty: the dataset is the
+            benchmark.
 
     Raises:
         DataError: A file is damaged, or the items' scores are missing or contradict the reported total.
@@ -67,7 +68,11 @@ def read_items(paths: Sequence[Path], results: Path, subset: str) -> ImportedIte
 
 
 def has_examples(paths: Sequence[Path]) -> bool:
-    """Return whether the dataset's first prompt has few-shot examples."""
+    """Return whether the first prompt in a dataset's predictions files has few-shot examples.
+
+    Raises:
+        DataError: The first file is damaged.
+    """
     first = _entries(paths[:1])[0]
     prompt = first.get("origin_prompt")
     if isinstance(prompt, list):

@@ -17,7 +17,10 @@ def is_results_file(path: Path) -> bool:
 
 
 def results_in(file: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
-    """Return the results of one results file of lm-evaluation-harness, and the files that are left out."""
+    """Return the results in one results file of lm-evaluation-harness, and the files that are left out.
+
+    There is at most one result; none if the file or all its samples files can't be read.
+    """
     found = list(_of_harness(file.parent, [file.name]))
     return [results for results, _ in found if results], [entry for _, reasons in found for entry in reasons]
 

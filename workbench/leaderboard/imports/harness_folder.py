@@ -37,13 +37,18 @@ class Task:
 
     name: str
     path: Path
+    """Path of the samples file."""
     samples: list[Sample]
 
 
 def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
     """Return one model's results from a results file and its samples files, and the files left out.
 
+    A samples file is left out, with the reason, if it is damaged or its items contradict the reported scores.
     The results are None if no samples can be read, as without --log_samples.
+
+    Args:
+        path: Path of the results file.
 
     Raises:
         DataError: The file is not a results file of lm-evaluation-harness.

@@ -11,9 +11,12 @@ QUANTIZATIONS = {"load_in_8bit": "int8", "load_in_4bit": "4-bit"}
 
 
 def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return num_parameters, dtype, quantization, revision, adapter (path) and base (path), if known.
+    """Return the known ones of num_parameters, dtype, quantization, revision, adapter and base.
 
-    `base` is the adapter's base; it is missing without an adapter.
+    `adapter` and `base` are paths or names on the Hub; `base` is the adapter's base, missing without one.
+
+    Args:
+        config: Section `config` of the results file.
     """
     arguments = _arguments(config.get("model_args"))
     adapter, dtype = arguments.get("peft"), config.get("model_dtype")

@@ -10,10 +10,14 @@ from workbench.leaderboard.imports import harness_samples
 
 
 def read_predictions(path: Path, subset: str) -> list[Prediction]:
-    """Return one prediction per document, with the texts and the scores after every filter.
+    """Return one prediction per document of a samples file, with the texts and the scores after every filter.
+
+    Args:
+        path: Path of the samples file.
+        subset: Name of the task if it is one of a group's tasks, which the ids start with; else empty.
 
     Raises:
-        DataError: A line isn't a sample.
+        DataError: A line isn't a sample, or the file is too long or can't be read.
     """
     predictions: dict[int, Prediction] = {}
     for number, values in harness_samples.sample_lines(path):
@@ -64,6 +68,9 @@ def _first_text(responses: Any) -> str:
 
 
 def target_of(target: Any, choices: Sequence[str]) -> int | str:
-    """Return the index of the right choice, which the harness writes as text; without choices, the text."""
+    """Return the right answer of a sample: the index of the right choice, which the harness writes as text.
+
+    Without choices, or if the target isn't an index: the text itself.
+    """
     text = str(target)
     return int(text) if choices and text.isdecimal() and len(text) < 6 else text

@@ -33,16 +33,24 @@ class Sample:
     """
 
     number: int
+    """Number of the document in its task (`doc_id`)."""
     filter: str
     prompt: str
+    """Hash of the texts that the model read, as `ImportedItems.prompts`."""
     plain_prompt: str
+    """Hash of the same texts, as `ImportedItems.plain_prompts`."""
     long_texts: tuple[str, ...]
+    """Long fields of the document, each as name, zero character, text; documents that share one may form a
+    cluster."""
     num_choices: int
     metrics: dict[str, Any]
     """Metric -> value as the harness wrote it."""
     target: Any
+    """Right answer as the harness wrote it, often the index of a choice as text."""
     prediction: Any
+    """Index of the likeliest choice, or the generated text after the filter; None without responses."""
     text: str
+    """Text whose log-likelihood is scored, if the document is a single text; else empty."""
     ending: str
     """Last characters of the prompt, which tell its language."""
 
@@ -51,7 +59,8 @@ def read_samples(path: Path) -> list[Sample]:
     """Return all samples of a samples file, in its order.
 
     Raises:
-        DataError: A line isn't a sample, or a document occurs twice with the same filter.
+        DataError: The file has no samples or can't be read, a line isn't a sample, or a document occurs twice
+            with the same filter.
     """
     samples: list[Sample] = []
     lines: dict[tuple[int, str], int] = {}
@@ -70,10 +79,10 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def sample_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line number and JSON object of each line of a samples file.
+    """Yield line number, from 1, and JSON object of each line of a samples file; empty lines are skipped.
 
     Raises:
-        DataError: A line isn't a JSON object, or the file is too long or can't be read.
+        DataError: A line isn't a JSON object or is too long, or the file is too long or can't be read.
     """
     if not path.is_file() or path.stat().st_size > MOST_BYTES:
         raise DataError(f"{path}: not a file of at most {MOST_BYTES:,} bytes")
@@ -157,7 +166,10 @@ def _text(argument: Any) -> str:
 
 
 def choices_of(requests: Sequence[Sequence[str]]) -> list[str]:
-    """Return a multiple-choice document's continuations; empty for generated answers and single texts."""
+    """Return the continuations among a document's requests (`asked`), one per choice.
+
+    Empty for generated answers and single texts.
+    """
     return [request[1] for request in requests if len(request) > 1] if len(requests) > 1 else []
 
 
@@ -183,6 +195,12 @@ def _long_texts(doc: Any) -> tuple[str, ...]:
 def finite(value: Any, name: str, number: int, where: str) -> Any:
     """Return a metric's value of a document after checking it; a boolean becomes 0.0 or 1.0.
 
+    Args:
+        value: The value, or a list such as [log-likelihood, weight].
+        name: Name of the metric, for the message.
+        number: Number of the document, for the message.
+        where: File and line, with which the message starts.
+
     Raises:
         DataError: The value, or a number in it, is NaN, infinite or too large to be a score.
     """
@@ -206,7 +224,10 @@ def _prediction(values: Mapping[str, Any], choices: Sequence[str]) -> Any:
 
 
 def loglikelihoods(responses: Any) -> list[float]:
-    """Return the log-likelihood of each continuation; empty if a response isn't a number."""
+    """Return the log-likelihood of each continuation, from the responses as the harness writes them.
+
+    Empty if a response isn't a number, or is NaN.
+    """
     found = []
     for response in responses if isinstance(responses, list) else []:
         while isinstance(response, list) and response:

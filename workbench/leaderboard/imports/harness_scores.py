@@ -48,17 +48,19 @@ def scores_of(
 ) -> tuple[list[Score], list[str]]:
     """Return a benchmark's scores, one per metric, and the reasons for metrics that are left out.
 
-    A score is left out if its items contradict the reported total.
+    A metric of all items together, such as F1, is left out with a reason if its items contradict the reported
+    total. Without a reported total, such a metric is left out silently, and so is any metric of a group. Item
+    scores that turn out to be log-likelihoods are marked so in the `meanings` of `items` and of the tasks.
 
     Args:
         items: Items of all tasks.
         tasks: The benchmark's task, or the tasks of a group.
-        totals: Totals that the results file reports for the benchmark.
-        facts: Further fields of the scores.
+        totals: Totals that the results file reports for the benchmark: `METRIC,FILTER` -> total.
+        facts: Further fields of `Score`, such as model, benchmark and protocol.
         higher_is_better: Metric without its filter -> the results file's entry.
 
     Raises:
-        DataError: A reported mean differs from that of the items, or no metric is left.
+        DataError: A reported mean differs from that of the items, or no metric remains.
     """
     scores, problems = [], []
     for metric in items.values:

@@ -15,9 +15,9 @@ TOLERANCE = 1e-6
 
 
 def contradiction(items: ImportedItems, metric: str, reported: Any, average: str) -> str:
-    """Return a message if a reported mean differs from the mean of the items; else an empty text.
+    """Return a message if a reported mean differs from the items' mean (`averaged`); else an empty text.
 
-    Empty also for a metric that isn't a mean.
+    Empty also for a metric that isn't a mean, and if `reported` is not a number.
     """
     if not isinstance(reported, int | float) or metric in items.meanings:
         return ""
@@ -25,7 +25,7 @@ def contradiction(items: ImportedItems, metric: str, reported: Any, average: str
 
 
 def contradiction_jointly(items: ImportedItems, score: Score) -> str:
-    """Return a message if a reported total differs from the value recomputed from all items.
+    """Return a message if a score's value, reported by the tool, differs from that recomputed from the items.
 
     Empty if it doesn't differ, and for a metric that is a mean or that only the tool can compute.
     """
@@ -68,7 +68,7 @@ def score_of(
         metric: Name of the metric.
         reported: The total that the tool reports; not used if the metric is the mean of its items.
         average: micro or macro.
-        facts: Further fields of the score: model, benchmark, language, num_fewshot, protocol, ...
+        facts: Further fields of `Score`: model, benchmark, language, num_fewshot, protocol, ...
     """
     is_mean = metric not in items.meanings
     parts = by_subset(items, metric) if average == "macro" else {"": items.values[metric]}

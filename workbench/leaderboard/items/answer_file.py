@@ -38,9 +38,9 @@ class AnswerFile:
         self._items = items
 
     def answers(self, ids: pa.Array) -> ModelAnswers | None:
-        """Return the model's answers to the items with these ids, in this order.
+        """Return the model's answers to the items with these ids, in this order, from the cache if possible.
 
-        None if an item is missing, or the file can't be read.
+        None if an item is missing, or the file can't be read. The file's bytes stay in memory.
         """
         if self._items is not None and self._items.answers is not None and self._items.ids.equals(ids):
             return self._items.answers

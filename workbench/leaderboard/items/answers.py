@@ -36,9 +36,11 @@ class Items:
     values: NDArray[np.float64]
     """Score of each item by one metric."""
     predictions: list[Any] | None = None
+    """Model's answer to each item, as in `Prediction`; None: not read."""
     targets: list[Any] | None = None
+    """Right answer of each item, as in `Prediction`; None: not read."""
     texts: list[str] | None = None
-    """Text before the answer; of a perplexity benchmark the text that is scored."""
+    """Text before the answer, of a perplexity benchmark the text that is scored; None: not read."""
     weights: NDArray[np.float64] | None = None
     """Bytes or words of each item by another tool's count, which divide its log-likelihood; None: count
     those of `texts`."""
@@ -178,8 +180,8 @@ def items_of(
     """Convert predictions in memory to arrays: one metric's item scores, and the fields in `columns`.
 
     Raises:
-        DataError: A prediction has no score of this metric, or an id occurs twice; the message starts with
-            `where`.
+        DataError: There are no predictions, one has no score of this metric, an id occurs twice, or a text is
+            not Unicode; the message starts with `where`.
     """
     for number, prediction in enumerate(predictions, 1):
         if metric not in prediction.scores:
@@ -208,7 +210,8 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
     """Convert items imported from another tool to arrays, with the item scores of one metric.
 
     Raises:
-        DataError: There are no items, one has no finite score of this metric, or two have the same id.
+        DataError: There are no items, one has no finite score of this metric, two have the same id, or a text
+            is not Unicode; the message starts with `where`.
     """
     values = np.array(found.values.get(metric, []), dtype=np.float64)
     if len(values) != len(found.ids) or not _are_scores(values):

@@ -14,7 +14,7 @@ MAY_BE_NULL = ("cluster", "prediction", "generation")
 
 
 def first_line(data: bytes) -> dict[str, Any] | None:
-    """Parse the first line of a JSON lines file; None if it is not a JSON object."""
+    """Parse the first line of a JSON lines file; None if it isn't a JSON object that a newline ends."""
     try:
         values = json.loads(data[: data.find(b"\n") + 1])
     except (ValueError, RecursionError):
@@ -23,9 +23,10 @@ def first_line(data: bytes) -> dict[str, Any] | None:
 
 
 def read_bulk(data: bytes, fields: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
-    """Return fields of JSON lines as columns; None if a line is malformed or has another type.
+    """Return fields of JSON lines as columns: name of a field -> array with one entry per line.
 
-    A null counts as another type except in the fields of MAY_BE_NULL.
+    None if a line is malformed, or lacks a field or has it in another type. A null counts as another type
+    except in the fields of MAY_BE_NULL.
 
     Args:
         data: Bytes of the file.

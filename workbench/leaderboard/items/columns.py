@@ -31,6 +31,7 @@ class Scored:
     """Key of the model's row."""
     score: Score
     further: dict[str, Score]
+    """Other metric -> score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,9 @@ class ScoredColumn:
 
 
 def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> list[ScoredColumn]:
-    """Group all scores into columns; return them in order of first appearance, Chinese ones first.
+    """Group all scores into columns; return the Chinese columns first, then the others by language.
+
+    Within a language, benchmarks are in order of first appearance.
 
     Args:
         runs: All runs.
@@ -63,7 +66,7 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
 
 
 def by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
-    """Group the scores of a column by the key of the model's row."""
+    """Return key of a model's row -> its scores in a column, one for each run that scored the model."""
     by_model: dict[str, list[Scored]] = {}
     for each in scored:
         by_model.setdefault(each.model, []).append(each)
@@ -185,7 +188,7 @@ def _shown(column: Column, fact: str) -> str:
 
 
 def is_share(metric: str, protocol: str) -> bool:
-    """Return whether a metric is a share from 0 to 1.
+    """Return whether a metric is a share from 0 to 1, by the names of metric and protocol.
 
     Metrics where lower is better are not, nor MCC, nor the harness's BLEU and chrF (`OF_100`).
     """

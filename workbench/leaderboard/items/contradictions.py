@@ -17,7 +17,15 @@ def contradictions(
     names: dict[str, str],
     index: ItemIndex,
 ) -> list[str]:
-    """Return an alarm for each run that scored a model's items otherwise than the run that is shown."""
+    """Return an alarm for each run that scored a model's items otherwise than the run that is shown.
+
+    Args:
+        column: The column, with the scores of all runs.
+        chosen: Key of a model -> its score that is shown.
+        items: Key of a model -> its items in the run that is shown, if they can be read.
+        names: Key of a model -> its name, for the alarms.
+        index: Cache of items.
+    """
     alarms = []
     for model, scored in by_model(column.scored).items():
         used = chosen[model]

@@ -30,7 +30,10 @@ share a frame."""
 
 
 class ItemIndex:
-    """Cache of items by SHA-256 of the predictions file and metric; writing it drops unused entries."""
+    """Cache of items by `file_digest` of the predictions file and metric; writing it drops unused entries.
+
+    Answers as labels and texts (`predictions`, `targets`, `texts`, `weights` of `Items`) aren't cached.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """Read the cache at a path; a missing or damaged file counts as empty. None: nothing is cached."""
@@ -39,7 +42,10 @@ class ItemIndex:
         self._used: dict[str, Items] = {}
 
     def get(self, digest: str, metric: str) -> Items | None:
-        """Return the cached items of a file with this SHA-256, scored by this metric; None if not cached."""
+        """Return the cached items of a file with this `file_digest`, scored by this metric; None: not cached.
+
+        Items that were returned stay in the cache when it is written.
+        """
         key = f"{digest} {metric}"
         items = self._used.get(key, self._known.get(key))
         if items is not None:
@@ -47,12 +53,16 @@ class ItemIndex:
         return items
 
     def put(self, digest: str, metric: str, items: Items) -> None:
-        """Cache the items of a file with this SHA-256, scored by this metric."""
+        """Add the items of a file with this `file_digest`, scored by this metric; nothing without a path."""
         if self.path is not None:
             self._used[f"{digest} {metric}"] = items
 
     def write(self) -> None:
-        """Write the entries that `get` or `put` used, if they aren't those read and have enough items."""
+        """Write the items that `get` returned or `put` added; all others are dropped from the file.
+
+        Nothing is written without a path, if the file has exactly these, or if they are fewer than
+        `WORTHWHILE`.
+        """
         is_same = self._used.keys() == self._known.keys()
         if self.path is None or is_same or sum(map(len, self._used.values())) < WORTHWHILE:
             return

@@ -54,7 +54,10 @@ def columns_of(score: Score) -> tuple[str, ...]:
 
 
 def sizes(items: Items, metric: str) -> NDArray[np.float64]:
-    """Return what divides the log-likelihoods: each item's number of bytes or words, or 1 per item."""
+    """Return each item's number of bytes or words, or 1, which divides its log-likelihood.
+
+    The metric must be one of `UNITS`. For bytes and words, the items need their weights or texts.
+    """
     if items.weights is not None:
         return items.weights
     unit = UNITS[metric_name(metric)]
@@ -75,7 +78,7 @@ def label_texts(labels: list[Any] | None) -> list[str]:
 
 
 def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Return F1 of the label `1`, macro F1 or Matthews correlation (`OF_LABELS`) of predicted labels."""
+    """Return F1 of the label `1` (f1), Matthews correlation (mcc), or else macro F1 of predicted labels."""
     from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
 
     if metric == "f1":

@@ -25,7 +25,7 @@ class ModelAnswers:
     loglikelihoods: NDArray[np.float32]
     """(num_items, num_choices) in nats; NaN where an item has fewer options."""
     generations: list[str | None] | None = None
-    """Generated text of each item; None if no text was generated."""
+    """Generated text of each item; None in place of the list: no text was generated."""
 
 
 def answer_fields(first: dict[str, Any]) -> dict[str, pa.DataType]:
@@ -39,7 +39,10 @@ def answer_fields(first: dict[str, Any]) -> dict[str, pa.DataType]:
 
 
 def answers_of(arrays: dict[str, pa.Array]) -> ModelAnswers | None:
-    """Build the answers from fields that were read in bulk; None if a value is missing or out of range."""
+    """Build the answers from the fields of `answer_fields`, as `read_bulk` returns them.
+
+    None if a log-likelihood is null, or the index of a chosen option doesn't fit into 16 bits.
+    """
     chosen, lists, texts = (arrays[name] for name in ("prediction", "loglikelihoods", "generation"))
     numbers = lists.flatten()
     if numbers.null_count:
@@ -67,7 +70,7 @@ def bulk_answers(data: bytes) -> tuple[pa.Array, ModelAnswers] | None:
 
 
 def checked_answers(predictions: Sequence[Prediction]) -> ModelAnswers:
-    """Build the answers from a list of predictions."""
+    """Build the answers from a list of predictions; an answer that isn't a small index is NOT_CHOSEN."""
     choices = [
         each.prediction
         if isinstance(each.prediction, int) and abs(each.prediction) <= LARGEST_CHOICE

@@ -28,10 +28,7 @@ HEAD = message("against the most frequent class, because the head of the base is
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A column of the leaderboard with the items of its models, and which of them can be compared.
-
-    `main` is the largest group of models that answered the same items from the same prompts.
-    """
+    """A column of the leaderboard with the items of its models, and which models can be compared in it."""
 
     column: Column
     kind: MetricKind
@@ -43,7 +40,7 @@ class Answered:
     """Items of the first model in `main`; the others in `main` have the same items in the same order. The
     clusters are from any of these models whose predictions have them."""
     items: dict[str, Items]
-    """Key of a model -> its items, for models whose items can be read."""
+    """Key of a model -> its items; missing if they can't be read or give another value than the score's."""
     problems: dict[str, str]
     """Key of a model -> reason why it can't be compared."""
     alarms: list[str] = field(default_factory=list)
@@ -96,6 +93,9 @@ def cluster_codes(items: Items) -> NDArray[np.int32]:
 
 def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -> Answered:
     """Read the items of all models in a column, check that they give the scores, and find comparable models.
+
+    Of a model that several runs scored, one score is chosen. Unreadable items and contradictions raise no
+    error: they are in the result's `problems` and `alarms`.
 
     Args:
         column: The column and its scores.

@@ -28,10 +28,19 @@ class Reading:
     items: Items | None = None
     problem: str = ""
     is_alarm: bool = False
+    """Whether the problem is that the items contradict the score."""
 
 
 def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
-    """Read the items of a score, and check their number and, if the metric is computable, its value."""
+    """Read the items of a score, and check their number and, if the metric is computable, its value.
+
+    Unreadable items are a `problem` of the result, not an error.
+
+    Args:
+        scored: The score, with its run.
+        kind: Kind of the metric; unknown: the value isn't recomputed.
+        index: Cache, which is used and filled if only ids and scores are needed.
+    """
     score = scored.score
     columns = columns_of(score)
     if kind in (MetricKind.mean, MetricKind.alone) and _needs_answers(scored):

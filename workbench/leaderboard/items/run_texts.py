@@ -42,7 +42,10 @@ class RunTexts:
         }
 
     def column(self, key: str) -> ColumnTexts | None:
-        """Return questions and answers of the column with this key; None if no answers can be read."""
+        """Return questions and answers of the column with this key; None if no model's answers can be read.
+
+        The result is kept for further calls, except for columns with generated texts, which are read again.
+        """
         if key in self._texts:
             return self._texts[key]
         outcomes = self._outcomes.get(key)

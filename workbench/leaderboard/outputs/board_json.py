@@ -20,7 +20,10 @@ def text(board: Board) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """Convert a value of the board to JSON: texts without control characters, NaN and infinity as None."""
+    """Convert a value of the board to JSON values; dataclasses become objects, NaN and infinity None.
+
+    Texts are cleaned by `shown.clean`. `Outcomes` lose the scores of their items.
+    """
     kind = type(value)
     if kind is str:
         return clean(value)

@@ -42,10 +42,11 @@ class CardFacts:
     folder: Path
     """Folder of the model."""
     base: str = ""
-    """Path or Hub id of the parent model, as the user wrote it."""
+    """Path or Hub id of the parent model, as the user wrote it; empty: a new model was trained."""
     base_hub_id: str = ""
     """Hub id of the parent model from the record in its folder; empty if unknown."""
     task: str = "causal_lm"
+    """causal_lm or sequence_classification."""
     proof: str = ""
     """Sentences on how close the merged model is to base plus adapter; empty if nothing was merged."""
     datasets: Mapping[str, HubDataset] = field(default_factory=dict)
@@ -88,7 +89,7 @@ def text(board: Board, model: Model, facts: CardFacts) -> str:
 
 
 def with_base(card: str, hub_id: str) -> str:
-    """Return a card with another base, in its metadata and in the line of Python that names it."""
+    """Return the text of a model card with another base, in its metadata and in the Python that loads it."""
     changed = ModelCard(card)
     cast(ModelCardData, changed.data).base_model = hub_id
     line = f"base = {_quoted(hub_id)}{BASE_REMARK}"
@@ -144,7 +145,7 @@ def _table(board: Board, model: Model) -> list[str]:
 
 
 def metadata(board: Board, model: Model, facts: CardFacts) -> ModelCardData:
-    """Return the card's metadata for the Hub, model-index included."""
+    """Return the card's metadata for the Hub, with the model's scores as its model-index."""
     task, _ = TASKS.get(facts.task, TASKS["causal_lm"])
     results = [
         _result(score, column, facts, task)

@@ -29,7 +29,7 @@ OURS = (ADAPTER, MERGED, TRAINED)
 
 
 def write(board: Board, folder: Path) -> None:
-    """Write a record per scored model below `folder`, and delete the records of earlier boards."""
+    """Write a record per scored model below `folder`, in `FOLDER`, and delete all other records there."""
     root = folder / FOLDER
     cells_of: dict[str, list[Cell]] = {}
     for cell in board.cells:
@@ -100,9 +100,9 @@ def record(board: Board, model: Model, cells: list[Cell]) -> dict[str, Any]:
 
 
 def model_id(model: Model) -> str:
-    """Return the Hub id of a base or imported model from the Hub; for all others `local/NAME-KEY`.
+    """Return the Hub id of a base or imported model from the Hub; for all other models `local/NAME-KEY`.
 
-    KEY is the start of the model's key on the board.
+    NAME is the model's name as a file name, KEY the start of its key on the board.
     """
     path = str(model.facts.get("path", ""))
     if model.role not in OURS and HUB_ID.fullmatch(path) and not Path(path).exists():

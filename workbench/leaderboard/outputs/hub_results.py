@@ -40,7 +40,7 @@ class HubDataset:
 
 
 def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
-    """Return benchmark -> data set on the Hub, for the benchmarks that have one.
+    """Return benchmark -> data set on the Hub, for benchmarks whose `dataset` has the form OWNER/NAME.
 
     Args:
         benchmarks: The section `benchmarks` of a run's configuration, as plain values.
@@ -59,9 +59,9 @@ def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
 
 
 def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:
-    """Write the model's scores on completely scored benchmarks into its folder; delete files of others.
+    """Write one YAML file per benchmark on all items of which the model was scored, into its .eval_results.
 
-    A file without `MARK` is the user's, and stays.
+    Files of other benchmarks, from earlier boards, are deleted. A file without `MARK` (the user's) stays.
 
     Args:
         board: The board.

@@ -54,12 +54,15 @@ ENCODING: dict[str, Any] = {
 
 
 def write(board: Board, texts: ItemTexts, path: Path) -> None:
-    """Write items.parquet under a temporary name and rename it.
+    """Write items.parquet under a temporary name and rename it; its folder is created if need be.
 
     Args:
         board: The board, whose outcomes have the scores.
         texts: Source of the models' answers; columns without answers have only scores.
         path: Path of the file.
+
+    Raises:
+        DataError: There is a folder at the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)

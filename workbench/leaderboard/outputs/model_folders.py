@@ -21,7 +21,13 @@ LONGEST_CONFIG = 4 * 2**20
 
 
 def write(board: Board, run: Run) -> list[Path]:
-    """Write card and evaluation results into each model's folder; return the paths of cards that changed."""
+    """Write card and evaluation results into the folders of the models that a run trained or merged.
+
+    Files that the user wrote stay. Models without a row on the board or without a folder are left out.
+
+    Returns:
+        The paths of the cards that changed.
+    """
     values, changed = config_of_run(run.files.config_yaml), []
     datasets = datasets_of_run(values)
     for model, folder in _models(board, run):
@@ -65,7 +71,7 @@ def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
 
 
 def config_of_run(config: Path) -> Mapping[str, Any]:
-    """Read a run's config.yaml; empty if it can't be read."""
+    """Return the values of a run's config.yaml; an empty mapping if it is missing or can't be read."""
     try:
         if not config.is_file() or config.stat().st_size > LONGEST_CONFIG:
             return {}

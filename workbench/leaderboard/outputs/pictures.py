@@ -62,7 +62,10 @@ UNDATED = {"png": {}, "svg": {"Date": None}}
 
 
 def draw(board: Board) -> dict[str, bytes]:
-    """Return the pictures by file name: scores and, if there are any, ranks, each as .png and .svg."""
+    """Return file name -> picture: scores.png and scores.svg, and ranks.png and ranks.svg if there are ranks.
+
+    Empty for a board without scores.
+    """
     installed = {font.name for font in font_manager.fontManager.ttflist}
     style = {**STYLE, "font.family": [font for font in FONTS if font in installed]}
     with matplotlib.rc_context(style), warnings.catch_warnings():
@@ -83,7 +86,10 @@ def _bytes(figure: Figure, suffix: str) -> bytes:
 
 
 def shown(board: Board) -> list[Model]:
-    """Return the models to draw, at most `MODELS`, sorted by the mean over most columns, best first."""
+    """Return the models to draw: those with scores, at most `MODELS`, best first.
+
+    They are sorted by the mean over most columns; models without it come last, in the board's order.
+    """
     widest = max(board.means, key=lambda mean: len(mean.columns), default=None)
     scores = widest.scores if widest else {}
     order = sorted(board.models, key=lambda model: -scores[model.key].raw if model.key in scores else 1.0)

@@ -13,6 +13,7 @@ class ScoreEntry:
 
     model: Model
     parent: Model | None
+    """None if the model has no parent on the board."""
     column: Column
     cell: Cell
 

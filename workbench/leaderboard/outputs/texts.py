@@ -37,7 +37,7 @@ LATEX = {
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line, without control characters and secrets."""
+    """Return a text as one line with single spaces, cleaned by `shown.clean` (secrets become `***`)."""
     return " ".join(clean(text).split())
 
 

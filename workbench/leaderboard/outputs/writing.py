@@ -24,9 +24,10 @@ PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
 def write(board: Board, texts: ItemTexts, folder: Path) -> None:
-    """Write CSV, JSON, Markdown, LaTeX, Parquet and pictures into `folder`.
+    """Write CSV, JSON, Markdown, LaTeX, Parquet, Every Eval Ever's records and pictures into `folder`.
 
-    Equal boards give equal bytes. A file that can't be written keeps its earlier contents.
+    Equal boards give equal bytes. A file that can't be written keeps its earlier contents, and the error is
+    raised.
 
     Args:
         board: Board to write.

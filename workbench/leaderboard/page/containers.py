@@ -26,6 +26,11 @@ def packed(
 
     The container is the length of the header (4 bytes, little-endian), the header, and the arrays. The header
     is JSON: `values`, and for each array its type, offset from the end of the header, and number of elements.
+
+    Args:
+        values: JSON values.
+        arrays: Name -> array; None: there are none.
+        strategy: Compression strategy of zlib.
     """
     parts, places, offset = [], {}, 0
     for name, array in (arrays or {}).items():

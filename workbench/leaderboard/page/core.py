@@ -18,7 +18,10 @@ MOST_FOUND = 200
 
 
 def core(board: Board) -> dict[str, Any]:
-    """Return the data of the page's first view: models, columns, scores, means, alarms, skipped files, ..."""
+    """Return the data of the page's first view: models, columns, scores, means, alarms, skipped files, ...
+
+    In it, and in what `later` returns, models, columns and sources are numbers: their indices on the board.
+    """
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
     sources = list(dict.fromkeys([*board.provenance, *(cell.source for cell in board.cells)]))
@@ -72,7 +75,10 @@ def later(board: Board) -> dict[str, Any]:
 
 
 def reference_key(board: Board) -> str:
-    """Return the key of the family's reference, else of the first scored base, else of the first model."""
+    """Return the key of the family's reference, else of the first scored base, else of the first model.
+
+    Empty if the board has no models.
+    """
     bases = [model.key for model in board.models if model.role == "base" and not model.failure]
     return board.family.reference or next(iter([*bases, *(model.key for model in board.models)]), "")
 

@@ -33,7 +33,11 @@ def write(board: Board, items: ItemTexts, folder: Path) -> Path:
 
 
 def html(board: Board, items: ItemTexts, most_bytes: int = MOST_BYTES) -> str:
-    """Return the page as HTML, with as many items as fit into `most_bytes`; equal boards give equal pages."""
+    """Return the page as HTML, with as many items as fit into `most_bytes`; equal boards give equal pages.
+
+    What doesn't fit is named in the page. Models, scores and tests are on the page even if they exceed the
+    limit.
+    """
     values = core(board)
     frame = _rendered(board, values, packed(later(board)))
     shelf = Shelf(most_bytes - len(frame.encode("utf-8")) - _room_for_names(board))

@@ -13,8 +13,8 @@ from workbench.leaderboard.page.texts import ColumnTexts
 from workbench.shown import clean
 
 OUTCOMES, CHOSEN, QUESTIONS, MARGINS, REST, TEXTS, LIKELIHOODS, MORE_TEXTS, MORE_LIKELIHOODS = range(9)
-"""Priorities of chunks, highest first: data for comparisons, then questions, then answers unlike the
-reference's, then the rest."""
+"""Priorities of chunks, highest first. QUESTIONS: those whose scores differ between models; REST: the other
+questions. TEXTS, LIKELIHOODS: of items on which a score differs from the reference's; MORE_: the others."""
 
 NO_CHOICE = 255
 """Code of a model's choice that is none of the options."""
@@ -35,7 +35,7 @@ MOST_TEXT = 6_000_000
 def add_items(
     shelf: Shelf, number: int, outcomes: Outcomes, texts: ColumnTexts | None, reference: int
 ) -> None:
-    """Pack the items of a column into chunks and add those that fit into the page.
+    """Pack the items of a column into chunks and add the chunks to `shelf`, which drops those that don't fit.
 
     Args:
         shelf: Collects the chunks, which are named after their kind and the column, as `chosen-3`.
@@ -75,7 +75,14 @@ def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool
 
 
 def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[np.bool_]) -> None:
-    """Add chunks of generated texts and log-likelihoods; those marked in `differs` get a higher priority."""
+    """Add chunks of generated texts and log-likelihoods; those marked in `differs` get a higher priority.
+
+    Args:
+        shelf: Collects the chunks.
+        number: Index of the column on the board.
+        texts: Questions and answers of the column.
+        differs: (num_models, num_items) booleans, from `differs_from`.
+    """
     if texts.generations is not None:
         for priority, name, mask in ((TEXTS, "texts", differs), (MORE_TEXTS, "more_texts", ~differs)):
             if shelf.left(priority) > 0:
@@ -174,7 +181,7 @@ def margins_of(loglikelihoods: NDArray[np.float32], targets: Any) -> NDArray[np.
 def packed_generations(generations: Any, mask: NDArray[np.bool_]) -> str:
     """Pack the generated texts that `mask` (num_models, num_items) marks, each distinct text once.
 
-    A code is the number of a text, counted from 1; 0: no text, or left out because of `MOST_TEXT`.
+    A code is the number of a text, counted from 1; 0: no text, not marked, or left out by `MOST_TEXT`.
     """
     codes = np.zeros(mask.T.shape, np.uint32)
     known: dict[str, int] = {}

@@ -18,7 +18,15 @@ COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
 def packed_differences(
     differences: Sequence[Difference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return differences as one list per field, at most `MOST`; of models and columns on the page only."""
+    """Return differences as one list per field, at most `MOST`, and their `total` number.
+
+    Differences of other models or columns than those in the mappings are left out.
+
+    Args:
+        differences: The differences.
+        models: Key of a model -> its index on the page.
+        columns: Key of a column, or name of a mean -> its index on the page.
+    """
     known = [
         difference
         for difference in differences
@@ -46,7 +54,13 @@ def packed_differences(
 def packed_subjects(
     differences: Sequence[SubjectDifference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return the tested differences in subjects as one list per field, at most `MOST`."""
+    """Return tested differences in subjects as one list per field, at most `MOST`, and their `total` number.
+
+    Args:
+        differences: The differences.
+        models: Key of a model -> its index on the page.
+        columns: Key of a column -> its index on the page.
+    """
     kept = _first_with_verdict(differences)
     names = list(dict.fromkeys(difference.subject for difference in kept))
     code = {name: number for number, name in enumerate(names)}

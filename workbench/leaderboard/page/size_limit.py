@@ -11,7 +11,7 @@ class Chunk:
     """One compressed block of data in a page, as text."""
 
     priority: int
-    """Chunks with lower numbers go first."""
+    """Chunks with lower numbers are chosen first; of equal numbers the smaller chunk is."""
     size: int
     """Characters of `text`."""
     name: str
@@ -29,7 +29,10 @@ class Shelf:
         """Names of the chunks that don't fit, in the order in which they were dropped."""
 
     def add(self, name: str, priority: int, text: str) -> None:
-        """Add a chunk, then place all by rising priority number and size; drop those that don't fit."""
+        """Add a chunk, then choose anew by rising priority number and size; drop the chunks that don't fit.
+
+        A chunk that was added earlier may be dropped for the new one.
+        """
         kept, left = [], self.room
         for chunk in sorted([*self.chunks, Chunk(priority, len(text), name, text)]):
             if chunk.size <= left:

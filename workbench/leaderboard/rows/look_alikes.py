@@ -21,7 +21,10 @@ def looks(text: str) -> str:
 
 
 def with_warnings(models: Sequence[Model]) -> list[Model]:
-    """Add a remark to each row whose name looks like another row's, because of letters that aren't Latin."""
+    """Return the models, with a remark on each whose name looks like another's but has other letters.
+
+    The remark names the letters that look like Latin ones; a model without such letters gets none.
+    """
     names: dict[str, set[str]] = {}
     for model in models:
         names.setdefault(looks(model.name), set()).add(model.name)

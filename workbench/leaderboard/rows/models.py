@@ -41,7 +41,10 @@ class Models:
 
 
 def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models:
-    """Return one row per distinct scored model, whichever runs have it, then one per failed model."""
+    """Return one row per distinct scored model, whichever runs have it, then one per failed model.
+
+    A failure in a run that has rows already adds a remark to these rows instead.
+    """
     found: dict[str, list[Model]] = {}
     keys: dict[tuple[str, str], str] = {}
     for run in runs:

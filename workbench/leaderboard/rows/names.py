@@ -26,9 +26,10 @@ SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trai
 
 
 def with_names(models: Sequence[Model]) -> list[Model]:
-    """Give every model a unique name: the user's, or its folder and the facts that tell it from others.
+    """Return copies of the models with unique names: the user's, or the folder and the telling facts.
 
-    If several models have one name, their runs follow it.
+    A fact of `FACTS` is telling if it differs between models. A name that several models share is followed by
+    the label of the model's run, and if that isn't enough by the model's key.
     """
     texts = [_texts(model) for model in models]
     scored = [index for index, model in enumerate(models) if not model.failure]
@@ -59,9 +60,9 @@ def _shown(value: Any) -> str:
 
 
 def folder(path: str) -> str:
-    """Return a model's name from its path or hub id: the last part, without `.gguf`.
+    """Return a model's name from its path or Hub id: the last component, without `.gguf`.
 
-    A generic last part follows its parent, as in `run/merged`.
+    A generic component (`GENERIC`) is preceded by its parent folder, as in `run/merged`.
     """
     path = re.sub(r"^\$\{(\w+):(.*)\}$", r"\1/\2", path)
     *before, last = [part for part in re.split(r"[/\\]", path) if part] or ["model"]

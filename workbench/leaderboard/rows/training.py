@@ -15,9 +15,10 @@ LONGEST = 64 * 2**20
 
 
 def curves(run: Run) -> dict[str, list[list[float]]]:
-    """Return loss, eval_loss and validation_loss in train.jsonl as lists of [step, value], thinned if long.
+    """Return loss, eval_loss and validation_loss from a run's train.jsonl: name -> [[step, value], ...].
 
-    Empty if the file is missing, too large, or can't be read.
+    Long curves are thinned to about `MOST_POINTS` points. Empty if the file is missing, too large, or can't
+    be read.
     """
     path = run.files.train_jsonl
     try:
@@ -36,9 +37,10 @@ def curves(run: Run) -> dict[str, list[list[float]]]:
 
 
 def contamination(run: Run, name: str) -> dict[str, Any]:
-    """Return benchmark -> its items found in the training rows, and one model's scores on the other items.
+    """Return benchmark -> its items that occur in the training rows, and a model's scores on the other items.
 
-    Empty if the rows were not searched.
+    The keys of a benchmark are num_items, num_short, found and clean, as in contamination.json, `clean` of
+    the model called `name` alone. Empty if the rows were not searched.
     """
     if run.contamination is None:
         return {}
