@@ -36,9 +36,9 @@ def torch_device(device: Device) -> torch.device:
 
 
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return transformers' name of the attention kernel; None stands for the model's default.
+    """Return transformers' name of the attention kernel for `model.attention`; None: the model's default.
 
-    Where the configured kernel can't run, the log says why, and `sdpa` is returned.
+    If the configured kernel can't run with this dtype and device, the log says why, and the name is `sdpa`.
     """
     if attention is Attention.auto:
         return None
@@ -63,7 +63,10 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
-    """Return from_pretrained's arguments for the section `model`; `own` is the checkpoint's dtype."""
+    """Return the keyword arguments of from_pretrained for the sections `model` and `quantization`.
+
+    `own` is the checkpoint's dtype, for `model.dtype=auto`.
+    """
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     return {
         "dtype": dtype,

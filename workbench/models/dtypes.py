@@ -13,7 +13,7 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def chosen_dtype(choice: Enum, own: torch.dtype) -> torch.dtype:
-    """Return the dtype that an option names; for `auto`, the model's dtype `own`."""
+    """Return the torch dtype that a configuration's choice names; for `auto`, the model's dtype `own`."""
     return own if choice.value == "auto" else cast(torch.dtype, getattr(torch, choice.value))
 
 
@@ -30,7 +30,7 @@ def autocast_dtype(
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """Convert the name of a dtype in a file, such as bfloat16, to torch's dtype."""
+    """Return the torch dtype of a name in a file, such as bfloat16; AttributeError for an unknown name."""
     return cast(torch.dtype, getattr(torch, name))
 
 

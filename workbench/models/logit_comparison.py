@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.errors import CheckpointError, DataError
 
 Batch = dict[str, Tensor]
+"""Arguments of a model's forward: `input_ids` with `attention_mask`, or with `position_ids`."""
 
 FALSE_ALARM = 1e-6
 """Probability that a correct merge exceeds the bound on changed argmax tokens."""
@@ -39,7 +40,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Bound:
-    """Largest allowed difference between the logits of two models, with the reason for it."""
+    """Largest allowed difference between the logits of two models, and where this limit comes from."""
 
     largest: float
     """Allowed absolute difference of a single logit."""
@@ -48,9 +49,13 @@ class Bound:
     flips: float
     """Expected number of positions whose argmax changes by rounding alone."""
     reason: str
+    """How `largest` was computed, for messages and reports."""
 
     def wider_by(self, error: Difference, reason: str, factors: tuple[int, float] = (1, 1.0)) -> "Bound":
-        """Return the bound plus a measured error, whose largest and mean are multiplied by `factors`."""
+        """Return a bound whose `largest` and `mean` are wider by those of a measured error times `factors`.
+
+        `flips` stays. `reason` names the error's cause, and is added to the bound's reason.
+        """
         if error.largest == 0:
             return self
         return replace(
@@ -62,7 +67,7 @@ class Bound:
 
     @property
     def most_flips(self) -> int:
-        """Largest allowed number of flips, which chance (Poisson) exceeds with probability FALSE_ALARM."""
+        """Return the allowed number of flips; chance (Poisson) exceeds it with at most FALSE_ALARM."""
         if not self.flips > 0:
             return 0
         most: int = math.ceil(special.pdtrik(1 - FALSE_ALARM, self.flips))
@@ -70,7 +75,7 @@ class Bound:
         return most - 1 if is_one_less else most
 
     def exceeded_by(self, difference: Difference) -> str | None:
-        """Explain which value exceeds the bound; None if the difference is within the bound."""
+        """Return a phrase for a message on the first value that exceeds the bound; None if none does."""
         if not difference.largest <= self.largest:
             return f"by up to {difference.largest:.4g} per logit (at most {self.largest:.4g}: {self.reason})"
         if difference.mean > self.mean:
@@ -86,20 +91,23 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Difference):
-    """A difference that is within its bound, with the bound."""
+    """Difference between two models' logits that is within its bound, with the bound."""
 
     bound: float
-    """Bound of the largest difference."""
+    """Bound of `largest`."""
     bound_reason: str
+    """How `bound` was computed."""
     mean_bound: float
+    """Bound of `mean`."""
     flips_bound: int
+    """Bound of `argmax_flips`."""
 
 
 def check(what: str, first: Iterable[Tensor], second: Iterable[Tensor], bound: Bound) -> Check:
-    """Compare two models' logits; return the difference if it is within the bound.
+    """Compare two models' logits, in blocks as from `logits`; return the difference within the bound.
 
     Raises:
-        CheckpointError: The difference exceeds the bound; `what` says which models differ.
+        CheckpointError: The difference exceeds the bound; `what` begins the message and names the two models.
     """
     difference = compare(first, second)
     excess = bound.exceeded_by(difference)
@@ -115,7 +123,7 @@ def check(what: str, first: Iterable[Tensor], second: Iterable[Tensor], bound: B
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int, batch_size: int) -> list[Batch]:
-    """Tokenize texts into batches of `input_ids` and `attention_mask`, (B, S), padded on the right.
+    """Tokenize texts into batches of `input_ids` and `attention_mask`, both (B, S), padded on the right.
 
     Args:
         tokenizer: Tokenizer of the model; without a padding token each batch has one text.
@@ -142,10 +150,10 @@ def _padded(rows: list[list[int]], pad: int) -> Batch:
 
 
 def packed(batches: list[Batch], size: int) -> list[Batch]:
-    """Return the same texts without padding, in rows of `input_ids` and `position_ids` (1, T), T <= `size`.
+    """Return the texts of `encode`'s batches without padding: a batch is one row of T <= `size` tokens.
 
-    Open-Llama's attention keeps the texts of a row apart: a text begins where a position isn't the previous
-    one plus 1. A text longer than `size` has a row of its own.
+    A batch has `input_ids` and `position_ids` (1, T). Open-Llama's attention separates the texts of a row: a
+    text begins where a position isn't the previous one plus 1. A text longer than `size` has its own row.
     """
     rows: list[list[Tensor]] = []
     left = 0
@@ -170,10 +178,14 @@ def packed(batches: list[Batch], size: int) -> list[Batch]:
 def logits(
     model: torch.nn.Module, batches: list[Batch], device: torch.device | None = None
 ) -> Iterator[Tensor]:
-    """Yield float32 logits in blocks: (N, V) without padding positions, or a classifier's (N, labels).
+    """Yield a model's float32 logits on the CPU in blocks: (N, V) without padding positions, N <= `BLOCK`.
 
-    A block has at most `BLOCK` rows of one batch, which comes from `encode` or `packed`. `device` is where
-    the model computes; None: where its first parameter is.
+    A classifier has a row for each text: (N, labels). A block never spans two batches.
+
+    Args:
+        model: The model, in the mode (train or eval) that it has.
+        batches: From `encode` or `packed`.
+        device: Device of the inputs; None: that of the model's first parameter.
     """
     device = device or next(model.parameters()).device
     for batch in batches:
@@ -185,7 +197,10 @@ def logits(
 
 
 def compare(first: Iterable[Tensor], second: Iterable[Tensor]) -> Difference:
-    """Measure the difference of two models' logits over all batches."""
+    """Measure the difference between two models' logits, given as at least one block (N, V) of each.
+
+    The two models' blocks have the same number and shapes.
+    """
     largest = total = kl = 0.0
     flips = positions = count = 0
     for first_logits, second_logits in zip(first, second, strict=True):
@@ -213,8 +228,8 @@ def expected_flips(exact: Iterable[Tensor], errors: Sequence[Iterable[Tensor]]) 
     several roundings add up.
 
     Args:
-        exact: Logits (N, V) of the unrounded model.
-        errors: For each rounding, its errors (N, V).
+        exact: Blocks of logits (N, V) of the unrounded model.
+        errors: For each rounding, blocks (N, V) of the errors of these logits.
     """
     expected = 0.0
     for logits, *roundings in zip(exact, *errors, strict=True):
@@ -228,11 +243,14 @@ def expected_flips(exact: Iterable[Tensor], errors: Sequence[Iterable[Tensor]]) 
 
 
 def close_calls(exact: Iterable[Tensor], difference: float) -> int:
-    """Count positions whose argmax could change if logits differ by up to `difference`."""
+    """Count positions whose argmax could change if each logit changes by up to `difference`.
+
+    `exact` has blocks of logits (N, V); with V = 1 no position counts.
+    """
     tops = (logits.topk(2).values for logits in exact if logits.shape[-1] > 1)
     return sum(int((top[:, 0] - top[:, 1] <= 2 * difference).sum()) for top in tops)
 
 
 def scale(logits: Iterable[Tensor]) -> float:
-    """Return the largest absolute logit."""
+    """Return the largest absolute logit of at least one block."""
     return max(batch.abs().max().item() for batch in logits)

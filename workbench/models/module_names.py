@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def ends(name: str, target: str) -> bool:
-    """Return whether a layer's name ends in `target`, compared by whole parts between dots."""
+    """Return whether a layer's full name ends in `target`, compared by whole parts between dots."""
     return bool(name) and f".{name}".endswith(f".{target}")
 
 

@@ -1,4 +1,4 @@
-"""Stored tensors: in memory, or read from a file, converted or checked when indexed."""
+"""Tensors of checkpoints, in memory or in files: those in files are read each time they are indexed."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from workbench.models.dtypes import dtype_name
 
 
 class Stored(Protocol):
-    """A tensor, or an object that returns a tensor when indexed by `[...]`."""
+    """Tensor in memory, or an object with its shape and dtype that reads a tensor when indexed by `[...]`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -22,12 +22,12 @@ class Stored(Protocol):
         """Return the tensor's dtype."""
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor, read from its file if need be; the only index is `...`."""
+        """Return the tensor: itself if it is in memory, else read from its file; the only index is `...`."""
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Stored tensor that indexing reads and converts to another dtype."""
+    """Stored tensor that is converted to another dtype each time it is read."""
 
     stored: Stored
     dtype: torch.dtype
@@ -44,7 +44,7 @@ class Cast:
 
 @dataclass(frozen=True)
 class FiniteTensor:
-    """Stored tensor that indexing reads and checks for NaN and infinite values."""
+    """Stored tensor that is checked for NaN and infinite values each time it is read."""
 
     where: str
     """File and name of the tensor, for error messages."""
@@ -61,7 +61,11 @@ class FiniteTensor:
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Read the tensor and check its values; the only index is `...`."""
+        """Read the tensor and check its values; the only index is `...`.
+
+        Raises:
+            CheckpointError: A value is NaN or infinite.
+        """
         tensor = self.stored[...]
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(

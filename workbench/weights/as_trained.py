@@ -1,4 +1,4 @@
-"""Returns a base weight as a training held it: rounded to the model's dtype, and quantized alone."""
+"""Computes the values that a base weight has in training: rounded to the model's dtype, then quantized."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,25 +9,28 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """How a training quantizes the weight of a linear layer."""
+    """How a training quantizes the weight of a linear layer with bitsandbytes."""
 
     method: str
     """nf4, fp4 or int8."""
     double_quant: bool
+    """Whether the scales of 4-bit blocks are quantized, too; int8 has no such choice."""
     compute_dtype: torch.dtype
-    """Dtype of the products of 4-bit layers, to which a dequantized weight is rounded."""
+    """Dtype of the products of 4-bit layers, to which a dequantized weight is rounded; int8 ignores it."""
 
 
 def as_trained(
     stored: Tensor, dtype: torch.dtype, quantized: Quantized | None, device: torch.device
 ) -> Tensor:
-    """Return a weight as the training multiplied with it (rounded, quantized), in float32 on the CPU.
+    """Round a weight as the training does, quantize and dequantize it; return it in float32 on the CPU.
+
+    The result is `stored` itself if nothing has to be converted.
 
     Args:
         stored: Weight in the checkpoint's dtype; that of a quantized layer is (out, in).
-        dtype: Dtype of the model.
-        quantized: Quantization of the weight; None: it isn't quantized.
-        device: Device of the training: rounding in quantization may depend on it.
+        dtype: Dtype of the model in training, to which the weight is rounded first.
+        quantized: Quantization of the weight; None: it is only rounded.
+        device: Device of the training, on which all is computed: rounding in quantization may depend on it.
     """
     weight = stored.to(device, dtype)
     if quantized is not None:

@@ -36,38 +36,42 @@ DTYPES = {
 }
 """Name of a dtype in a safetensors file -> torch's dtype."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+"""torch's dtype -> its name in a safetensors file."""
 BLOCK = 2**18
 """Bytes that are copied or hashed at a time: they stay in a core's cache."""
 
 
 CONVERTED = 2**17
-"""Values that are read at a time to convert them."""
+"""Number of values that `FileTensor.read_into` reads at a time when it converts them."""
 
 
 class StoredRows(Protocol):
-    """Tensor outside of memory that gives some of its rows."""
+    """Tensor in a file, of which a range of rows can be read."""
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether `rows` reads these rows alone; if not, it reads the entire tensor each time."""
+        """Return whether `rows` reads only the rows asked for; if not, each call reads the entire tensor."""
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive) of the first dimension."""
+        """Read the rows from `first` to `last` (exclusive) of the first dimension into a new tensor."""
 
 
 def rows_of(tensor: StoredRows | Tensor, first: int, last: int) -> Tensor:
-    """Return the rows from `first` to `last` (exclusive) of a tensor in a file or in memory."""
+    """Return the rows from `first` to `last` (exclusive), read from the file, or as a view if in memory."""
     return tensor[first:last] if isinstance(tensor, Tensor) else tensor.rows(first, last)
 
 
 def reads_rows(tensor: StoredRows | Tensor) -> bool:
-    """Return whether some rows of a tensor, in a file or in memory, are read without the others."""
+    """Return whether `rows_of` reads only the rows asked for; True for a tensor in memory."""
     return isinstance(tensor, Tensor) or tensor.reads_rows
 
 
 @dataclass(frozen=True)
 class FileTensor:
-    """Tensor in a safetensors file, read when it is indexed."""
+    """Tensor in a safetensors file; each access reads it anew, into a new tensor on the CPU.
+
+    An access raises CheckpointError if the file is truncated.
+    """
 
     file: Path
     name: str
@@ -87,12 +91,15 @@ class FileTensor:
         return self._read(self.start, self.shape)
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive) of the first dimension."""
+        """Read the rows from `first` to `last` (exclusive) of a tensor that has rows: not of a scalar."""
         row_bytes = self.num_bytes // self.shape[0]
         return self._read(self.start + first * row_bytes, (last - first, *self.shape[1:]))
 
     def read_into(self, values: Tensor) -> None:
-        """Read the tensor into `values`, contiguous on the CPU, converted to their dtype piece by piece."""
+        """Read the tensor into `values`, and convert it to the dtype of `values`.
+
+        `values` is contiguous, on the CPU, and has as many elements as the tensor.
+        """
         flat = values.view(-1)
         if values.dtype == self.dtype:
             self._fill(flat, self.start)
@@ -104,7 +111,7 @@ class FileTensor:
             flat[first : first + CONVERTED] = stored
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the tensor's bytes, at most `BLOCK` of them at a time."""
+        """Yield the tensor's bytes in the order of the file, at most `BLOCK` of them at a time."""
         left = self.num_bytes
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start)
@@ -144,7 +151,8 @@ def file_tensors(files: Sequence[Path]) -> dict[str, FileTensor]:
     """Return the tensors of safetensors files by name, in the order of the files; only headers are read.
 
     Raises:
-        CheckpointError: A file is damaged, or two files have a tensor of the same name.
+        CheckpointError: A file is missing, damaged or has a dtype that isn't in DTYPES, or two files have a
+            tensor of the same name.
     """
     tensors: dict[str, FileTensor] = {}
     for file in files:
@@ -156,9 +164,10 @@ def file_tensors(files: Sequence[Path]) -> dict[str, FileTensor]:
 
 
 def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and bytes, however the tensors are split over files.
+    """Return the SHA-256 (hexadecimal) of the tensors' names, dtypes, shapes and bytes.
 
-    A tensor with NaN or infinite values is named in a warning.
+    It doesn't depend on how the tensors are divided into files. All tensors are read; the log warns of each
+    that has NaN or infinite values.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -176,7 +185,10 @@ def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
 
 
 def has_finite_values(block: bytes, dtype: torch.dtype) -> bool:
-    """Return whether stored values are all finite; True for dtypes other than floats of 16 to 64 bits."""
+    """Return whether the values in `block`, the bytes of at least one value of `dtype`, are all finite.
+
+    True without a check for dtypes other than floats of 16 to 64 bits.
+    """
     if dtype not in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
         return True
     values = torch.frombuffer(bytearray(block), dtype=dtype)

@@ -1,4 +1,4 @@
-"""bitsandbytes' 4-bit functions, with its products and dequantization on the CPU corrected.
+"""bitsandbytes' 4-bit functions; importing this module corrects its CPU kernel in the entire process.
 
 On CPUs with AVX-512 the kernel of bitsandbytes 0.50 (csrc/cpu_ops.cpp, dequantizeBlockwise4bitCpu) counts the
 blocks of each row from 0, although blocks run on from row to row. So weights whose rows are a multiple of 16

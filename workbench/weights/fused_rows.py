@@ -1,4 +1,4 @@
-"""Projections that a file stores as rows of one fused tensor; only their own rows are read."""
+"""Projections (queries, keys, values) that a file stores as rows of one tensor; each reads only its own."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,19 @@ from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 @dataclass(frozen=True, kw_only=True)
 class FusedRows:
-    """One projection (queries, keys or values) in a fused tensor: the same rows of each group of rows."""
+    """One projection (queries, keys or values) in a fused tensor, whose rows consist of groups of equal size.
+
+    Each group contains `count` rows of the projection, from row `start` of the group on.
+    """
 
     fused: FileTensor | UnpackedRows | Tensor
+    """The tensor with all projections."""
     group: int
-    """Rows of a group."""
+    """Number of rows in a group, of all projections."""
     start: int
-    """Number of the first row in its group."""
+    """Index, within a group, of the projection's first row."""
     count: int
-    """Rows in each group."""
+    """Number of the projection's rows in a group."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,23 +33,23 @@ class FusedRows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the tensor's dtype."""
+        """Return the fused tensor's dtype."""
         return self.fused.dtype
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether some rows can be read without the others."""
+        """Return whether `rows` reads only the rows asked for."""
         return reads_rows(self.fused)
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the entire projection; the only index is `...`."""
+        """Read the entire projection; the only index is `...`."""
         if reads_rows(self.fused):
             return self.rows(0, self.shape[0])
         groups = self.fused[...].view(-1, self.group, *self.fused.shape[1:])
         return groups[:, self.start : self.start + self.count].flatten(0, 1)
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive) of the projection."""
+        """Read the rows from `first` to `last` (exclusive) of the projection, at least one row."""
         pieces = []
         while first < last:
             number, row = divmod(first, self.count)

@@ -13,27 +13,34 @@ from workbench.errors import CheckpointError
 
 @dataclass(frozen=True)
 class GgufRows:
-    """Tensor of a GGUF file, dequantized to float32 when its rows are read."""
+    """Tensor of a GGUF file; each access reads it anew and dequantizes it to float32 on the CPU.
+
+    An access raises CheckpointError if the file is truncated.
+    """
 
     file: Path
     name: str
+    """Name in the file."""
     shape: tuple[int, ...]
+    """In torch's order: the rows are the first dimension."""
     start: int
     """Position of its first byte in the file."""
     num_bytes: int
+    """Size in the file."""
     quantization: int
-    """Number of the type in GGUF."""
+    """Value of GGMLQuantizationType."""
     num_heads: int = 0
     """Number of heads whose rows llama.cpp interleaves; 0: the rows are not interleaved."""
     dtype: torch.dtype = torch.float32
+    """Of the values that are read."""
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether some rows can be read without the others: unless rows of heads are interleaved."""
+        """Return whether `rows` reads only the rows asked for: not if rows of heads are interleaved."""
         return not self.num_heads
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the entire tensor; the only index is `...`."""
+        """Read the entire tensor, with rows in transformers' order; the only index is `...`."""
         values = self._read(0, self.shape[0])
         if not self.num_heads:
             return values
@@ -41,7 +48,7 @@ class GgufRows:
         return values.view(self.num_heads, -1, 2, *self.shape[1:]).transpose(1, 2).reshape(self.shape)
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive) of the first dimension."""
+        """Read the rows from `first` to `last` (exclusive) in transformers' order."""
         return self[...][first:last] if self.num_heads else self._read(first, last)
 
     def _read(self, first: int, last: int) -> Tensor:

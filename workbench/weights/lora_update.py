@@ -1,4 +1,4 @@
-"""Adds a LoRA or DoRA to a weight, and replaces weights that were trained as a whole; in blocks of rows."""
+"""Applies an adapter's update to a base weight, block of rows by block of rows: LoRA, DoRA or replacement."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -8,19 +8,22 @@ from torch import Tensor
 
 
 class Changed(NamedTuple):
-    """Rows of a weight after an adapter's update, and their difference from the rows before."""
+    """Rows of a weight after an adapter's update, and the update."""
 
     rows: Tensor
     delta: Tensor
+    """`rows` less the base's rows."""
 
 
 class Update(Protocol):
-    """Change of one weight by an adapter."""
+    """What an adapter does to one weight of its base."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Apply the update to `rows`, which are the rows of the weight from number `first` on.
+        """Return the updated rows and the update, for a block of rows of the base weight.
 
-        The result has the dtype of `rows`.
+        Args:
+            rows: The block, in the dtype to compute in, which the result has, too; it isn't changed.
+            first: Index of the block's first row in the weight.
         """
 
 
@@ -42,9 +45,9 @@ class LoraUpdate:
     """Whether the weight is (in, out): that of an embedding, or of GPT-2's layers."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Apply the update to `rows`, which are the rows of the weight from number `first` on.
+        """Return the updated rows and the update, for the block `rows` whose first row has index `first`.
 
-        The result has the dtype of `rows`.
+        The result has the dtype of `rows`, which isn't changed.
         """
         left, right = (self.down.t(), self.up.t()) if self.is_transposed else (self.up, self.down)
         last = first + len(rows)
@@ -62,14 +65,15 @@ class Replacement:
     """Replacement of a weight, or of some of its rows, by trained values."""
 
     values: Tensor
-    """The trained weight, or its trained rows."""
+    """The trained weight, or only its trained rows, in the order of `numbers`."""
     numbers: tuple[int, ...] | None = None
-    """Numbers of the trained rows; None: all."""
+    """Indices of the trained rows in the weight; None: all rows are trained."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Replace `rows`, the rows of the weight from number `first` on, by trained values, where trained.
+        """Return the block `rows` with its trained rows replaced, and the difference.
 
-        The result has the dtype of `rows`.
+        `first` is the index of the block's first row in the weight. The result has the dtype of `rows`, which
+        isn't changed.
         """
         last = first + len(rows)
         if self.numbers is None:

@@ -1,4 +1,4 @@
-"""Describes a merge tensor by tensor."""
+"""Describes a merge: for each tensor of the merged model, its source and the adapter's update."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,20 +15,26 @@ from workbench.weights.normalized_rows import NormalizedRows
 from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 Source = FileTensor | GgufRows | FusedRows | NormalizedRows | UnpackedRows
+"""Tensor in a file: `[...]` reads it entirely, `rows` some of its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraTensors:
-    """LoRA or DoRA update of one weight: names of its tensors in the adapter file, and its scale."""
+    """LoRA or DoRA update of one weight, by the names of its tensors in the adapter file."""
 
     down: str
+    """Name of A."""
     up: str
+    """Name of B."""
     scale: float
+    """Factor of B·A."""
     magnitude: str | None = None
+    """Name of DoRA's magnitudes; None: a LoRA."""
     is_transposed: bool = False
+    """As in LoraUpdate."""
 
     def read(self, adapter: Mapping[str, FileTensor]) -> Update:
-        """Read the update's tensors from the adapter file, in float32."""
+        """Read the update in float32 from the tensors of the adapter file, `adapter`."""
         return LoraUpdate(
             down=adapter[self.down][...].float(),
             up=adapter[self.up][...].float(),
@@ -40,13 +46,15 @@ class LoraTensors:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacedTensor:
-    """Name of the tensor in the adapter file that replaces a weight, or the rows `numbers` of it."""
+    """Replacement of one weight, or of some of its rows, by a tensor of the adapter file."""
 
     values: str
+    """Name of this tensor."""
     numbers: tuple[int, ...] | None = None
+    """Indices of the rows that it replaces; None: all."""
 
     def read(self, adapter: Mapping[str, FileTensor]) -> Update:
-        """Read the trained values from the adapter file, in their dtype."""
+        """Read the replacement in its stored dtype from the tensors of the adapter file, `adapter`."""
         return Replacement(values=adapter[self.values][...], numbers=self.numbers)
 
 
@@ -58,6 +66,7 @@ class PlannedTensor:
     """One tensor of the merged model: its source, its quantization in training, and the adapter's update."""
 
     source: Source
+    """The base's tensor; the adapter's, of a layer that only the adapter has."""
     quantized: Quantized | None = None
     """How the training quantizes it; None: not at all."""
     update: UpdateTensors | None = None
@@ -66,10 +75,10 @@ class PlannedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class MergePlan:
-    """All tensors of a merged model, with the dtypes of base and merged model."""
+    """All tensors of a merged model, with the dtypes of base and merged model; nothing is read yet."""
 
     tensors: dict[str, PlannedTensor]
-    """Name in the merged model -> where it comes from."""
+    """Name in the merged model -> plan of this tensor."""
     adapter: Path
     """The adapter's safetensors file."""
     base_dtype: torch.dtype
@@ -77,4 +86,4 @@ class MergePlan:
     dtype: torch.dtype
     """Dtype of the merged weights."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    """Where the training quantizes."""
+    """Device on which the training quantizes."""

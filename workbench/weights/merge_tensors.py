@@ -1,4 +1,4 @@
-"""Merges an adapter into a base tensor by tensor: a few rows of one weight are in memory in float32."""
+"""Writes a merged model, one tensor after the other, with only a few rows of a weight in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,17 +23,21 @@ CHECKED_TOLERANCE = 1e-5
 def merge_tensors(
     plan: MergePlan, folder: Path, max_shard_bytes: int, done: Callable[[str], None] = lambda name: None
 ) -> dict[str, Signal]:
-    """Write the merged weights to `folder`; return name -> Signal, for the weights that the adapter changes.
+    """Write the merged weights as safetensors to `folder`, and measure what rounding leaves of the changes.
 
     Args:
-        plan: All tensors.
+        plan: All tensors of the merged model.
         folder: Existing folder.
-        max_shard_bytes: Largest size of a weight file.
-        done: Called with the name of each written tensor.
+        max_shard_bytes: Largest size of a weight file; a larger tensor has a file of its own.
+        done: Called with the name of each tensor after it is written.
+
+    Returns:
+        Name -> Signal for each weight that has an update in the plan.
 
     Raises:
-        ConfigError: A weight overflows the dtype.
-        CheckpointError: A file is damaged, a weight isn't a number, or the disk returned other bytes.
+        ConfigError: A weight overflows the saved dtype.
+        CheckpointError: A file is damaged, a merged weight is NaN or infinite, a float32 sum differs from the
+            float64 one, or a written file reads back as other bytes.
     """
     adapter = file_tensors([plan.adapter])
     layout = {name: (plan.dtype, tensor.source.shape) for name, tensor in plan.tensors.items()}
@@ -54,7 +58,11 @@ def merge_tensors(
 
 
 def is_unchanged(tensor: PlannedTensor, plan: MergePlan) -> bool:
-    """Return whether to copy a tensor's bytes: no update, no quantization, one dtype throughout."""
+    """Return whether merging leaves a tensor's bytes as they are in the base's file.
+
+    True without an update and a quantization, if the stored dtype is the base's in training and the merged
+    model's.
+    """
     is_plain = tensor.update is None and tensor.quantized is None
     return is_plain and tensor.source.dtype == plan.base_dtype == plan.dtype
 

@@ -13,25 +13,27 @@ from workbench.weights.unpacking.unpacked_rows import UnpackedRows
 
 @dataclass(frozen=True)
 class NormalizedRows:
-    """Tensor whose rows are divided by their L2 norms when they are read, in float32."""
+    """Matrix whose rows are divided by their L2 norms when they are read, in float32; zero rows stay zero."""
 
     stored: FileTensor | UnpackedRows | Tensor
+    """The matrix before the division."""
     dtype: torch.dtype = torch.float32
+    """Of the rows that are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the tensor's shape."""
+        """Return the matrix' shape."""
         return tuple(self.stored.shape)
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether some rows can be read without the others."""
+        """Return whether `rows` reads only the rows asked for."""
         return reads_rows(self.stored)
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the entire tensor; the only index is `...`."""
+        """Read the entire normalized matrix; the only index is `...`."""
         return self.rows(0, self.shape[0])
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive)."""
+        """Read the normalized rows from `first` to `last` (exclusive)."""
         return normalize(rows_of(self.stored, first, last).float())

@@ -1,4 +1,4 @@
-"""Yields the rows of a base weight as a training held them, a few at a time."""
+"""Reads the rows of a base weight, a few at a time, with the values that they have in training."""
 
 import math
 from collections.abc import Iterator
@@ -10,17 +10,19 @@ from workbench.weights.file_tensors import FileTensor
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
 
 BLOCK = 2**16
-"""Weights that are yielded at a time; what is computed from them stays in a core's cache."""
+"""Number of weights in a block of `held_rows`; what is computed from them stays in a core's cache."""
 SPAN = 2
 """Blocks that are read at a time; larger memory would come from the system, which clears it each time."""
 
 
 def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Tensor]]:
-    """Yield (number of the first row, float32 rows) for blocks of a base weight, quantized as in training.
+    """Yield blocks of a base weight's rows, as (index of the block's first row, float32 rows).
+
+    The values are those of the training, rounded and quantized, without the adapter's update.
 
     Args:
-        tensor: The weight; a scalar has one row.
-        plan: Has the dtype and the device of the training.
+        tensor: The weight; a scalar is yielded as one row (1,), a weight without elements not at all.
+        plan: Plan of the merge, with the dtype and the device of the training.
     """
     shape = tensor.source.shape
     if not math.prod(shape):
@@ -35,7 +37,13 @@ def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Ten
 
 
 def read_held(tensor: PlannedTensor, plan: MergePlan, values: Tensor) -> None:
-    """Read a base weight as in training (rounded, quantized) into `values`, converted to their dtype."""
+    """Read a base weight, with its values in training, into `values`, converted to the dtype of `values`.
+
+    Args:
+        tensor: The weight, whose update isn't applied.
+        plan: Plan of the merge.
+        values: Contiguous tensor of the weight's shape on the CPU.
+    """
     source = tensor.source
     if isinstance(source, FileTensor) and tensor.quantized is None and source.dtype == plan.base_dtype:
         source.read_into(values)
@@ -45,7 +53,7 @@ def read_held(tensor: PlannedTensor, plan: MergePlan, values: Tensor) -> None:
 
 
 def set_rows(values: Tensor, first: int, rows: Tensor) -> None:
-    """Write `rows` into a weight's `values` from row `first` on, rounded to the dtype of `values`."""
+    """Copy `rows` into `values`, the tensor of a weight, from row `first` on, rounded to its dtype."""
     (values if values.dim() else values.view(1))[first : first + len(rows)] = rows
 
 

@@ -15,6 +15,7 @@ from workbench.files import write_json
 from workbench.weights.file_tensors import BLOCK, NAMES, FileTensor
 
 INDEX = "model.safetensors.index.json"
+"""File that maps tensors to weight files, in a folder with several weight files."""
 MAX_SHARD_BYTES = 4 * 10**9
 """Largest weight file of a merged model; `recipe=export` writes other sizes."""
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -22,17 +23,17 @@ Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
 class ShardWriter:
-    """Writes tensors in the order of `names`; a context manager that writes the files' index at its end.
+    """Context manager that writes tensors into safetensors files, in the order of `names`.
 
-    Only the tensor that is being written is in memory. Each tensor is read back and compared.
+    Each tensor is read back and compared. Leaving the context writes the index of several files.
     """
 
     def __init__(self, folder: Path, layout: Layout, max_shard_bytes: int) -> None:
-        """Divide the tensors into files, as transformers names them.
+        """Divide the tensors into files, which get transformers' names; nothing is written yet.
 
         Args:
             folder: Existing folder.
-            layout: All tensors.
+            layout: Name -> dtype and shape of all tensors.
             max_shard_bytes: Largest size of a file's tensors; a larger tensor has a file of its own.
         """
         self.folder, self.layout = folder, dict(layout)
@@ -48,13 +49,17 @@ class ShardWriter:
         return [name for names in self.shards for name in names]
 
     def __enter__(self) -> "ShardWriter":
-        """Return the writer; files are opened one after the other."""
+        """Return the writer; `write`, `write_rows` and `copy` create the files."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the last file, and write the index unless the block failed."""
+        """Close the last file; unless the block failed, write the index, if there are several files.
+
+        Raises:
+            ValueError: The block ended before all tensors were written.
+        """
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -62,29 +67,35 @@ class ShardWriter:
             self._finish()
 
     def write(self, name: str, tensor: Tensor) -> FileTensor:
-        """Write the next tensor, and return it as a FileTensor, which can read it back.
+        """Write the next tensor of `names`, and return it as a FileTensor, which can read it again.
 
         Raises:
-            ValueError: The tensor isn't the next one, or has another dtype or shape.
-            CheckpointError: The file returns other bytes.
+            ValueError: `name` isn't the next one, or the tensor has another dtype or size than in the layout.
+            CheckpointError: The file reads back as other bytes.
         """
         return self.write_rows(name, [tensor] if tensor.dim() else [tensor.view(1)])
 
     def write_rows(self, name: str, blocks: Iterable[Tensor]) -> FileTensor:
-        """Write the next tensor from blocks of its rows, computed one by one; return the stored tensor.
+        """Write the next tensor of `names` from consecutive blocks of its rows, which are drawn one by one.
+
+        Returns:
+            The tensor as a FileTensor, which can read it again.
 
         Raises:
-            ValueError: The tensor isn't the next one, or the blocks have another dtype or size.
-            CheckpointError: The file returns other bytes than were written.
+            ValueError: `name` isn't the next one, or the blocks have another dtype or total size.
+            CheckpointError: The file reads back as other bytes.
         """
         return self._write(name, (_bytes(block, name, self.layout[name][0]) for block in blocks))
 
     def copy(self, name: str, source: FileTensor) -> FileTensor:
-        """Write the next tensor with the bytes of a stored one, in blocks; return the stored tensor.
+        """Write the next tensor of `names` by copying the bytes of `source`, one block in memory at a time.
+
+        Returns:
+            The copy as a FileTensor, which can read it again.
 
         Raises:
-            ValueError: The tensor isn't the next one, or has another dtype or shape.
-            CheckpointError: The file returns other bytes than were written.
+            ValueError: `name` isn't the next one, or `source` has another dtype or shape than in the layout.
+            CheckpointError: `source` is truncated, or the copy reads back as other bytes.
         """
         if (source.dtype, source.shape) != self.layout.get(name):
             raise ValueError(f"{name}: {source.dtype}, {source.shape} is not as in the layout")
@@ -134,10 +145,12 @@ class ShardWriter:
 
 
 def write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
-    """Append a block to an unbuffered file, and compare it with what the file returns; return its size.
+    """Write `block` at the position of an unbuffered file, and read it back; return its size in bytes.
+
+    The file must be open for reading and writing; its position is then at the end of the block.
 
     Raises:
-        CheckpointError: The file returns other bytes.
+        CheckpointError: The file reads back as other bytes; the message begins with `what`.
     """
     left = memoryview(block)
     while left:  # piece by piece, since the system reads less than 2 GiB at a time
@@ -159,7 +172,7 @@ def _bytes(block: Tensor, name: str, dtype: torch.dtype) -> memoryview:
 
 
 def num_bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
-    """Return the size of a tensor in a file, in bytes."""
+    """Return the number of bytes of a tensor with this dtype and shape."""
     return math.prod(shape) * dtype.itemsize
 
 

@@ -1,4 +1,4 @@
-"""Measures how much of an intended change of weights is left after rounding."""
+"""Measures how much of a merge's intended change of the weights is left after rounding."""
 
 import math
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ from torch import Tensor
 
 Values = NDArray[np.float32]
 BLOCK = 2**16
-"""Weights that are compared at a time, in a core's cache."""
+"""Number of weights that `measured` compares at a time, in a core's cache."""
 SUMMED = 2**10
-"""Products that are added in float32; their sums are added in float64."""
+"""Number of products that are added up in float32; their sums are added in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Sums over the elements of weights: D is the intended change, A the change after rounding.
+    """Sums over all elements of one or more weight tensors, from which shares and errors are computed.
 
-    Signals of several weights can be added.
+    D is the intended change of the elements, A the change after rounding. Signals can be added.
     """
 
     num_weights: int = 0
+    """Number of elements."""
     num_changed: int = 0
-    """Weights that differ after the merge."""
+    """Number of elements that differ after the merge."""
     base_square: float = 0.0
     """Sum of squares of the base's weights."""
     intended_square: float = 0.0
@@ -57,7 +58,7 @@ class Signal:
 
     @property
     def changed_share(self) -> float:
-        """Return the share of the weights that differ after the merge; 0 if there are no weights."""
+        """Return the share of the elements that differ after the merge; 0 if there are no elements."""
         return self.num_changed / self.num_weights if self.num_weights else 0.0
 
     @property
@@ -67,12 +68,12 @@ class Signal:
 
 
 def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
-    """Compute the sums for one weight, or for some of its rows, before and after the merge.
+    """Compute the sums for one weight tensor, or for some of its rows.
 
     Args:
         base: Weight of the base as the adapter was trained on it, float32.
-        delta: Intended change, float32.
-        merged: Merged weight in the dtype that is saved.
+        delta: Intended change of the same shape, float32.
+        merged: Merged weight of the same shape, in any dtype after rounding to the saved one.
     """
     flat = [tensor.reshape(-1) for tensor in (base, delta, merged)]
     total = Signal()

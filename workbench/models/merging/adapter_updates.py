@@ -1,4 +1,4 @@
-"""Finds what an adapter does to each weight, from peft's layers on a model without weights."""
+"""Finds the tensors of an adapter that change each weight, from peft's layers on a model without weights."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -20,28 +20,30 @@ from workbench.weights.file_tensors import FileTensor, file_tensors
 from workbench.weights.merge_plan import LoraTensors, ReplacedTensor, UpdateTensors
 
 ADAPTER = "default"
+"""peft's name of the adapter in the model."""
 PREFIX = "base_model.model."
+"""Beginning of the names in the adapter file, before the name of the base's layer."""
 
 
 class NotStreamable(Exception):
-    """An adapter or a base that can't be merged tensor by tensor; the message says why."""
+    """Adapter or base that must be merged with the whole model in memory; the message says why."""
 
 
 def adapter_file(adapter_path: str | Path) -> Path:
-    """Return the path of an adapter's safetensors file."""
+    """Return the path of an adapter's safetensors file; a Hub id is downloaded once."""
     return locate_adapter(adapter_path) / adapter_config.WEIGHTS_FILE
 
 
 def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[str, UpdateTensors]:
-    """Return weight name in the model -> names of the adapter's tensors that change the weight.
+    """Return, for each weight that an adapter changes, name in the base -> the adapter's tensors that do so.
 
     Args:
         outline: The base on the meta device; it gets the adapter's layers.
-        adapter_path: Folder or hub id of the adapter.
+        adapter_path: Folder or hub id of the adapter, whose values are read and checked.
 
     Raises:
-        CheckpointError: The adapter doesn't fit, has values that aren't numbers, or does nothing.
-        NotStreamable: It has layers that only peft can merge.
+        CheckpointError: The adapter doesn't fit, has NaN or infinite values, or all its matrices B are zero.
+        NotStreamable: The adapter has layers that only peft can merge.
     """
     if adapter_config.changes_base(adapter_path):
         raise NotStreamable("start values that change the base, or trained biases or repeated layers")

@@ -1,4 +1,4 @@
-"""Writes what describes a merged model: config.json in the base's format, generation settings, tokenizer."""
+"""Describes a merged model: chooses its format by the base's, and writes config.json in it."""
 
 import copy
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ from workbench.models.stored import Stored
 
 
 def came_as_llama(model: ModelConfig) -> bool:
-    """Return whether to save the merged model as LLaMA or a relative, because the base came as one.
+    """Return whether a base that is computed as an Open-Llama has files of LLaMA or a relative of LLaMA.
 
-    False for a base that isn't read as an Open-Llama.
+    If so, the merged model is saved in that format, too. False for a base that transformers' own class
+    computes, and for a classifier of a relative for which transformers has no classifier.
     """
     if is_native(model):
         return False
@@ -38,7 +39,7 @@ def came_as_llama(model: ModelConfig) -> bool:
 
 
 def unquantized_config(base: PreTrainedModel) -> PreTrainedConfig:
-    """Copy a model's configuration without its quantization."""
+    """Return a deep copy of a model's configuration, without its quantization."""
     config = copy.deepcopy(base.config)
     for name in ("quantization_config", "_pre_quantization_dtype"):
         config.__dict__.pop(name, None)
@@ -52,7 +53,15 @@ def as_llama(
     dtype: torch.dtype,
     folder: Path,
 ) -> dict[str, Stored]:
-    """Write config.json of the LLaMA or relative that the base came as, and return the tensors for it."""
+    """Write config.json of the LLaMA or relative whose files the base has; return that model's tensors.
+
+    Args:
+        model: Section of the base.
+        config: Configuration of the merged model as an Open-Llama.
+        tensors: Its tensors by Open-Llama's names; those that are the same in LLaMA are returned as they are.
+        dtype: Dtype for config.json.
+        folder: Existing folder for config.json.
+    """
     llama_tensors, record = fold(config, tensors)
     write_llama_config(model, config, record, HEAD in llama_tensors, dtype, folder)
     return llama_tensors

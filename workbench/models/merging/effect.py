@@ -1,4 +1,4 @@
-"""Measures how much of an adapter's effect on probe texts the merged model keeps, and judges it."""
+"""Measures how much of an adapter's effect a merged model keeps; a merge that keeps too little is refused."""
 
 import logging
 import math
@@ -11,20 +11,21 @@ from workbench.errors import CheckpointError
 from workbench.weights.signal import Signal
 
 REFUSED_KEPT, WARNED_KEPT = 0.5, 0.9
-"""Least share of the adapter's effect that is published, and that is published without a warning."""
+"""Shares of the adapter's effect: a merge that keeps less than the first is refused, than the second warned
+of."""
 REFUSED_ERROR, WARNED_ERROR = 1.0, 0.5
-"""Error from which a merge is refused, and beyond which it is warned about, relative to the effect."""
+"""Errors relative to the effect: a merge from the first on is refused, beyond the second warned of."""
 REFUSED_WEIGHT_ERROR = 0.9
-"""The same for the error of the weights, where there are no logits to judge by."""
+"""Relative error of the weights from which a merge is refused, if there are no logits to judge by."""
 LEAST_EFFECT = 10
-"""An effect smaller than this multiple of the noise of float32 products is none."""
+"""An adapter whose effect is at most this multiple of the noise of float32 products does nothing."""
 
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeEffect:
-    """Distances of base, adapter model and merged model: root mean squares of centred log-probabilities.
+    """Distances, as from `distance`, between base, base + adapter and merged model on the probe texts.
 
     All logits are computed in float32. The base's weights are those of the training (rounded, quantized), the
     merged weights those that were saved.
@@ -35,24 +36,27 @@ class ProbeEffect:
     merged_from_adapter: float
     """What the merge changed."""
     merged_from_base: float
+    """The merged model's effect."""
     float32_noise: float
     """Distance of two float32 computations of the same model."""
     kept: float
-    """<merged - base, adapter - base> / |adapter - base|^2, the share of the effect that is kept."""
+    """<merged - base, adapter - base> / |adapter - base|^2: share of the effect that the merge keeps."""
     error: float
-    """|merged - adapter| / |adapter - base|."""
+    """|merged - adapter| / |adapter - base|; both are NaN if the adapter changes no logit."""
 
 
 def probe_effect(
     base: Iterable[Tensor], adapter: Iterable[Tensor], merged: Iterable[Tensor], noise: float
 ) -> ProbeEffect:
-    """Compare the float32 logits (N, V) of three models on the same texts, batch by batch.
+    """Compare the float32 logits of three models on the same texts, block by block.
+
+    The models' blocks (N, V) have the same number and shapes.
 
     Args:
         base: Logits of the base, whose weights are rounded and quantized as in training.
         adapter: Logits of this base with the adapter.
         merged: Logits of the merged weights, rounded as they were saved.
-        noise: From `distance`, of two float32 computations of the same logits.
+        noise: `distance` between two float32 computations of the same logits.
     """
     effect = product = error = shift = 0.0
     count = 0
@@ -85,7 +89,12 @@ def centred(logits: Tensor) -> Tensor:
 
 
 def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
-    """Return the root mean square difference of the centred log-probabilities, given two models' logits."""
+    """Return the root mean square difference between two models' centred logits.
+
+    Args:
+        first: Blocks of logits (N, V), at least one.
+        second: Blocks in the same number and shapes.
+    """
     total, count = 0.0, 0
     for first_logits, second_logits in zip(first, second, strict=True):
         total += float((centred(first_logits) - centred(second_logits)).square().sum())
@@ -94,12 +103,12 @@ def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
 
 
 def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
-    """Return a sentence on the share of the adapter's effect that the merge keeps; warn if it is small.
+    """Return a sentence on the share of the adapter's effect that the merge keeps; log a warning if small.
 
     Args:
         effect: Distances on the probe texts; None: there are no texts, and `weights` decides.
         weights: Sums over all weights that the adapter changes.
-        dtype: Dtype of the merged model.
+        dtype: Name of the merged model's dtype.
 
     Raises:
         CheckpointError: The adapter does nothing, or rounding erased it.

@@ -1,4 +1,4 @@
-"""What one merge is made from, and what making it gives for its proof."""
+"""Input of a merge (MergeJob), and what its proof compares (Made)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,17 @@ from workbench.models.quantization import compute_dtype
 from workbench.weights.signal import Signal
 
 Logits = Sequence[Tensor]
-"""Float32 logits (N, V) in blocks of positions, in memory or in files."""
+"""Float32 logits of one model, in blocks (N, V) of N positions, in memory or in files."""
 ADAPTER_MODEL, DEQUANTIZED = "adapter model", "dequantized base + adapter"
-"""References of the proof; the second for int8 on CUDA, whose logits depend on the batch."""
+"""Names of the models that a merged model may be compared with.
+
+The second is for int8 on CUDA, since its logits depend on the other texts of a batch.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """Base, adapter, and the texts on which the merged model is compared with them."""
+    """Base, adapter, dtypes, and the probe texts on which the merged model is compared with them."""
 
     model: ModelConfig
     """The base, as for training."""
@@ -38,13 +41,13 @@ class MergeJob:
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether the adapter model's logits depend on the other texts of a batch (int8 on CUDA)."""
+        """Return whether the adapter model's logits depend on the other texts of a batch (int8 on CUDA)."""
         is_int8 = self.quantization.method is QuantizationMethod.int8
         return is_int8 and torch_device(self.model.device).type == "cuda"
 
     @property
     def reference(self) -> str:
-        """Name of the model that the merged model is compared with: `ADAPTER_MODEL` or `DEQUANTIZED`."""
+        """Return the name of the model to compare the merged one with: `ADAPTER_MODEL` or `DEQUANTIZED`."""
         return DEQUANTIZED if self.depends_on_batch else ADAPTER_MODEL
 
     @property
@@ -60,27 +63,30 @@ class MergeJob:
 
 @dataclass(kw_only=True)
 class Made:
-    """Results of writing a merged model: how much rounding left of the changes, and logits of all models."""
+    """Results of writing a merged model: how much of the changes rounding left, and logits.
+
+    The logits are those of several models on the probe texts; all are empty without such texts.
+    """
 
     signals: dict[str, Signal] = field(default_factory=dict)
-    """Weight that the adapter changes -> what rounding left of the change."""
+    """Name of each weight that the adapter changes -> how much of the change rounding left."""
     base: Logits = ()
-    """The base's weights as in training, computed in float32; of a classifier, with the trained head."""
+    """Of the base with its weights in training, computed in float32; a classifier has the trained head."""
     adapter: Logits = ()
-    """The adapter model; empty if its logits depend on the batch, or if it is `unmerged`."""
+    """Of the adapter model; empty if they depend on the batch, or if it computes in float32 as `unmerged`."""
     unmerged: Logits = ()
-    """Base + adapter in float32."""
+    """Of the base with the adapter's layers, computed in float32."""
     total: Logits = ()
-    """Sum of both in float32."""
+    """Of the sum of both, merged in float32."""
     rounded: dict[torch.dtype, Logits] = field(default_factory=dict)
-    """The sum, rounded to the dtype that is saved and to the adapter model's."""
+    """Dtype -> logits of the sum rounded to it: float32, the saved dtype and the adapter model's."""
     reloaded: Logits = ()
-    """The folder read back."""
+    """Of the folder read back, computed in the saved dtype; empty after `merge_whole`."""
     merged: Logits = ()
-    """The folder's weights, computed in float32."""
+    """Of the folder's weights, computed in float32."""
     device: torch.device = torch.device("cpu")
-    """Where the logits of the rounded sum were computed."""
+    """Device on which the logits of the rounded sum were computed."""
 
     def all_signals(self) -> Signal:
-        """Return the sum of the signals of all changed weights."""
+        """Return the signal over all changed weights together; all its sums are 0 if there are none."""
         return sum(self.signals.values(), Signal())

@@ -1,6 +1,6 @@
-"""Runs a model whose weights are read layer by layer: each layer is filled before its call, and freed after.
+"""Runs a model with one layer's weights in memory: each is read before the layer's call, and freed after it.
 
-The model's own forward runs, so that masks, positions and attention are its own.
+The model class's own forward runs, so that masks, positions and attention are as usual.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -15,19 +15,19 @@ from workbench.machine import release_freed
 from workbench.models.merging.adapter_updates import NotStreamable
 
 WRAPPERS = ("base_layer", "original_module", "token_adapter")
-"""Names under which peft's layers hold the base's."""
+"""Attributes of peft's layers that refer to the base's layer."""
 Read = Callable[[str, Tensor], None]
-"""Writes the weight of a name in the base model into a tensor of the dtype that it is computed in."""
+"""Function that writes the base model's weight of a name into a tensor, rounded to the tensor's dtype."""
 
 
 @contextmanager
 def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device) -> Iterator[None]:
-    """Fill each layer of `model` with its weights before a call and empty it after, within the context.
+    """Within the context, read the weights of each layer of `model` before its call, and free them after.
 
     Args:
-        model: Parameters on the meta device are filled; the others, such as an adapter's, stay.
-        read: Writes the weight of a name into a tensor, whose memory the next layer reuses.
-        device: Where the model computes.
+        model: Its parameters on the meta device are read; the others, such as an adapter's, stay as they are.
+        read: Writes the weight of a name into a CPU tensor, whose memory the next layer reuses.
+        device: Device on which the model computes.
 
     Raises:
         NotStreamable: A module has both parameters of its own and a list of layers.
@@ -44,7 +44,9 @@ def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device)
 
 
 def blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield (name, module) of each module that is filled as a whole: layer, embedding, norm or head.
+    """Yield (name, module) for each set of weights in memory together: a layer, embedding, norm or head.
+
+    `prefix` is the name of `module`, with which all names begin.
 
     Raises:
         NotStreamable: A module has both parameters of its own and a list of layers.
@@ -59,7 +61,10 @@ def blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
 
 
 def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield for each parameter on the meta device: name in the base model, module, name in the module."""
+    """Yield for each parameter on the meta device: name in the base model, its module, name in that module.
+
+    `prefix` is the name of `module` in the model.
+    """
     for inner_name, inner in module.named_modules(prefix=prefix):
         for name, parameter in inner.named_parameters(recurse=False):
             if parameter.device.type == "meta":
@@ -67,7 +72,7 @@ def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
 
 
 def base_name(name: str) -> str:
-    """Remove peft's wrappers from a weight's name: `q_proj.base_layer.weight` -> `q_proj.weight`."""
+    """Remove peft's attributes from a weight's name: `q_proj.base_layer.weight` -> `q_proj.weight`."""
     return ".".join(
         segment
         for segment in name.split(".")
@@ -132,12 +137,10 @@ def _freer(block: nn.Module, memory: _Memory) -> Any:
 
 
 def allocate_others(model: PreTrainedModel, names: Collection[str]) -> None:
-    """Replace parameters on the meta device that aren't the base model's by zeros in memory.
-
-    They are an adapter's, for example.
+    """Replace the adapter's parameters on the meta device by zeros on the CPU; the base's stay.
 
     Args:
-        model: Base with an adapter.
+        model: Base with an adapter, changed in place.
         names: Names of the base model's parameters.
     """
     for full_name, module, name in list(empty_parameters(model)):
@@ -148,7 +151,9 @@ def allocate_others(model: PreTrainedModel, names: Collection[str]) -> None:
 
 
 def restore_buffers(model: PreTrainedModel, device: torch.device) -> None:
-    """Compute the rotary frequencies of a model that was created on the meta device.
+    """Replace the rotary embeddings of a model that was created on the meta device by new ones on `device`.
+
+    Their frequencies are buffers, which no file contains; the configuration determines them.
 
     Raises:
         NotStreamable: A module has other buffers than those of a rotary embedding.
@@ -163,7 +168,7 @@ def restore_buffers(model: PreTrainedModel, device: torch.device) -> None:
 
 
 def as_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Set the dtype of a model without weights; buffers stay as they are."""
+    """Set the dtype of a model's parameters and of its configuration in place; buffers stay as they are."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype

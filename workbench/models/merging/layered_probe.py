@@ -36,34 +36,37 @@ from workbench.weights.merge_plan import MergePlan, PlannedTensor
 from workbench.weights.rows_as_trained import held_rows, read_held, set_rows
 
 ROW_TOKENS = 512
-"""Tokens of the probe texts that are computed at a time, for which each layer is read again."""
+"""Largest number of tokens in a row of packed probe texts; for each row, all layers are read again."""
 Keep = Callable[[str, Iterator[Tensor]], Logits]
-"""Stores the logits of one model, which the text describes, and returns them."""
+"""Function that takes a model's description and blocks of its logits, stores the logits and returns them."""
 
 
 def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
-    """Return the dtypes to which the proof rounds the float32 sum of base and adapter; float32 is first."""
+    """Return the dtypes in which the proof computes the sum of base and adapter, without duplicates.
+
+    float32 is first, then the saved dtype and the adapter model's.
+    """
     return list(dict.fromkeys([torch.float32, job.dtype, job.adapter_dtype]))
 
 
 def num_models(job: MergeJob) -> int:
-    """Return the number of models whose logits `probe` computes."""
+    """Return how often `probe` computes the logits of all texts, which is once for each model and dtype."""
     not_float32 = [dtype for dtype in (job.base_dtype, job.dtype) if dtype != torch.float32]
     return 3 + len(rounded_dtypes(job)) + len(not_float32)
 
 
 def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
-    """Compute the logits of all models that the proof compares.
+    """Compute the logits of all models that the proof compares; the result has no signals of the weights.
 
     Args:
         job: The merge; `batches` are its probe texts.
-        plan: Its tensors.
-        folder: The merged model.
-        keep: Stores the logits of one model.
+        plan: The plan that the merged model was written by.
+        folder: Folder of the merged model, with weights and config.json.
+        keep: Stores the logits of one model, in memory or in files.
 
     Raises:
-        CheckpointError: A weight in the folder isn't that of the sum, rounded once.
-        NotStreamable: The model can't be filled layer by layer.
+        CheckpointError: A weight in the folder isn't that of the float32 sum, rounded once.
+        NotStreamable: The weights of the model can't be read layer by layer.
     """
     job = replace(job, batches=_batches(job))
     made = Made(device=torch_device(job.model.device))
@@ -196,7 +199,10 @@ Entry = TypeVar("Entry")
 
 
 def tied_weights(model: PreTrainedModel) -> dict[str, str]:
-    """Return name of a tied weight -> name under which a folder stores it, such as head -> embedding."""
+    """Return name of a tied weight -> name of the weight that is stored in its place: head -> embedding.
+
+    That pair is always there, also for a model whose head isn't tied.
+    """
     return {HEAD: EMBEDDING, **(getattr(model, "all_tied_weights_keys", None) or {})}
 
 

@@ -1,4 +1,4 @@
-"""Keeps logits in files, which are read block by block: those of a large vocabulary don't fit into memory."""
+"""Writes logits to files and reads them block by block: those of a large vocabulary don't fit in memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,14 +30,17 @@ class LogitFiles(Sequence[Tensor]):
     def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
 
     def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        """Read a block, or return some of the blocks unread."""
+        """Read the block at `index` from its file; for a slice, return these blocks without reading them."""
         if isinstance(index, slice):
             return LogitFiles(self.files[index])
         return file_tensors([self.files[index]])[NAME][...]
 
 
 def in_files(folder: Path, name: str, rows: Iterator[Tensor]) -> LogitFiles:
-    """Write each block of `rows` to a file of its own in `folder`, and return the blocks unread."""
+    """Write each block of logits in `rows` to a file of its own, `folder`/`name`-NUMBER.safetensors.
+
+    The result reads a file each time its block is indexed.
+    """
     files = []
     for number, block in enumerate(rows):
         files.append(folder / f"{name}-{number:05}.safetensors")

@@ -25,33 +25,40 @@ TOLERANCE = 1e-4
 """Largest difference between two computations of the same float32 logits, as a share of the largest logit."""
 
 ADAPTER_ROUNDING = (4, 1.5)
-"""Factors on the merged model's largest and mean rounding error that bound the adapter model's, which rounds
-in other operations, and about as much. In bfloat16 on NF4 the ratio of the largest errors stayed below 1.7 on
-8 random models of 14 tokens; the ratio of the means was 0.96 to 1.02 on 656 tokens of a 135M model."""
+"""Factors by which the merged model's largest and mean rounding error become bounds for the adapter model's.
+
+The adapter model rounds in other operations, and about as much. In bfloat16 on NF4 the ratio of the largest
+errors stayed below 1.7 on 8 random models of 14 tokens; the ratio of the means was 0.96 to 1.02 on 656 tokens
+of a 135M model.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Results of the comparisons of logits on the probe texts."""
+    """Results of `prove`; the fields have the same meaning in MergeReport."""
 
     logit_scale: float
     """Largest absolute logit of the float32 sum."""
     merged: Check
-    """The folder read back against the adapter model."""
+    """Difference of the folder, read back, from the adapter model."""
     float32_sum: Check
-    """The sum against base + adapter, both float32."""
+    """Difference of the float32 sum from base + adapter in float32."""
     disk: Check
-    """The folder read back against the model that was saved."""
+    """Difference of the folder, read back, from the model that was saved."""
     effect: ProbeEffect
-    """What the merged model keeps of the adapter's effect."""
+    """Distances that show how much of the adapter's effect the merged model keeps."""
 
 
 def prove(job: MergeJob, made: Made) -> Proof:
     """Compare the logits of the merged folder, as read from disk, with those of the models it was made from.
 
+    Args:
+        job: The merge, which has probe texts.
+        made: All logits on these texts.
+
     Raises:
-        ConfigError: A weight overflows the saved dtype.
-        CheckpointError: A comparison failed.
+        ConfigError: Rounded to the saved dtype, the sum's logits aren't finite.
+        CheckpointError: Two models differ by more than rounding explains.
     """
     largest = TOLERANCE * scale(made.total)
     flips = close_calls(made.total, largest)
@@ -74,7 +81,7 @@ def prove(job: MergeJob, made: Made) -> Proof:
 
 
 def overflow(dtype: torch.dtype) -> ConfigError:
-    """Return the error for weights beyond the range of a dtype."""
+    """Return, without raising it, the error for weights beyond the range of the saved dtype."""
     return ConfigError(
         f"merge.dtype: {dtype_name(dtype)!r} has too small a range for these weights (use float32)"
     )

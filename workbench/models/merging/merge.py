@@ -1,10 +1,10 @@
 """Merges an adapter into its base model, and proves the merged model before publishing it.
 
-The base is taken as for training and dequantized, the adapter is added in float32, and the sum is rounded
-once, tensor by tensor where that is possible. Three comparisons of logits on probe texts must hold: the
-float32 sum against base + adapter in float32, the folder read back against the model that was saved, and the
-folder read back against the adapter model as trained, within the measured rounding error. What rounding
-leaves of the adapter's effect is measured and judged, too.
+The base's weights are those of the training (rounded, quantized, dequantized); the adapter is added in
+float32, and the sum is rounded once, tensor by tensor if possible. Three comparisons of logits on probe texts
+must succeed, within the measured rounding error: the float32 sum with base + adapter in float32, the folder
+read back with the model that was saved, and the folder read back with the adapter model as trained. How much
+of the adapter's effect rounding leaves is measured, too; a merge that loses too much is refused.
 """
 
 import logging
@@ -47,24 +47,27 @@ SENTENCES = [
     "Question: What is the capital of France?\nAnswer: Paris",
     "问题：中国的首都是哪里？\n答案：北京",
 ]
-"""What a merge is proven on where there are no training rows."""
+"""Probe texts of a merge if there are no training rows."""
 
 PROBE_TEXTS, PROBE_TOKENS, PROBE_BATCH = 16, 128, 4
-"""Most texts to compare on, tokens of each that are compared, and texts per forward pass."""
+"""Largest number of probe texts, largest number of tokens of each, and number of texts in a forward pass."""
 
 SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSignal:
-    """What rounding left of the intended change of one weight, or of several."""
+    """How much of a merge's intended change D rounding left in the change A that was written.
+
+    Over the elements of one weight tensor, or of several.
+    """
 
     changed: float
-    """Share of the weights that differ from the base's."""
+    """Share of the elements that differ from the base's."""
     projection: float
-    """<A, D> / <D, D>: share of the intended change D that is in the change A that was written."""
+    """<A, D> / <D, D>: share of D that is in A."""
     cosine: float
-    """Of A and D."""
+    """Cosine of A and D."""
     error: float
     """|A - D| / |D|"""
     relative_size: float
@@ -72,7 +75,7 @@ class WeightSignal:
 
     @classmethod
     def of(cls, signal: Signal) -> "WeightSignal":
-        """Compute the ratios from the sums of a signal."""
+        """Compute the ratios from a signal's sums; a ratio to zero is NaN (`relative_size`: infinite)."""
         return cls(
             changed=signal.changed_share,
             projection=signal.projection,
@@ -84,35 +87,40 @@ class WeightSignal:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeReport:
-    """Report of a merge: the models, and the results of comparing their logits and weights."""
+    """Report of a merge: the models, and the results of comparing their logits and weights.
+
+    All that follows from logits is None with `merge.probe=false`.
+    """
 
     schema_version: int
     summary: str
     """What the merged model keeps of the adapter's effect, in one sentence."""
     base_model: str | None
+    """`model.path` of the base."""
     quantization: str
+    """Method by which the training quantized the base; `none` without."""
     dtype: str
+    """Dtype of the merged weights."""
     reference: str
-    """`adapter model` or `dequantized base + adapter`."""
+    """Model that the folder is compared with: `adapter model` or `dequantized base + adapter`."""
     accepted: list[str]
     """Differences between this base and the adapter's own that `adapter.base=accept` allowed."""
     effect: ProbeEffect | None
-    """Distances of base, adapter model and merged model on the probe texts; None with `merge.probe=false`,
-    as all that follows from logits."""
+    """Distances of base, adapter model and merged model on the probe texts."""
     weights: WeightSignal
-    """Of all weights that the adapter changes."""
+    """Over all weights that the adapter changes."""
     modules: dict[str, WeightSignal]
-    """Of each of them."""
+    """Name of each of these weights -> the same for it alone."""
     logit_scale: float | None
     """Largest absolute logit of the float32 sum."""
     merged: Check | None
-    """The folder read back against the reference."""
+    """Difference of the folder, read back, from the reference."""
     float32_sum: Check | None
-    """The sum against base + adapter, both float32."""
+    """Difference of the float32 sum from base + adapter in float32."""
     disk: Check | None
-    """The folder read back against the model that was saved."""
+    """Difference of the folder, read back, from the model that was saved."""
     fingerprints: dict[str, str]
-    """SHA-256 of base weights, adapter and merged folder."""
+    """SHA-256 of the base's weights (`base`), of the adapter and of the merged folder (`merged`)."""
 
 
 def merge(
@@ -125,22 +133,23 @@ def merge(
     *,
     accepts_base: bool = False,
 ) -> MergeReport:
-    """Write the merged model to `folder`, and return the report of its proof.
+    """Merge an adapter into its base, prove the merged model, write it to `folder`, and return the report.
 
     Args:
         model: The base, as for training.
         adapter_path: Adapter folder or hub id.
         merge: The section `merge` of the configuration.
         quantization: As for training: the adapter has learned to compensate this quantization's errors.
-        folder: Model folder to write, with the tokenizer; the model has the base's format.
-        probe: Texts to compare the models on.
+        folder: Folder for weights in the base's format, configuration, tokenizer and `merged_from.json`; an
+            existing folder is replaced when all comparisons have succeeded.
+        probe: Texts to compare the models on; at most `PROBE_TEXTS` are used, none with `merge.probe=false`.
         accepts_base: Whether to merge into another base than the one that the adapter was trained on.
 
     Raises:
         ConfigError: The base has random weights, or a weight overflows `merge.dtype`.
         CheckpointError: The base is another one or contains the adapter already, the adapter does nothing,
-            rounding erased it, or a comparison failed; nothing is published.
-        DataError: There is no text to compare on.
+            rounding erased it, or a comparison failed; nothing is written.
+        DataError: All probe texts are blank.
     """
     check_base(model)
     adapter_config.check_mergeable(adapter_path)

@@ -1,4 +1,4 @@
-"""Merges in the memory of a few rows of a weight, and proves in that of a layer."""
+"""Merges with a few rows of a weight in memory, and computes the proof's logits with one layer in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,19 +27,19 @@ from workbench.weights.merge_tensors import merge_tensors
 def merge_streamed(
     job: MergeJob, planned: PlannedMerge, folder: Path, max_shard_bytes: int, scratch: Path
 ) -> Made:
-    """Write merged weights, config.json and generation settings, and compute the logits of the proof.
+    """Write merged weights, config.json and generation settings; compute the logits that the proof compares.
 
     Args:
-        job: What to merge.
+        job: What to merge; without probe texts no logits are computed.
         planned: Its plan.
-        folder: Existing folder.
+        folder: Existing folder for the merged model.
         max_shard_bytes: Largest size of a weight file.
-        scratch: Existing folder for the logits.
+        scratch: Existing folder for the logits, which the result reads from there.
 
     Raises:
-        CheckpointError: A weight is not a number, or was not written as it should be.
-        ConfigError: A weight overflows the dtype.
-        NotStreamable: The model can't be proven layer by layer.
+        CheckpointError: A merged weight is NaN or infinite, or was not written as computed.
+        ConfigError: A weight overflows the saved dtype.
+        NotStreamable: The weights of the model can't be read layer by layer; files are in `folder` already.
     """
     plan = planned.plan
     _write_description(job, planned, folder)
@@ -64,7 +64,7 @@ def _probed(job: MergeJob, plan: MergePlan, folder: Path, scratch: Path) -> Made
 
 
 def is_new(plan: MergePlan, name: str) -> bool:
-    """Return whether a merged weight is from the adapter, not the base, such as a classification head."""
+    """Return whether only the adapter has the weight, not the base: that of a classification head."""
     source = plan.tensors[name].source
     return isinstance(source, FileTensor) and source.file == plan.adapter
 

@@ -1,4 +1,4 @@
-"""Plans a merge tensor by tensor: where each weight of the base is, how it is held, and what changes it."""
+"""Plans a merge: for each weight, where the base's is stored, its quantization and the adapter's update."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -36,18 +36,19 @@ from workbench.weights.merge_plan import MergePlan, PlannedTensor, ReplacedTenso
 
 
 class PlannedMerge(NamedTuple):
-    """Plan of a merge, and the model without weights, whose configuration is the merged model's."""
+    """Result of `planned_merge`."""
 
     plan: MergePlan
     model: PreTrainedModel
+    """The base with the adapter's layers on the meta device; its configuration is the merged model's."""
 
 
 def planned_merge(job: MergeJob) -> PlannedMerge:
     """Plan a merge from the headers of the base's files; the adapter's values are read and checked.
 
     Raises:
-        CheckpointError: Base or adapter is damaged, or they don't fit.
-        NotStreamable: The whole model is needed in memory.
+        CheckpointError: Base or adapter is damaged, they don't fit, or the adapter does nothing.
+        NotStreamable: Base or adapter must be merged with the whole model in memory.
     """
     if job.depends_on_batch:
         raise NotStreamable("int8 on a GPU")
@@ -116,13 +117,14 @@ def _planned(
 
 
 def base_tensors(model: ModelConfig) -> dict[str, Source]:
-    """Return the base's tensors by their names in the model; they are not read yet.
+    """Return name in the model -> tensor in the files of the base, which is read when it is accessed.
 
-    Only a tied head is read, to compare it with the embedding.
+    Only a tied head is read here, to compare it with the embedding.
 
     Raises:
         CheckpointError: A file is damaged, or doesn't fit its configuration.
-        NotStreamable: The format isn't safetensors or GGUF, or the tensors have to be converted.
+        NotStreamable: The files aren't safetensors or GGUF, the model has code of its own, or a stable
+            embedding was folded into the embedding.
     """
     path = locate(model.path, model.revision)
     if path.is_file():
@@ -172,10 +174,15 @@ def _check_stored(empty: PreTrainedModel, sources: Mapping[str, Source]) -> None
 
 
 def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quantized]:
-    """Return weight name -> how the training quantizes the weight, for each quantized one.
+    """Return for each weight that the training quantizes: weight name -> quantization; {} if none is.
+
+    Args:
+        empty: The base without weights.
+        job: Has the quantization of the training.
 
     Raises:
-        NotStreamable: transformers chooses the layers, or their products have another dtype.
+        NotStreamable: transformers chooses the layers to quantize, or 4-bit layers don't compute in the
+            base's dtype.
     """
     quantization = job.quantization
     if quantization.method is QuantizationMethod.none:
@@ -197,9 +204,11 @@ def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quanti
 
 
 def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
-    """Return whether the merged model needs an untied head.
+    """Return whether the adapter changes head and embedding differently, so that the head must be untied.
 
-    It does if the adapter changes head and embedding differently, which share a weight in the base.
+    Args:
+        updates: Weight name -> the adapter's update, of a base whose head and embedding share a weight.
+        job: Has the adapter's path, whose trained head and embedding are compared if it has both.
     """
     embedding, head = updates.get(EMBEDDING), updates.get(HEAD)
     if isinstance(embedding, ReplacedTensor) and embedding.numbers is not None and head is None:
@@ -211,7 +220,7 @@ def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
 
 
 def untie(config: PreTrainedConfig) -> None:
-    """Set a configuration's fields so that head and embedding aren't tied."""
+    """Change a configuration in place so that head and embedding aren't tied."""
     config.tie_word_embeddings = False
     if hasattr(config, "shared_input_output_embedding"):
         config.shared_input_output_embedding = False

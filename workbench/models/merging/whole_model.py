@@ -1,4 +1,4 @@
-"""Merges with the whole model in memory, through peft's own merge: any adapter, any base."""
+"""Merges with the whole model in memory, by peft's own merge, which supports any adapter and any base."""
 
 import copy
 from dataclasses import dataclass
@@ -44,16 +44,20 @@ class _Base:
 
 
 def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
-    """Merge in memory, write weights and config.json to `folder`, and return logits and weight changes.
+    """Merge in memory, and write weights, config.json and generation settings to `folder`.
 
     Args:
         job: What to merge.
         folder: Existing folder.
         max_shard_bytes: Largest size of a weight file.
 
+    Returns:
+        The changes of the weights, and all logits that the proof compares but those of the written folder
+        (`reloaded`).
+
     Raises:
-        CheckpointError: Base and adapter don't fit, or the adapter does nothing.
-        ConfigError: A weight overflows the dtype.
+        CheckpointError: Base and adapter don't fit, the adapter does nothing, or peft can't merge it.
+        ConfigError: A weight overflows the saved dtype.
     """
     made = Made()
     base = _load_base(job, made)
@@ -161,7 +165,14 @@ def _float32_sum(job: MergeJob, base: _Base, made: Made) -> PreTrainedModel:
 
 
 def merge_layers(adapter_model: PeftModel) -> PreTrainedModel:
-    """Merge all layers through peft, and replace wrappers that peft leaves (LN tuning) by trained modules."""
+    """Merge the adapter into its base by peft, and return the base without any layer of peft.
+
+    The base is changed in place. Modules that were trained as a whole replace their wrappers, which peft
+    leaves after LN tuning.
+
+    Raises:
+        ValueError, RuntimeError, NotImplementedError: peft can't merge the adapter, or a sum isn't finite.
+    """
     merged = cast(PreTrainedModel, adapter_model.merge_and_unload(safe_merge=True))
     for name, module in list(merged.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):

@@ -1,1 +1,1 @@
-"""Weights that another tool quantized, dequantized to float32 some rows at a time."""
+"""Reads weights that another tool quantized, and dequantizes them to float32, some rows at a time."""

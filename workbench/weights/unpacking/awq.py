@@ -12,12 +12,12 @@ from torch import Tensor
 from workbench.weights.unpacking.unpacked_rows import SCALE_DTYPES, Parts, check_shape, integers, needed
 
 PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
-"""Where in a word the integers of 8 consecutive outputs are."""
+"""Position, in a word of 8 integers of 4 bits, of the integer of each of 8 consecutive outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Awq:
-    """Integers of 4 bits and zeros, both packed along the outputs in AWQ's order."""
+    """Format of AWQ: integers of 4 bits and zero points, both packed along the outputs in AWQ's order."""
 
     group_size: int
     """Consecutive inputs that share a scale; -1: all of them."""
@@ -28,7 +28,7 @@ class Awq:
     reads_rows: ClassVar[bool] = False
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         inputs, words = needed(parts, "qweight", (torch.int32,), 2)
         needed(parts, "qzeros", (torch.int32,), 2)
         needed(parts, "scales", SCALE_DTYPES, 2)
@@ -38,7 +38,7 @@ class Awq:
         return 8 * words, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight; the columns of their words are unpacked."""
+        """Return the rows from `first` to `last` (exclusive) of the weight, in float32."""
         words = slice(first // 8, -(-last // 8))
         outputs = slice(first - 8 * words.start, last - 8 * words.start)
         values = _in_order(parts["qweight"][...][:, words])[:, outputs]  # (in, rows)

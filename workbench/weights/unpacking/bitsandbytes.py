@@ -24,7 +24,10 @@ STATE = ".weight.quant_state.bitsandbytes__"
 
 @dataclass(frozen=True, kw_only=True)
 class FourBit:
-    """NF4 or FP4: two values a byte, blocks with a largest value, which may be quantized, too."""
+    """Format of bitsandbytes' NF4 and FP4: two values a byte, and the largest absolute value of each block.
+
+    These largest values (absmax) may be quantized, too.
+    """
 
     method: ClassVar[str] = "bitsandbytes 4-bit"
     markers: ClassVar[tuple[str, ...]] = (".weight.absmax",)
@@ -41,7 +44,7 @@ class FourBit:
     reads_rows: ClassVar[bool] = True
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         state = _state(parts)
         outputs, inputs = state["shape"]
         values, block = outputs * inputs, state["blocksize"]
@@ -62,7 +65,7 @@ class FourBit:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight: their blocks are read."""
+        """Return the rows from `first` to `last` (exclusive) in float32; only their blocks are read."""
         state = _state(parts)
         outputs, inputs = state["shape"]
         size = state["blocksize"]
@@ -112,7 +115,7 @@ def _state(parts: Parts) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class EightBit:
-    """LLM.int8: rows of int8 and the largest value of each."""
+    """Format of bitsandbytes' LLM.int8: rows of int8 and the largest absolute value of each (SCB)."""
 
     method: ClassVar[str] = "bitsandbytes int8"
     markers: ClassVar[tuple[str, ...]] = (".SCB",)
@@ -125,7 +128,7 @@ class EightBit:
     reads_rows: ClassVar[bool] = True
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         outputs, inputs = needed(parts, "weight", (torch.int8,), 2)
         needed(parts, "SCB", (torch.float32,), 1)
         check_shape(parts, "SCB", (outputs,))
@@ -134,6 +137,6 @@ class EightBit:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight."""
+        """Return the rows from `first` to `last` (exclusive) of the weight, in float32."""
         values = rows_of(parts["weight"], first, last).float()
         return values * (rows_of(parts["SCB"], first, last) / 127)[:, None]

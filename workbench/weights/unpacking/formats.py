@@ -13,16 +13,17 @@ from workbench.weights.unpacking.unpacked_rows import Format
 
 BITSANDBYTES = "bitsandbytes"
 ACTIVATIONS = (".input_scale", ".output_scale", ".input_zero_point", ".k_scale", ".v_scale")
-"""Ends of the names of scales of activations and caches, which stay unquantized here."""
+"""Ends of the names of scales for activations and caches, which stay unquantized here."""
 Settings = Mapping[str, Any]
+"""Content of `quantization_config` in config.json."""
 
 
 class UnknownFormatError(Exception):
-    """Quantization settings for which there is no format; the message names the field and its value."""
+    """Quantization settings whose weights can't be unpacked; the message names the field and its value."""
 
 
 def quantized_format(settings: Settings) -> Format:
-    """Return the format of a model with these quantization settings, which config.json holds.
+    """Return how a model with these quantization settings, from its config.json, stores its linear layers.
 
     Raises:
         UnknownFormatError: The method, or one of its settings, isn't known here.
@@ -37,7 +38,7 @@ def quantized_format(settings: Settings) -> Format:
 
 
 def method_of(settings: Settings) -> str:
-    """Return the name of the quantization method."""
+    """Return the name of the quantization method, cut to 40 characters; without one, `an unnamed method`."""
     if any(settings.get(f"{key}load_in_{bits}bit") for key in ("", "_") for bits in (4, 8)):
         return str(settings.get("quant_method", BITSANDBYTES))[:40]
     return str(settings.get("quant_method", "an unnamed method"))[:40]

@@ -19,18 +19,21 @@ from workbench.weights.unpacking.unpacked_rows import (
 )
 
 ONES = {4: 0x11111111, 8: 0x01010101}
-"""Bits of an integer -> an int32 word that holds a 1 in each of its integers."""
+"""Bits of an integer -> int32 word in which each packed integer is 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gptq:
-    """Integers packed along the inputs, zeros along the outputs; each input belongs to a group."""
+    """Format of GPTQ: integers packed along the inputs, zero points along the outputs.
+
+    The inputs of a group share scales and zero points; g_idx has the group of each input.
+    """
 
     bits: int
     group_size: int
-    """Inputs that share a scale; -1: all of them."""
+    """Number of inputs that share a scale; -1: all of them."""
     zeros_plus_one: bool
-    """Whether the file holds zeros less one (the first version)."""
+    """Whether the file has zero points less 1 (the first version), to which 1 is added."""
     method: ClassVar[str] = "gptq"
     markers: ClassVar[tuple[str, ...]] = (".qweight",)
     suffixes: ClassVar[dict[str, str]] = {
@@ -43,7 +46,7 @@ class Gptq:
     reads_rows: ClassVar[bool] = False
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         per_word = 32 // self.bits
         words, outputs = needed(parts, "qweight", (torch.int32,), 2)
         inputs = words * per_word
@@ -59,7 +62,11 @@ class Gptq:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight; all of it is unpacked."""
+        """Return the rows from `first` to `last` (exclusive) of the weight, in float32.
+
+        Raises:
+            BadWeightError: g_idx names a group that doesn't exist.
+        """
         words = parts["qweight"][...][:, first:last]
         values = integers(words, self.bits, 0)  # (in, rows)
         zero_words = parts["qzeros"][...]

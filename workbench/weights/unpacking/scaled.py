@@ -1,4 +1,4 @@
-"""Rows of 8-bit integers or floats with scales: compressed-tensors and the FP8 of DeepSeek and Qwen.
+"""Integers or 8-bit floats with scales: the formats of compressed-tensors, and the FP8 of DeepSeek and Qwen.
 
 Source: github.com/vllm-project/compressed-tensors (compressors, quantization/lifecycle/forward.py), and
 transformers' integrations/finegrained_fp8.py.
@@ -23,16 +23,18 @@ from workbench.weights.unpacking.unpacked_rows import (
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
-    """Which weights share a scale: the entries (rows, columns) of a block; None: all of that dimension."""
+    """Size of the blocks of a weight (out, in) whose values share a scale."""
 
     rows: int | None
+    """Number of rows of a block; None: all."""
     columns: int | None
+    """Number of columns of a block; None: all."""
 
     def check(self, parts: Parts, name: str, shape: tuple[int, int]) -> None:
-        """Check the shape of the part `name`, for a weight of the given shape.
+        """Check that the part `name` has a value for each block of a weight of this `shape`.
 
         Raises:
-            BadWeightError: It has another one.
+            BadWeightError: The part has another shape.
         """
         num_blocks = tuple(
             1 if size is None else -(-length // size)
@@ -45,14 +47,14 @@ class Scales:
             raise BadWeightError(f"{name} has the shape {stored}, not {num_blocks}")
 
     def expanded(self, parts: Parts, name: str, first: int, last: int, groups: Tensor) -> Tensor:
-        """Return float32 scales (last - first or 1, in) of some rows.
+        """Return the float32 scales of some rows, (last - first, in); (1, in) if all rows share their scales.
 
         Args:
             parts: Tensors of the layer.
-            name: Name of the scales, or of zero points with their shape.
-            first: Number of the first row.
-            last: Number of the row after the last.
-            groups: Number of the block of each column.
+            name: Name of the part with the scales, or with zero points in the shape of scales.
+            first: Index of the first row.
+            last: Index of the row after the last.
+            groups: Index of the block of each column, from `groups`.
         """
         part = parts[name]
         if self.rows is None:
@@ -63,13 +65,13 @@ class Scales:
         return blocks.view(len(blocks), -1)[numbers][:, groups]
 
     def groups(self, columns: int) -> Tensor:
-        """Return the number of the block of each column."""
+        """Return the index of the block of each of `columns` columns: (columns,), int64."""
         return torch.arange(columns) // (columns if self.columns is None else self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
-    """Weights (out, in) in 8 bits, one a byte, and scales."""
+    """Format with weights (out, in) in 8 bits, one in a byte, and scales; zero points are optional."""
 
     method: str
     scales: Scales
@@ -86,7 +88,7 @@ class Scaled:
     reads_rows: ClassVar[bool] = True
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         outputs, inputs = needed(parts, "weight", (self.dtype,), 2)
         for name in ("scale", "zero_point"):
             if name in parts:
@@ -95,7 +97,7 @@ class Scaled:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight."""
+        """Return the rows from `first` to `last` (exclusive) of the weight, in float32."""
         values = rows_of(parts["weight"], first, last).float()
         groups = self.scales.groups(values.shape[1])
         if "zero_point" in parts:
@@ -105,7 +107,7 @@ class Scaled:
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Integers of 4 or 8 bits packed along the inputs, as compressed-tensors' pack-quantized."""
+    """Format `pack-quantized` of compressed-tensors: integers of 4 or 8 bits packed along the inputs."""
 
     bits: int
     scales: Scales
@@ -122,7 +124,7 @@ class Packed:
     reads_rows: ClassVar[bool] = True
 
     def shape(self, parts: Parts) -> tuple[int, int]:
-        """Return the shape (out, in) of the weight, after checking its parts."""
+        """Return the shape (out, in) of the weight; BadWeightError if its parts don't fit together."""
         per_word = 32 // self.bits
         rows, words = needed(parts, "packed", (torch.int32,), 2)
         needed(parts, "shape", (torch.int64, torch.int32), 1)
@@ -141,7 +143,11 @@ class Packed:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` of the weight."""
+        """Return the rows from `first` to `last` (exclusive) of the weight, in float32.
+
+        Raises:
+            BadWeightError: g_idx names a group that has no scales.
+        """
         inputs = int(parts["shape"][...][1])
         values = integers(rows_of(parts["packed"], first, last), self.bits, 1)[:, :inputs].float()
         groups = self._groups(parts, inputs)

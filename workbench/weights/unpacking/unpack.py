@@ -1,4 +1,4 @@
-"""Replaces the tensors of quantized layers in a model's files by one weight for each layer."""
+"""Finds the quantized layers among a model's tensors, and presents each as one weight."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +13,19 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def unpacked(tensors: Mapping[str, Any], kind: Format, path: Path) -> dict[str, Any]:
-    """Return tensors under their names, with one `.weight` in place of the tensors of each quantized layer.
+    """Return the tensors of a model, with one UnpackedRows `LAYER.weight` for each quantized layer.
+
+    It replaces the tensors that the layer's quantized weight consists of; tensors that no weight depends on
+    (`kind.dropped`) are left out.
 
     Args:
         tensors: Name -> tensor in the model's files; the weights among them aren't read.
         kind: How the layers are quantized.
-        path: The model's folder.
+        path: The model's folder, for messages.
 
     Raises:
-        CheckpointError: No layer is quantized so, or tensors of a layer are missing or don't fit together.
+        CheckpointError: No layer is quantized so, tensors of a layer are missing or don't fit together, or a
+            weight of integers has no scales.
     """
     layers = {
         name.removesuffix(marker): None

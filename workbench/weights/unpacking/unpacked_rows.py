@@ -1,4 +1,4 @@
-"""A linear layer's weight that a file holds quantized, dequantized when its rows are read."""
+"""Weights of linear layers that are quantized in their file, and dequantized when their rows are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class BadWeightError(Exception):
 
 
 class Format(Protocol):
-    """How a tool stores quantized linear layers."""
+    """How a tool stores quantized linear layers: the names of their tensors, and how to dequantize them."""
 
     @property
     def method(self) -> str:
@@ -29,19 +29,19 @@ class Format(Protocol):
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Return the ends of names of which each quantized layer has one, and no other layer."""
+        """Return endings of tensor names; a layer is quantized if it has a tensor with one of them."""
 
     @property
     def suffixes(self) -> Mapping[str, str]:
-        """Return end of the name of a layer's tensor in the file -> its short name."""
+        """Return ending of a layer's tensor name in the file -> short name of the tensor in `Parts`."""
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Return the ends of the names of tensors that no weight depends on."""
+        """Return the endings of the names of tensors that no weight depends on."""
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether some rows of a weight can be read without the others."""
+        """Return whether `rows` reads only the rows asked for; if not, it reads all parts at each call."""
 
     def shape(self, parts: Parts) -> tuple[int, int]:
         """Return the shape (out, in) of the weight, after checking the shapes and dtypes of its parts.
@@ -60,29 +60,31 @@ class Format(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class UnpackedRows:
-    """Weight (out, in) of a linear layer that a file holds quantized; float32 when it is read."""
+    """Weight (out, in) of a linear layer that is quantized in its file; each access reads it as float32."""
 
     name: str
     """File or folder, and name of the layer, for messages."""
     parts: Parts
+    """The tensors in the file that the quantized weight consists of."""
     format: Format
     shape: tuple[int, int]
     dtype: torch.dtype = torch.float32
+    """Of the rows that are read."""
 
     @property
     def reads_rows(self) -> bool:
-        """Return whether some rows can be read without the others."""
+        """Return whether `rows` reads only the rows asked for."""
         return self.format.reads_rows
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the entire weight; the only index is `...`."""
+        """Read and dequantize the entire weight; the only index is `...`."""
         return self.rows(0, self.shape[0])
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive).
+        """Read and dequantize the rows from `first` to `last` (exclusive).
 
         Raises:
-            CheckpointError: Stored values are impossible.
+            CheckpointError: A stored tensor has impossible values.
         """
         try:
             return self.format.rows(self.parts, first, last)
@@ -91,10 +93,10 @@ class UnpackedRows:
 
 
 def needed(parts: Parts, name: str, dtypes: tuple[torch.dtype, ...], num_dimensions: int) -> tuple[int, ...]:
-    """Return the shape of a part, after checking that it is there, its dtype and its dimensions.
+    """Return the shape of the part `name`, which must be present in one of `dtypes`.
 
     Raises:
-        BadWeightError: It is missing, or has another dtype or number of dimensions.
+        BadWeightError: The part is missing, or has another dtype or number of dimensions.
     """
     part = parts.get(name)
     if part is None:
@@ -106,10 +108,10 @@ def needed(parts: Parts, name: str, dtypes: tuple[torch.dtype, ...], num_dimensi
 
 
 def check_shape(parts: Parts, name: str, expected: tuple[int, ...]) -> None:
-    """Check the shape of a part.
+    """Check the shape of the part `name`, which must be present.
 
     Raises:
-        BadWeightError: It has another shape.
+        BadWeightError: The shape isn't `expected`.
     """
     if (shape := tuple(parts[name].shape)) != expected:
         raise BadWeightError(f"{name} has the shape {shape}, not {expected}")
