@@ -61,7 +61,10 @@ Processes of a sweep inherit it.
 
 
 def main() -> None:
-    """Run the command line, `python -m workbench` or `workbench`; exit with status 1 on a user's error."""
+    """Run the command line of `python -m workbench` or `workbench`, from `sys.argv`.
+
+    A user's error is printed as one line and exits with status 1; any other exception is raised.
+    """
     os.environ.setdefault(TRACEBACK, "0")
     full_error = os.environ.get("HYDRA_FULL_ERROR", os.environ[TRACEBACK])
     os.environ.update({TRACEBACK: full_error, "HYDRA_FULL_ERROR": "1"})  # Hydra then raises its errors
@@ -116,7 +119,14 @@ def show(answer: str) -> None:
 
 
 def answered_at_once(words: Sequence[str]) -> str | None:
-    """Return the text to print for no arguments, --version or --keys; None for any other command line."""
+    """Return the text to print for no arguments, --version or --keys; None for any other command line.
+
+    Args:
+        words: The command line without the program.
+
+    Raises:
+        ConfigError: --keys names no key.
+    """
     flag, _, value = words[0].partition("=") if words else ("", "", "")
     if flag == "--keys":
         return keys_text([*([value] if value else []), *words[1:]])
@@ -127,7 +137,9 @@ def answered_at_once(words: Sequence[str]) -> str | None:
 
 @contextmanager
 def shown_clean(*, is_wrapped: bool) -> Iterator[None]:
-    """Remove control characters and secrets from what Hydra prints during the block.
+    """Withhold what the block prints to stdout until it ends; then print it, with secrets masked.
+
+    Control characters are replaced.
 
     Args:
         is_wrapped: Whether long lines are wrapped to 80 columns; a configuration must not be.
@@ -148,10 +160,11 @@ def shown_clean(*, is_wrapped: bool) -> Iterator[None]:
 def without_folders(
     flags: Sequence[str], overrides: Sequence[str], sources: Sources, spare: str
 ) -> list[str]:
-    """Return overrides of `hydra.run.dir` and `hydra.sweep.dir` that keep Hydra from creating folders.
+    """Return further overrides (`hydra.run.dir`, `hydra.sweep.dir`) that keep Hydra from creating folders.
 
     The pipeline creates the run folders. A sweep's `multirun.yaml` goes into a temporary folder; Hydra's own
     folder stays where a plugin launches the runs or chooses their values. A folder that the user sets stays.
+    Empty for --shell-completion.
 
     Args:
         flags: Flags of Hydra, each as one word.
@@ -172,9 +185,13 @@ def without_folders(
 
 
 def job(composed: DictConfig) -> float | None:
-    """Run a single run, or one run of a sweep; for a sweep, return the value that its sweeper optimizes.
+    """Run a single run, or one run of a sweep, for which the value that its sweeper optimizes is returned.
 
-    A single run that fails by a user's error ends the process with that error's line.
+    None: a single run, or a comparison of stored results. A single run that fails by a user's error ends the
+    process with that error's line.
+
+    Args:
+        composed: The configuration as Hydra composed it.
 
     Raises:
         WorkbenchError: A run of a sweep failed by a user's error; its line is printed before.
@@ -225,7 +242,10 @@ def keep_output_clear() -> None:
 
 
 def end(error: Exception) -> NoReturn:
-    """Print a user's error as one line and exit with status 1; with HYDRA_FULL_ERROR=1, raise the error."""
+    """Print a user's error as one line and exit with status 1; with HYDRA_FULL_ERROR=1, raise the error.
+
+    Ranks other than 0 first wait `LAST_WORD_SECONDS`.
+    """
     if RANK:
         time.sleep(LAST_WORD_SECONDS)
     if os.environ[TRACEBACK] != "0":

@@ -28,7 +28,7 @@ KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
 
 
 def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into Hydra's flags and the overrides, whose values are quoted for Hydra's grammar.
+    """Return Hydra's flags on a command line, and its overrides with values quoted for Hydra's grammar.
 
     Raises:
         ConfigError: A word isn't understood; the message says how to write it here.
@@ -95,7 +95,7 @@ def foreign_key_answer(key: str, value: str) -> str | None:
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
-    """Return a message for each key that the overrides set to different values; Hydra uses the last one."""
+    """Return a message for each key that several overrides set to different values; Hydra uses the last."""
     values: dict[str, list[str]] = {}
     for word in overrides:
         key, equals, value = word.partition("=")
@@ -209,12 +209,15 @@ def inner_texts(key: str, value: str, declared: Any) -> str:
 
 
 def is_sweep(key: str, value: str) -> bool:
-    """Return whether Hydra reads a key's value as a sweep, such as `1,2,3`: one run for each value."""
+    """Return whether Hydra reads a key's value as a sweep, such as `1,2,3`: one run for each value.
+
+    The value must be one that Hydra's grammar can parse.
+    """
     return OverridesParser.create().parse_override(f"{key}={value}").is_sweep_override()
 
 
 def several(key: str, value: str) -> str:
-    """Return the error message for a key with several values in a command without -m, which isn't a sweep."""
+    """Return the error message for a key with several values, `a,b`, in a command without -m."""
     if key == "benchmark" or is_list(key):
         return f"{key}: several values must be a list, '{key}=[{value}]'"
     return f"{key}: several values, {value!r}, need a sweep (-m runs once for each value)"
@@ -267,7 +270,10 @@ def check_option(key: str, value: str, known: list[str]) -> None:
 
 
 def with_own_groups(flags: list[str]) -> list[str]:
-    """Add `--config-dir=./conf` to Hydra's flags if ./conf has group folders and no --config-dir is given."""
+    """Return Hydra's flags, with --config-dir for ./conf if that has group folders and no flag names another.
+
+    The folder is given as an absolute path; the shipped conf folder is never added.
+    """
     own, ours = Path("conf").resolve(), shipped("conf").resolve()
     is_named = any(flag.startswith("--config-dir=") for flag in flags)
     if not is_named and own != ours and any((own / group).is_dir() for group in groups()):

@@ -42,7 +42,7 @@ class Scoring:
     record_failure: Callable[[Config, RunDir, str], None]
     """Writes into a run folder why its model could not be scored."""
     agreed_failure: Callable[[str], str]
-    """Takes this rank's reason of failure (empty: none); returns any rank's reason on every rank."""
+    """Takes why this rank has failed (empty: it hasn't); returns, on every rank, why any rank has."""
 
 
 def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
@@ -96,7 +96,14 @@ def wait_for(folder: Path) -> None:
 def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scoring) -> str:
     """Score one model; return why it could not be scored, in one line, or an empty text after success.
 
-    The reason is also recorded in the model's folder, unless the model's settings are invalid.
+    The reason is also written to failure.json in the model's run folder, unless the model's settings are
+    invalid; success deletes that file.
+
+    Args:
+        composed: The leaderboard's configuration.
+        entry: The model.
+        folder: The model's run folder.
+        scoring: Functions of the pipeline.
 
     Raises:
         FolderInUseError: Another process is using the model's folder.
@@ -121,7 +128,9 @@ def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scori
 
 
 def read_entries(path: Path) -> list[ModelEntry]:
-    """Read a YAML list of models; give names to those without, and put models of the same base in a row.
+    """Read a YAML list of models, and give names to those without.
+
+    Models with the same base follow one another, the base itself before its adapters; bases keep their order.
 
     Raises:
         ConfigError: The file is not such a list, or two names are equal; the message names file and entry.
@@ -208,7 +217,7 @@ def base_of(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEntry]:
-    """Return the entries of the list of models with these names; all entries if `names` is empty.
+    """Return the entries with these names, in the order of `entries`; all entries if `names` is empty.
 
     Raises:
         ConfigError: No entry has one of the names.
@@ -220,7 +229,13 @@ def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEnt
 
 
 def of_entry(composed: DictConfig, entry: ModelEntry, folder: Path) -> DictConfig:
-    """Copy the leaderboard's configuration and change it to that of a run that scores one model."""
+    """Return a copy of the leaderboard's configuration, changed to that of a run that scores one model.
+
+    Args:
+        composed: The leaderboard's configuration.
+        entry: The model.
+        folder: The model's run folder.
+    """
     run = composed.copy()
     run.steps = [RECIPE]
     run.run_dir = str(folder)

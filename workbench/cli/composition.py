@@ -51,12 +51,14 @@ def register() -> None:
 def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunDir, str]:
     """Check a composed configuration; return it as Config, with the run's folder and its config.yaml's text.
 
+    Nothing is written.
+
     Args:
-        composed: The configuration as Hydra composed it.
+        composed: The configuration as Hydra composed it; values that depend on the recipe are filled in here.
         recipe: Name of the recipe; None: the one on the command line.
 
     Raises:
-        ConfigError: No recipe is given, a key is refused, or the folder holds another run.
+        ConfigError: No recipe is given, a key or value is refused, or the folder holds another run.
     """
     recipe = recipe or HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
@@ -120,7 +122,7 @@ def named_keys(recipe: str) -> set[str]:
 
 
 def check_protocols(config: Config, named: set[str]) -> None:
-    """Check that no benchmark's protocol overrides a value that the user gives (except num_fewshot).
+    """Check that the protocol of no benchmark overrides a value that the user gives (except num_fewshot).
 
     Args:
         config: The configuration.

@@ -33,9 +33,9 @@ def register_environment() -> None:
 
 
 def from_environment(key: str, *default: Any) -> str | None:
-    """Return an environment variable's value or a default, as `oc.env` does.
+    """Return an environment variable's value, else the default; without one raise KeyError, as `oc.env` does.
 
-    If a variable's value may be secret, it is masked from now on; a default never is.
+    A value that may be secret is masked in all later outputs of this process; a default never is.
     """
     value = oc.env(key, *default)
     if key in os.environ and value is not None and is_secret(value) and not is_open(key):

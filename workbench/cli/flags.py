@@ -35,7 +35,7 @@ COMMANDS = {"--run", "--multirun", "--cfg", "--info", "--shell-completion"}
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's flags, each as one word such as `--cfg=job`, and the overrides.
+    """Return Hydra's flags, each as one word such as `--cfg=job`, and the other words of a command line.
 
     Raises:
         ConfigError: A flag is unknown, or two flags exclude each other.
@@ -142,7 +142,13 @@ def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
 def key_and_value(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
     """Split a flag into a key and its value: `--lora-rank 8` into (`lora_rank`, `8`).
 
-    Without a value after `=`, the next word is the value, unless it is a flag or an override.
+    Without a value after `=`, the next word is the value, unless it is a flag or an override; then the value
+    is empty.
+
+    Args:
+        flag: The flag without its value.
+        value: The text after its `=`, or empty.
+        following: The words after the flag.
     """
     if not value and following and not following[0].startswith("-") and not is_override(following[0]):
         value = following[0]

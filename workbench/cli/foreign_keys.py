@@ -182,7 +182,7 @@ def option_here(key: str, value: str, known: list[str]) -> str | None:
     Args:
         key: A group or an enum key.
         value: The option as typed.
-        known: Our options.
+        known: Our options of this key, one of which is returned.
     """
     spelled = alphanumeric(value)
     for option in known:
@@ -260,7 +260,7 @@ def remark(key: str, value: Any, ours: str | None) -> str | None:
 
 
 def is_family(template: str) -> bool:
-    """Return whether a chat template is named after a model family: neither an option of ours nor a file."""
+    """Return whether a name of a chat template is a model family's: neither an option of ours nor a file."""
     known = ("", *Template.__members__, *" ".join(OPTIONS["data.template"].values()).split())
     return template not in known and not template.endswith((*TEMPLATE_ENDINGS, "..."))
 

@@ -52,13 +52,16 @@ def way(name: str, value: str) -> str:
 
 
 def nearest_last_words(name: str) -> list[str]:
-    """Return the keys whose last word is similar to the typed one: train.learning_rate for `learning_rat`."""
+    """Return up to `MOST` keys whose last word is similar: train.learning_rate for `learning_rat`."""
     keys = {key.rpartition(".")[2]: key for key in reversed(list(all_keys()))}
     return [keys[word] for word in get_close_matches(name.rpartition(".")[2], keys, MOST, ALIKE)]
 
 
 def model_arguments(value: str) -> list[str]:
-    """Return lm-evaluation-harness's `--model_args a=1,b=2` as assignments of our keys."""
+    """Return the value `a=1,b=2` of lm-evaluation-harness's --model_args as assignments of our keys.
+
+    An unknown name stays as it is.
+    """
     pairs = (word.partition("=") for word in value.split(","))
     return [assignment(key_here(name) or name, argument) for name, _, argument in pairs]
 
@@ -108,7 +111,13 @@ def benchmark_names(value: str) -> str:
 
 
 def own_template(ours: str, value: str, known: list[str]) -> str:
-    """Return `auto` for a value of data.template that names a model family; any other value unchanged."""
+    """Return `auto` if `ours` is data.template and the value names a model family; else the value.
+
+    Args:
+        ours: Our key.
+        value: The other tool's value.
+        known: The options of our key.
+    """
     return "auto" if ours == "data.template" and value not in known and is_family(value) else value
 
 

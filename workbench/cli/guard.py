@@ -60,9 +60,10 @@ def chooses_plugin(override: Override) -> bool:
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
-    """Yield the overrides of one run for each combination of group options (YAML files) in a sweep.
+    """Yield a list of override words for each combination of group options (YAML files) in a sweep.
 
     Swept keys that aren't groups get their first value only: they don't change which YAML files are read.
+    Without a sweep, one list with all overrides is yielded.
     """
     words_by_override = [list(alternatives(override, sources)) for override in overrides]
     for point in product(*words_by_override):
@@ -70,7 +71,7 @@ def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str
 
 
 def alternatives(override: Override, sources: Sources) -> Iterator[str]:
-    """Yield the overrides that stand for one override in `points`.
+    """Yield the words that replace one override in the combinations of `points`.
 
     An override without a sweep yields itself; a sweep over a group yields one per option; a sweep over a key
     yields its first value, or an empty text for a range of numbers.
@@ -118,6 +119,12 @@ def pairs(value: Any) -> Iterator[tuple[str, Any]]:
 
 def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], sources: Sources) -> None:
     """Check that the `hydra` node differs from the shipped one only in keys that a YAML file may set.
+
+    Args:
+        config: The composed configuration with its `hydra` node.
+        ours: The shipped `hydra` node, as plain values.
+        words: Overrides with which `config` was composed.
+        sources: Where the YAML files are, to name the file.
 
     Raises:
         ConfigError: Another key differs; the message names file and key.

@@ -15,7 +15,7 @@ from workbench.config.data import Template
 from workbench.shipped import shipped
 
 Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})
-"""Kinds of declared types: str, lists and mappings of str, dataclass, and all others."""
+"""Kinds of declared types: str (text), lists and mappings of str (texts), dataclass (section), all others."""
 
 
 def kind_of(key: str) -> Kind | None:

@@ -30,6 +30,6 @@ def leave_no_compiler_cache() -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Delete a folder if it is empty."""
+    """Delete a folder if it is empty; any other folder stays, and a missing one is no error."""
     with suppress(OSError):
         folder.rmdir()

@@ -19,7 +19,10 @@ LONGEST = 2000
 
 
 def in_80_columns(text: str, indent: str = "") -> list[str]:
-    """Wrap a text to 80 columns, with `indent` before each line; a longer word of ASCII is left whole."""
+    """Return a text as lines of at most 80 columns, each with `indent` at its start; secrets are masked.
+
+    A longer word of ASCII characters, such as a path, is left whole.
+    """
     lines = wrapped(" ".join(clean(text).split()), COLUMNS - len(indent), indent="")
     return [f"{indent}{line}" for line in lines]
 
@@ -50,7 +53,7 @@ class CleanFormatter(logging.Formatter):
     """Formats log lines without control characters and secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a log record as text, wrapped between words if the output is a terminal."""
+        """Return a log record as text; on a terminal, wrapped to its width unless the record is already."""
         text = clean(super().format(record))
         if getattr(record, "is_wrapped", False) or not sys.stdout.isatty():
             return text

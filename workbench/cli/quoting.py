@@ -25,7 +25,7 @@ def quoted(text: str) -> str:
 
 
 def is_interpolation(text: str) -> bool:
-    """Return whether OmegaConf can parse a text, with each `${...}` in it as an interpolation."""
+    """Return whether OmegaConf's grammar can parse a text, in which `${...}` is an interpolation."""
     try:
         grammar_parser.parse(text)
     except GrammarParseError:
@@ -66,7 +66,10 @@ def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
 
 
 def split_outside(value: str, separator: str) -> list[str]:
-    """Split a value at a separator outside quotes and brackets: `a,[b,c]` at `,` into `a` and `[b,c]`."""
+    """Split a value at a separator outside quotes and brackets: `a,[b,c]` at `,` into `a` and `[b,c]`.
+
+    With a bracket that isn't closed, it is split at every separator.
+    """
     parts, start, open_brackets, position = [], 0, [], 0
     while position < len(value):
         character = value[position]
@@ -87,7 +90,10 @@ def split_outside(value: str, separator: str) -> list[str]:
 
 
 def container(value: str) -> str:
-    """Quote those words of a list or mapping that Hydra can't parse: `[a&b,c]` becomes `['a&b',c]`."""
+    """Quote those words of a list or mapping that Hydra can't parse: `[a&b,c]` becomes `['a&b',c]`.
+
+    Any other value is quoted as a whole if Hydra can't parse it.
+    """
     value = value.strip()
     if value[:1] not in ("[", "{") or not value.endswith(CLOSING[value[0]]):
         return value if not value or parses(value) else quoted(value)

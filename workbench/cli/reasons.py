@@ -24,6 +24,7 @@ WITHOUT_MEMORY = (
 def users_error(error: BaseException) -> Exception | None:
     """Return the error whose message is printed for an exception that a user can correct.
 
+    That is the exception itself, or a WorkbenchError whose cause it is, for example if memory has run out.
     None: the exception is a bug of this program, and needs its traceback.
     """
     if isinstance(error, WorkbenchError | OmegaConfBaseException):

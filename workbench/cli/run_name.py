@@ -11,10 +11,16 @@ from workbench.run_dir import fingerprint
 
 
 def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
-    """Return a run's default name: the recipe's, plus eight hex digits if the user changed `identity`.
+    """Return a run's default name: that of the recipe, or RECIPE-XXXXXXXX if the user changed `identity`.
 
-    Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a key that the user sets to its former default counts as not changed.
+    The eight hex digits are of a hash of the identity's values. Keys and defaults of later versions don't
+    change the name, so that runs of earlier versions are found.
+
+    Args:
+        recipe: Name of the recipe.
+        composed: The command's configuration.
+        as_written: Whether a key that the user sets to its former default gets the same hash as the default,
+            as in names that an earlier version gave.
     """
     plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
     own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
@@ -27,7 +33,10 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
 
 
 def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
-    """Return the values that a run's name is a hash of; every version of this program gets the same."""
+    """Return section -> the values that a run's name is a hash of, the same in every version of this program.
+
+    `as_written` is that of `run_name`.
+    """
     schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
     return {
         section: history.identity_values(values[section], schema[section], section, as_written=as_written)
@@ -45,7 +54,7 @@ def as_mapping(config: DictConfig) -> dict[str, Any]:
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """Return the values that tell runs apart: the sections in IDENTITY, without the keys in SAME_RUN.
+    """Return section -> values that tell runs apart: the sections in IDENTITY, without the keys in SAME_RUN.
 
     Interpolations are unresolved.
     """

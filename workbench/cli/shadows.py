@@ -10,10 +10,15 @@ from workbench.shipped import PACKAGE
 
 
 def shadows(folder: Path) -> list[str]:
-    """Return the files in a folder that have an installed package's name, but that Python doesn't import.
+    """Return the names of files and folders that are called like an installed package, but not imported.
+
+    Those called like a module of the standard library are left out.
+
+    Args:
+        folder: The current folder.
 
     Raises:
-        ConfigError: Python would import such a file instead of the package.
+        ConfigError: Python would import such a file or folder instead of the package or standard module.
     """
     other_entries = [entry for entry in sys.path if not is_same(entry, folder)]
     ignored = []
@@ -32,7 +37,7 @@ def shadows(folder: Path) -> list[str]:
 
 
 def modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of each module or package that could be imported from a folder."""
+    """Yield import name and path of each module or package in a folder."""
     for path in sorted(folder.iterdir()):
         suffix = next((suffix for suffix in all_suffixes() if path.name.endswith(suffix)), None)
         if suffix and path.is_file():
@@ -42,7 +47,7 @@ def modules(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def is_regular(name: str, entries: Sequence[str]) -> bool:
-    """Return whether a module file, or a package with an __init__.py, is in these entries of sys.path."""
+    """Return whether these entries of sys.path have a module or a package with __init__.py of this name."""
     spec = PathFinder.find_spec(name, list(entries))
     return spec is not None and spec.origin is not None
 

@@ -1,4 +1,4 @@
-"""Finds the folder of a run, and continues the run that it holds."""
+"""Finds the run folder of a command, and adapts the command to the run that the folder holds already."""
 
 import logging
 from difflib import get_close_matches
@@ -26,7 +26,7 @@ def near_runs(path: Path) -> list[str]:
 
 
 def typed_keys() -> set[str]:
-    """Return the keys that the command line sets or removes."""
+    """Return the dotted keys and groups that the command line sets or removes, without those of Hydra."""
     return {word.partition("=")[0].lstrip("+~") for word in HydraConfig.get().overrides.task}
 
 
@@ -54,7 +54,8 @@ def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
     A key that its version didn't have gets the value that gives the behaviour of that version.
 
     Raises:
-        ConfigError: The file is damaged, or is not a configuration of this program.
+        ConfigError: The file was changed since the run wrote it, is of a later version of this program, sets
+            `trust_code`, or is not a run's configuration.
     """
     stored = load_mapping(run_dir.config_yaml, "configuration")
     if stored.get("trust_code"):
@@ -70,14 +71,15 @@ def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
 
 
 def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
-    """Return a command's configuration, adapted to the run that its folder holds already.
+    """Return a copy of a command's configuration, adapted to the run that its folder holds already.
 
     A recipe with `continues` takes over the stored sections in IDENTITY (model, adapter, data, ...); with any
-    other recipe these must be equal. Defaults of the version that made the run stay in force, and so does the
-    stored `data.validation_fraction` if the command leaves it null.
+    other recipe these must be equal. A command that only audits or verifies an endpoint takes over how the
+    run was scored, and is not compared with it. Defaults of the version that made the run stay in force, and
+    so does the stored `data.validation_fraction` if the command leaves it null.
 
     Raises:
-        ConfigError: The folder holds another run.
+        ConfigError: The folder holds another run, or its config.yaml is refused by `stored_config`.
     """
     stored, version = stored_config(run_dir)
     composed, named = composed.copy(), typed_keys()
@@ -104,9 +106,14 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 
 def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """Return the configuration with the stored sections in IDENTITY, except for the keys in `named`.
+    """Return a copy of the configuration with the stored sections in IDENTITY, except the keys in `named`.
 
-    The values of these keys are copied with unresolved interpolations, because those identify a run.
+    Interpolations stay unresolved, because their text identifies a run.
+
+    Args:
+        composed: The command's configuration.
+        stored: The configuration in the run folder.
+        named: Keys that the command line sets.
     """
     merged = composed.copy()
     for section in IDENTITY:
@@ -118,14 +125,18 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def audits(composed: DictConfig) -> bool:
-    """Return whether the only step asks recorded items again, of a model.path or endpoint of its own."""
+    """Return whether the only step is audit or verify_endpoint, which ask recorded items again.
+
+    They ask the model at the command's model.path or endpoint, which may differ from the run's.
+    """
     return [step.name for step in composed.steps] in (["audit"], ["verify_endpoint"])
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """Return the configuration with the stored `evaluate` section and benchmarks, except the keys in `named`.
+    """Return a copy of the configuration with the stored `evaluate` section and benchmarks.
 
-    The benchmarks are those that the command line chooses, else all that the run has stored.
+    The benchmarks are those that the command line chooses, else all that the run has stored. The keys in
+    `named`, which the command line sets, keep the command's values.
     """
     scored = composed.copy()
     names = list(composed.benchmarks) or list(stored.get("benchmarks") or {})
@@ -141,7 +152,10 @@ def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> Dict
 
 
 def as_written(config: DictConfig, key: str) -> Any:
-    """Return the value of a dotted key, with an interpolation unresolved; None if there is no such key."""
+    """Return the value of a dotted key: a section as a node, a plain value with its interpolation unresolved.
+
+    None: there is no such key, or it is null.
+    """
     value = OmegaConf.select(config, key)
     if OmegaConf.is_config(value):
         return value
@@ -152,7 +166,13 @@ def as_written(config: DictConfig, key: str) -> Any:
 
 
 def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """Return the first dotted key (in alphabetical order) at which two mappings differ, with both values."""
+    """Return the first dotted key, in alphabetical order, at which two values differ, and the values there.
+
+    Args:
+        key: Dotted key of both values, which `ours` and `theirs` are below.
+        ours: A value, or a nested mapping of values.
+        theirs: Another one, which differs.
+    """
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):

@@ -67,14 +67,19 @@ def filled(key: str, words: Sequence[str]) -> str:
 
 
 def alike(ours: Sequence[str], theirs: Sequence[str]) -> float:
-    """Compare two keys word by word; return the lowest similarity, 0 to 1, or 0 if their lengths differ."""
+    """Compare two keys word by word; return the lowest similarity, 0 to 1.
+
+    Keys with different numbers of words get 0.
+    """
     if len(ours) != len(theirs):
         return 0.0
     return min(SequenceMatcher(None, a, b).ratio() for a, b in zip(ours, theirs, strict=True))
 
 
 def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
-    """Rewrite an error message of Hydra or OmegaConf as one line that says what to do.
+    """Return an error message of Hydra or OmegaConf as one line that says what to do.
+
+    A message that isn't recognized is returned in one line, otherwise unchanged.
 
     Args:
         words: The message.
@@ -172,10 +177,12 @@ def meant(key: str, word: str, owner: str) -> str:
 
 
 def entry_keys(owner: str) -> list[str]:
-    """Return the keys of the entries of a list such as merge.adapters; empty for another class.
+    """Return the keys of an entry of a list such as merge.adapters, given the name of the entry's class.
+
+    Empty: no list of the configuration has entries of that class.
 
     Args:
-        owner: Name of the dataclass of the entries.
+        owner: Name of the class, such as WeightedPart.
     """
     sections = [kind for kind in get_type_hints(Config).values() if is_dataclass(kind)]
     kinds = [kind for section in sections for kind in get_type_hints(section).values()]

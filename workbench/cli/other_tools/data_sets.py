@@ -22,9 +22,9 @@ HUB_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url")
 
 
 def data_settings(content: dict[Any, Any], named_by: str = "dataset") -> dict[str, Any]:
-    """Translate another tool's keys of data sets into `data.path` and so on; empty if no data set is named.
+    """Return our key -> value for the data sets that another tool's job names; empty if it names none.
 
-    Several data sets become `data.sources`.
+    Keys are `data.path` and others of one data set, or `data.sources` for several.
 
     Args:
         content: The keys and values of the other tool.
@@ -46,7 +46,9 @@ def data_settings(content: dict[Any, Any], named_by: str = "dataset") -> dict[st
 
 
 def source(name: str, entry: Any, folder: Path) -> dict[str, Any]:
-    """Return our settings for one data set of LLaMA-Factory: path, columns, subset, split and limit.
+    """Return setting -> value for one data set of LLaMA-Factory: path, and those given of four others.
+
+    The others are columns, subset, split and limit.
 
     Args:
         name: Its name, which is its path if dataset_info.json doesn't list it.

@@ -43,8 +43,9 @@ class Translation:
     ours: dict[str, str] = field(default_factory=dict)
     """Our key -> KEY=VALUE."""
     without: list[str] = field(default_factory=list)
-    """Untranslatable keys of the job, each with its value as `KEY: VALUE`."""
+    """Untranslatable keys of the job, each as `KEY: VALUE`, or `KEY: VALUE (REASON)`."""
     notes: list[str] = field(default_factory=list)
+    """Sentences on what differs here, for the user."""
 
     def words(self) -> list[str]:
         """Return `recipe=NAME`, if the recipe is known, and all assignments."""
@@ -74,11 +75,11 @@ class Translation:
 
 
 def translate(content: dict[Any, Any], verb: str = "") -> Translation:
-    """Return a job of another tool as a recipe and assignments.
+    """Translate a job of another tool into a recipe and assignments.
 
     Args:
-        content: Its keys and values.
-        verb: Verb of llamafactory-cli before the file, such as export; empty: none.
+        content: The job's keys and values.
+        verb: Verb of llamafactory-cli or axolotl before the file, such as export; empty: none.
     """
     translation = Translation(recipe_of(content, verb))
     add_rows(translation, content)
@@ -174,7 +175,10 @@ def is_set(name: str, value: Any) -> bool:
 
 
 def same_last_word(key: str) -> str | None:
-    """Return our key with this name or last word, as train.logging_steps for logging_steps; else None."""
+    """Return our key or group of this name, else the first key with this last word; None: there is none.
+
+    So `logging_steps` gives `train.logging_steps`.
+    """
     if kind_of(key) or key in groups():
         return key
     return next((ours for ours in all_keys() if ours.rpartition(".")[2] == key and NAME not in ours), None)

@@ -58,8 +58,9 @@ class Section:
 
     name: str
     text: str
+    """What the section is for, as one paragraph; empty if only some of its keys were selected."""
     example: str
-    """A command that uses the section's keys."""
+    """A command that uses the section's keys; empty if only some of its keys were selected."""
     keys: list[Key]
 
 
@@ -82,7 +83,8 @@ def keys_text(words: list[str]) -> str:
 def select_keys(section: Section, word: str) -> Section:
     """Return a section with all its keys if `word` is its name, else with the keys at or below key `word`.
 
-    NAME in a key matches any name: `benchmarks.cmmlu.limit` selects `benchmarks.NAME.limit`.
+    These keys may be none. NAME in a key matches any name: `benchmarks.cmmlu.limit` selects
+    `benchmarks.NAME.limit`.
     """
     if word == section.name:
         return section
@@ -204,7 +206,7 @@ def type_text(kind: Any, allowed: object) -> str:
 
 
 def as_yaml(value: Any) -> str:
-    """Return a value as one line of YAML."""
+    """Return a value as one line of YAML; `required` for MISSING, which is not a default."""
     if value is MISSING:
         return "required"
     if isinstance(value, Enum):

@@ -74,7 +74,7 @@ python -m workbench recipe=sft model.path=MODEL data.path=rows.jsonl \\
 
 
 def page() -> str:
-    """Return the text of conf/README.md."""
+    """Return the text of conf/README.md; `register` must have been called before."""
     blocks = [
         HEAD,
         contents(),
@@ -104,13 +104,13 @@ def section_block(section: Section) -> str:
 
 
 def default_cell(key: Key) -> str:
-    """Return the table cell with a key's default and the different values of shipped recipes."""
+    """Return the table cell with a key's default, and the values that shipped recipes set instead."""
     default = key.default if key.default == "required" else f"`{key.default}`"
     return f"{default}; {recipe_values_text(key, '`')}" if key.recipes else default
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table with these column names and rows of cells, in which `|` is escaped."""
     lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -204,7 +204,7 @@ def benchmark_files() -> list[Path]:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Load a shipped YAML file."""
+    """Return the mapping in a shipped YAML file."""
     content = yaml.safe_load(file.read_text("utf-8"))
     assert isinstance(content, dict)
     return content

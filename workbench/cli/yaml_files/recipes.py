@@ -53,7 +53,11 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
 
 
 def recipe_list() -> str:
-    """Return the text that `python -m workbench` without arguments prints: all recipes with descriptions."""
+    """Return what `python -m workbench` without arguments prints: usage, and recipes with descriptions.
+
+    Raises:
+        ConfigError: A recipe file of the user is not a YAML mapping.
+    """
     recipes = {
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }

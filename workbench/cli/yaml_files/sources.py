@@ -23,7 +23,7 @@ from workbench.shipped import shipped
 
 @dataclass
 class Sources:
-    """Where Hydra finds YAML files: the primary configuration, and folders with options of groups."""
+    """Places where Hydra finds YAML files: the primary configuration, and folders with options of groups."""
 
     main: Path = field(default_factory=lambda: shipped("conf"))
     """Folder of the primary configuration."""
@@ -66,7 +66,7 @@ class Sources:
         """Return the user's YAML file that most likely sets a key of the `hydra` node, for an error message.
 
         Of the files that mention hydra, that is the one with most words of the key; of several, a chosen
-        option.
+        option. If no file mentions hydra, the text `a YAML file` is returned.
 
         Args:
             key: Dotted key, such as `hydra.launcher.setup`.
@@ -127,6 +127,12 @@ def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
 
 def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
     """Compose the configuration from YAML files and overrides, including Hydra's own settings (`hydra`).
+
+    Hydra's global state is cleared before and after.
+
+    Args:
+        sources: Where Hydra finds the YAML files.
+        words: The overrides.
 
     Raises:
         ConfigError: A file is not YAML, or includes itself.

@@ -48,7 +48,12 @@ def check_unfolded(path: Path) -> None:
 
 
 def unfolded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """Count the values in a YAML node, itself included, with its aliases expanded.
+    """Return the number of values in a YAML node, itself included, with its aliases expanded.
+
+    Args:
+        node: The node.
+        known: Id of a node -> its number of values, filled here; empty at the start.
+        depth: Depth of the node below the root, which has 0.
 
     Raises:
         RecursionError: The node is nested too deeply.
