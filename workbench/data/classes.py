@@ -29,8 +29,9 @@ class ClassList:
     """The classes that a file lists."""
 
     names: list[str]
+    """Class names without their numbers, in the order of the file."""
     by_number: dict[str, str]
-    """Number as written in the file -> name; empty if the file has no numbers."""
+    """Number as written in the file, such as "01" -> class name; empty if the file has no numbers."""
 
 
 def is_invisible(character: str) -> bool:
@@ -41,7 +42,7 @@ def is_invisible(character: str) -> bool:
 
 
 def clean_name(name: str) -> str:
-    """Remove invisible characters (white space, too) from both ends of a class name."""
+    """Return a class name without the invisible characters, white space included, at its ends."""
     start, end = 0, len(name)
     while start < end and is_invisible(name[start]):
         start += 1
@@ -51,12 +52,12 @@ def clean_name(name: str) -> str:
 
 
 def has_hidden_ends(name: str) -> bool:
-    """Return whether a class name has invisible characters at an end, besides ordinary white space."""
+    """Return whether a class name has, at an end, invisible characters other than space, tab and newline."""
     return clean_name(name) != name.strip(ORDINARY)
 
 
 def say_look_alikes(names: Sequence[str]) -> None:
-    """Log the groups of classes whose names differ only in case, width or invisible characters."""
+    """Log, once per process, each group of classes whose names are equal after `looks` normalizes them."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[looks(name)].append(name)
@@ -67,10 +68,10 @@ def say_look_alikes(names: Sequence[str]) -> None:
 
 
 def looks(name: str) -> str:
-    """Return a normalized class name, which is equal for names that look alike.
+    """Return the normalized form of a class name, which is equal for names that look alike.
 
-    Width and case are normalized and invisible characters removed; numbers are compared by value: `1` is
-    `1.0`.
+    Width and case are normalized, invisible characters removed, and runs of white space become one space. A
+    number becomes its value: `1` and `1.0` both become "1.0".
     """
     visible = "".join(
         " " if character.isspace() else character
@@ -82,7 +83,7 @@ def looks(name: str) -> str:
 
 
 def ascii_if_needed(name: str) -> str:
-    """Quote a class name for a message, with escapes if it contains invisible characters."""
+    """Return a class name in quotes for a message, with escapes if it contains invisible characters."""
     has_invisible = any(is_invisible(character) and character != " " for character in name)
     return ascii(name) if has_invisible else repr(name)
 
@@ -91,14 +92,16 @@ def ascii_if_needed(name: str) -> str:
 def class_list(path: Path, key: str) -> ClassList:
     """Read a list of classes from a file: one per line, one line separated by commas, or a JSON list.
 
-    Numbers in front (`1-World`) are read as numbers of the classes if all classes have one and they count up.
+    Numbers in front (`1-World`) are split off if all classes have one and the numbers count up by one; else
+    they are part of the names. The result is cached for the process, and its classes are logged.
 
     Args:
         path: The file.
-        key: Configuration key, for error messages.
+        key: Configuration key, for messages.
 
     Raises:
-        DataError: The file is missing, has fewer than two classes, or has a class twice.
+        DataError: The file is missing, is JSON but not a list of strings, has fewer than two classes, or has
+            a class twice.
     """
     if not path.is_file():
         raise DataError(f"{key}: no such file, {str(path)!r}")
@@ -124,24 +127,33 @@ def class_list(path: Path, key: str) -> ClassList:
 
 
 def is_unlabelled(row: Row, class_names: Sequence[str]) -> bool:
-    """Return whether a row has no class: its label is null, empty, or a mark (`-1`) that isn't a class."""
+    """Return whether a row has no class: its label is missing, null or blank, or a mark of UNLABELLED.
+
+    A mark (such as `-1`) that is in `class_names` is a class.
+    """
     label = row.values.get("label")
     name = "" if label is None else clean_name(str(label))
     return not name or (name in UNLABELLED and name not in class_names)
 
 
 def with_named_class(row: Row, classes: ClassList) -> Row:
-    """Replace a row's class number by the name, if the file that lists the classes has this number."""
+    """Return a copy of a row with the class name in place of the class number in its column `label`.
+
+    The row itself is returned if its label is not among the numbers of `classes`.
+    """
     label = row.values.get("label")
     name = None if isinstance(label, bool) or label is None else classes.by_number.get(clean_name(str(label)))
     return row if name is None else replace(row, values={**row.values, "label": name})
 
 
 def listed_entries(path: Path) -> list[str]:
-    """Read the entries of a file that lists classes: lines, the parts of a single line, or a JSON list.
+    """Read the entries of a file that lists classes, uncleaned and with the numbers in front of them.
+
+    Entries are the lines that aren't blank, the items of a single line between commas or tabs, or the strings
+    of a JSON list.
 
     Raises:
-        DataError: The file is JSON, but not a list of names.
+        DataError: The file begins like JSON, but is not a list of strings.
     """
     lines = [line for _, line in numbered_lines(path) if line.strip()]
     if lines and lines[0].lstrip().startswith(("[", "{")):

@@ -42,12 +42,13 @@ WRITTEN = {"true": "True", "false": "False"}
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text or a pair of texts, with the name of its class."""
+    """The text or the pair of texts of one row, with the name of the row's class."""
 
     texts: tuple[str, ...]
     label: str
-    """Name of the class; empty if the model is to predict it."""
+    """Name of the class; empty if the class wasn't read: for prediction, and for a regression."""
     where: str
+    """File and line of the row."""
 
     @property
     def text(self) -> str:
@@ -56,10 +57,10 @@ class LabelledText:
 
 
 def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
-    """Read the text or texts of a row, and the name of its class if `answered` is true.
+    """Read the text or texts of a row, and the name of its class; without `answered` the class isn't read.
 
     Raises:
-        DataError: A column is missing or has a wrong type, or the text or class is empty.
+        DataError: A column is missing or has a wrong type, all texts are blank, or the class is empty.
     """
     columns = next((names for names in TEXT_COLUMNS if all(name in row.values for name in names)), None)
     if columns is None:
@@ -76,7 +77,11 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
 
 
 def label(row: Row) -> str:
-    """Read the name of a row's class; an integer or boolean becomes text."""
+    """Read the name of a row's class from the column 'label'; 3 becomes "3", and True becomes "true".
+
+    Raises:
+        DataError: The column is missing, null or blank, or is not a string, an integer or a boolean.
+    """
     value = label_column(row, "class")
     if value is None:
         raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
@@ -91,7 +96,11 @@ def label(row: Row) -> str:
 
 
 def label_column(row: Row, kind: str) -> Any:
-    """Return a row's value in the column 'label'; `kind` says in the error message what it should be.
+    """Return a row's value in the column 'label', which may be None.
+
+    Args:
+        row: The row.
+        kind: What the column should have, for the error message: "class" or "number".
 
     Raises:
         DataError: The row has no column 'label'.
@@ -107,8 +116,11 @@ def label_column(row: Row, kind: str) -> Any:
 def target(row: Row) -> float:
     """Read the number that a regression should predict for a row, from the column 'label'.
 
+    A string such as "1.5" counts as a number.
+
     Raises:
-        DataError: The value is not a finite number, or is the number that marks rows without a target.
+        DataError: The column is missing, its value is not a finite number, or it is -100, which marks rows
+            without a target.
     """
     value = label_column(row, "number")
     try:
@@ -126,11 +138,12 @@ def target(row: Row) -> float:
 def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
     """Return the names of the classes in the order of their indices.
 
-    They are `data.labels`, else those in `data.labels_file`, else those of the rows, sorted, integers by
-    value. A regression has one output, called VALUE.
+    They are `data.labels`, else those in `data.labels_file`, else those of the rows, sorted: integers by
+    value, then other names. For a regression the result is [VALUE]. Names that look alike are logged.
 
     Raises:
-        DataError: There is only one class, or a row's class can't be read.
+        DataError: There is only one class, the file can't be read, or a row's class can't be read or is a
+            mark that means no class, as `names_in_rows` says.
     """
     if data.regression:
         return [VALUE]
@@ -142,17 +155,19 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
 
 
 def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") -> DataConfig:
-    """Return `data` with the classes of the head that is trained further, if the user names no classes.
+    """Return `data` with the class names of an existing classifier head as `data.labels`.
 
-    The user names them by `data.labels` or `data.labels_file`; then they must be those of the head.
+    If the user names classes (`data.labels` or `data.labels_file`), `data` itself is returned, and they must
+    be those of the head in the same order; so must the VALUE of a regression.
 
     Args:
         data: The section `data` of the configuration.
-        trained: Names of the head's classes; empty if the head has no names.
+        trained: Names of the head's classes; if empty, `data` itself is returned.
         head: Name of the head in the error message.
 
     Raises:
-        ConfigError: `data.labels` has other classes than the head, or another order.
+        ConfigError: The user's classes differ from the head's, or have another order.
+        DataError: `data.labels_file` can't be read.
     """
     given = [VALUE] if data.regression else list(data.labels) or listed_names(data)
     if trained and given and given != trained:
@@ -164,17 +179,21 @@ def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") 
 
 
 def listed_names(data: DataConfig) -> list[str]:
-    """Return the classes of `data.labels_file`; an empty list if the key is not set."""
+    """Return the class names of `data.labels_file`, an empty list if the key is not set.
+
+    Raises:
+        DataError: The file can't be read, as `class_list` says.
+    """
     if not data.labels_file:
         return []
     return list(class_list(local_path(data.labels_file), "data.labels_file").names)
 
 
 def names_in_rows(rows: Sequence[Row]) -> list[str]:
-    """Return the distinct classes of rows, sorted.
+    """Return the distinct class names of rows, sorted: integers by value, then other names.
 
     Raises:
-        DataError: A class is a mark that means no class in many data sets.
+        DataError: A row's class can't be read, or is a mark of UNLABELLED (such as -1), which means no class.
     """
     names = {label(row) for row in rows}
     for mark in UNLABELLED:
@@ -195,10 +214,13 @@ def number_or_name(name: str) -> tuple[int, int, str]:
 
 
 def label_number(name: str, names: Sequence[str], where: str) -> int:
-    """Return the index of a class; if no class name is a number, `name` may also be the index itself.
+    """Return the index of the class `name` in `names`.
+
+    If no class name is a number, `name` may also be the index itself, as "2". "true" and "false" also stand
+    for "True" and "False".
 
     Raises:
-        DataError: The class is unknown.
+        DataError: The class is unknown, or the index out of range; the message begins with `where`.
     """
     name = name if name in names else WRITTEN.get(name, name)
     if name in names:
@@ -214,7 +236,7 @@ def label_number(name: str, names: Sequence[str], where: str) -> int:
 def text_ids(
     examples: Sequence[LabelledText], tokenizer: PreTrainedTokenizerBase, data: DataConfig
 ) -> Iterator[tuple[list[int] | None, bool]]:
-    """Encode each text with special tokens, and yield its ids and whether they were cut to `data.max_length`.
+    """Yield (ids with special tokens, whether they were cut to `data.max_length`) for each example's text.
 
     With `data.truncation=drop`, a text that is too long yields (None, False).
 
@@ -247,8 +269,9 @@ def truncated_ids(
     policy: Truncation,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[int]:
-    """Cut the ids of a text to `max_tokens`; of a pair, the longer text is cut first, then both equally.
+    """Return the first or (policy `cut-start`) the last `max_tokens` of `ids`, the ids of `example.text`.
 
+    Of a pair, each text is cut: first the longer one to the length of the other, then both equally.
     Source: `longest_first` in transformers, tokenization_utils_base.py.
     """
     at_start = policy is Truncation["cut-start"]
@@ -264,10 +287,10 @@ def truncated_ids(
 def pair_ids(
     texts: Sequence[str], at_start: bool, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
-    """Encode a pair's texts as they follow each other, and return the ids of the first and of the second.
+    """Encode the two texts of a pair, joined by a newline; return (ids of the first, ids of the second).
 
-    The line break between them ends the first text if starts are cut, else it begins the second: so
-    truncation never cuts it.
+    The newline belongs to the first text if `at_start` (texts are cut at their starts), else to the second:
+    so it is the last token to be cut off.
     """
     first, second = (texts[0] + "\n", texts[1]) if at_start else (texts[0], "\n" + texts[1])
     segments = [Segment(first, trained=False), Segment(second, trained=True)]

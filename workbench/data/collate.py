@@ -17,12 +17,12 @@ class Collator:
 
     pad_token_id: int
     joined: bool = False
-    """Concatenate all rows to one sequence; position ids separate them, if the model supports this."""
+    """False: pad the rows (see `pad`). True: concatenate them to one sequence (see `join`)."""
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Build a batch of tensors.
+        """Build a batch of tensors from rows of `Encoded.dataset`, by `pad` or `join`.
 
-        Rows with a number give a tensor `row`, which traces a batch to lines of files.
+        If the rows have the column `row`, the batch has their numbers as a tensor of shape (rows,).
         """
         batch = self.join(features) if self.joined else self.pad(features)
         if "row" in features[0]:
@@ -30,9 +30,10 @@ class Collator:
         return batch
 
     def pad(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Pad rows on the right: ids, attention mask and labels have the shape (batch, seq_len).
+        """Pad rows on the right: `input_ids`, `attention_mask` and `labels` have the shape (batch, seq_len).
 
-        A classifier's labels, class indices or numbers, have the shape (batch,).
+        Labels are padded with -100. A classifier's labels, class indices or numbers, have the shape (batch,).
+        Rows without labels give a batch without `labels`.
         """
         width = max(len(feature["input_ids"]) for feature in features)
         batch = {
@@ -47,9 +48,10 @@ class Collator:
         return batch
 
     def join(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Concatenate rows to ids, labels and position ids of shape (1, number of tokens).
+        """Concatenate rows: `input_ids`, `labels` and `position_ids` have the shape (1, number of tokens).
 
-        The label of each text's first token must already be masked: no token of the same text predicts it.
+        Position ids start at 0 in each text; there is no attention mask, so the model must separate the texts
+        by them. The label of each text's first token must already be -100: no token before it predicts it.
         """
         position_ids = [
             position
@@ -64,5 +66,5 @@ class Collator:
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
-    """Pad rows on the right with `value` to an int64 tensor of shape (batch, width)."""
+    """Pad rows, none longer than `width`, on the right with `value`; return int64 of shape (batch, width)."""
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

@@ -25,7 +25,7 @@ ROLES = {
     "function": "tool",
     "observation": "tool",
 }
-"""Name of a role in data sets -> one of the four roles of `Turn`."""
+"""Role as a data set writes it -> one of the four roles of `Turn`."""
 
 TRAIN_FLAGS = ("weight", "train", "loss")
 """Fields of a turn that switch its loss on or off: OpenAI's weight, axolotl's train, ms-swift's loss."""
@@ -59,8 +59,9 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     where: str
+    """File and line of the row."""
     tools: Any = None
-    """Descriptions of the tools that the model may call, as the row has them."""
+    """JSON descriptions of the tools that the model may call, as the row has them; None: no tools."""
     is_chat: bool = True
     """Whether a chat template renders the turns; False for a bare prompt and completion, or a document."""
     notes: tuple[str, ...] = ()
@@ -68,10 +69,11 @@ class Conversation:
 
 
 def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
-    """Convert a row to a conversation; with `answered=False`, without the answers at its end.
+    """Convert a row of the format `shape` to a conversation; `answered=False` leaves out answers at its end.
 
     Raises:
-        DataError: A column is missing, a type is wrong, an answer is empty, or turns are out of order.
+        DataError: A column is missing or malformed, a role is unknown, flags contradict each other, an answer
+            is empty or (if `answered`) missing at the end, or turns are out of order.
     """
     turns, notes = with_one_system_turn(row, TURNS[shape](row, answered), is_chat(row, shape))
     if turns[0].role == "assistant":
@@ -86,16 +88,13 @@ def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conve
 
 
 def is_chat(row: Row, shape: DataFormat) -> bool:
-    """Return whether a chat template renders the row.
-
-    False for a prompt that is plain text, and for a document.
-    """
+    """Return whether a chat template renders a row: not for a `prompt` that is a string, nor for a text."""
     is_bare = shape is DataFormat["prompt-completion"] and not isinstance(row.values.get("prompt"), list)
     return not is_bare and shape is not DataFormat["text"]
 
 
 def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a row's instruction, input and output to turns, after the earlier pairs of `history`."""
+    """Convert `history`, then instruction, input and (if `answered`) output to turns; answers are trained."""
     history = json_value(row, "history") or []
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
@@ -112,9 +111,9 @@ def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def completion_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a prompt and a completion to turns. Both are texts, or both are lists of messages.
+    """Convert a prompt and (if `answered`) a completion, both strings or both lists of messages, to turns.
 
-    Only the completion is trained.
+    Only the completion's answers are trained.
     """
     if isinstance(row.values.get("prompt"), list):
         prompt_turns = [replace(turn, trained=False) for turn in turns_of_messages(row, "prompt")]
@@ -124,12 +123,12 @@ def completion_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def text_turns(row: Row, answered: bool) -> list[Turn]:
-    """Return a row's plain text as one user turn, which the model continues."""
+    """Return a row's plain text as one untrained user turn; `answered` changes nothing."""
     return [Turn("user", text(row, "text"))]
 
 
 def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a column `conversations` of {from, value} to turns; flags such as `train` mask answers."""
+    """Convert a column `conversations` of {from, value} to turns (see `build_turn`); `answered` is unused."""
     turns = []
     for message in messages_of(row, "conversations"):
         name, content = message.get("from"), message.get("value")
@@ -142,12 +141,12 @@ def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def message_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a column `messages` of {role, content}, as in OpenAI's interface, to turns."""
+    """Convert a column `messages` of {role, content}, as in OpenAI's API, to turns; `answered` is unused."""
     return turns_of_messages(row, "messages")
 
 
 def turns_of_messages(row: Row, column: str) -> list[Turn]:
-    """Convert a column of {role, content} to turns; `train: false` or `weight: 0` masks an answer."""
+    """Convert a column of {role, content} to turns (see `build_turn`); raise a DataError if malformed."""
     turns = []
     for message in messages_of(row, column):
         name, content = message.get("role"), content_text(message.get("content"))
@@ -169,7 +168,7 @@ TURNS: dict[DataFormat, Callable[[Row, bool], list[Turn]]] = {
 
 
 def without_keys(message: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Return a message's fields except for `keys` and for blank values."""
+    """Return a copy of a message without the fields `keys` and without fields whose value `is_blank`."""
     return {name: value for name, value in message.items() if name not in keys and not is_blank(value)}
 
 
@@ -179,9 +178,9 @@ def is_blank(value: Any) -> bool:
 
 
 def build_turn(name: str, content: str, extra: Mapping[str, Any], where: str) -> Turn:
-    """Build a turn from the row's name of its role, such as `gpt`.
+    """Build a turn from its role as the data set writes it (such as `gpt`), its text and its other fields.
 
-    Answers are trained unless a flag masks them.
+    Answers are trained unless a flag in `extra` masks them. Raise a DataError if role or flags are wrong.
     """
     role = ROLES.get(name)
     if role is None:
@@ -193,7 +192,7 @@ def build_turn(name: str, content: str, extra: Mapping[str, Any], where: str) ->
 
 
 def train_flag(extra: Mapping[str, Any], where: str) -> bool | None:
-    """Return whether a flag such as `train` or `weight` switches a turn's loss on; None: no flag.
+    """Return the value of the flag (`weight`, `train` or `loss`) in a turn's fields; None: there is no flag.
 
     Raises:
         DataError: A flag is neither true nor false, or two flags contradict each other.
@@ -211,11 +210,11 @@ def train_flag(extra: Mapping[str, Any], where: str) -> bool | None:
 
 
 def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[Turn], list[str]]:
-    """Put the text of the column `system` before the turns, and drop repeated system turns.
+    """Return the turns with the text of the column `system` as first turn, and notes on what was dropped.
 
-    If the first turn is another system turn, it is used and the column ignored, because the turn belongs to
-    the chat. Returns the turns, and notes on what was dropped. If `chat` is false, the turns are returned
-    unchanged, and a note says that the column isn't read.
+    If the first turn is another system turn, which isn't blank, the column is ignored. A system turn that
+    repeats the one before it is dropped. Without `chat`, turns aren't changed, and a note says if there is
+    a column that isn't read.
     """
     column = optional_text(row, "system").strip()
     if not chat:
@@ -241,7 +240,7 @@ def repeats(turn: Turn, before: Turn | None) -> bool:
 
 
 def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
-    """Return the messages in a column; the value must be a non-empty list of objects."""
+    """Return the list of messages in a column; raise a DataError unless it is a non-empty list of objects."""
     turns = value(row, column)
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         name = row.own_name(column)
@@ -250,7 +249,7 @@ def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
 
 
 def content_text(content: Any) -> str | None:
-    """Return a message's content as text: missing content is empty, text blocks are joined; else None."""
+    """Return a message's content as text: "" for None, a list of text blocks joined; None for other types."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
@@ -262,10 +261,10 @@ def content_text(content: Any) -> str | None:
 
 
 def check_order(turns: list[Turn], where: str, answered: bool) -> None:
-    """Refuse turns in an impossible order, such as two answers in a row, and empty answers.
+    """Refuse two user or two assistant turns in a row, empty trained answers, and no turns at all.
 
     Raises:
-        DataError: A turn is wrong; the message names its number.
+        DataError: A turn is wrong, or (if `answered`) the last turn isn't an answer.
     """
     previous = None
     for number, turn in enumerate(turns, start=1):
@@ -281,7 +280,7 @@ def check_order(turns: list[Turn], where: str, answered: bool) -> None:
 
 
 def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
-    """Distribute all trained answers at random among the prompts, with their reasoning and tool calls."""
+    """Return copies in which the trained answers, with their extra fields, are permuted among all prompts."""
     answers = [(turn.text, turn.extra) for example in conversations for turn in example.turns if turn.trained]
     random.Random(seed).shuffle(answers)
     shuffled = iter(answers)

@@ -47,7 +47,7 @@ NOTHING_TRAINED = "no unmasked answer: its weight is 0, or it has no prompt"
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything that decides how rows become token ids."""
+    """Everything, besides the rows, that decides how rows become token ids and labels."""
 
     tokenizer: PreTrainedTokenizerBase
     """The model's tokenizer."""
@@ -58,14 +58,16 @@ class Encoding:
     seed: int = 0
     """Seed of `data.shuffle_answers` and of the choice of rows whose masks are checked."""
     names: Sequence[str] = ()
-    """Names of the classes, if `rows` may lack some of them; empty: the classes that occur in the rows."""
+    """Class names in the order of their indices; empty: those of `label_names`, from `data` or the rows."""
 
 
 def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
-    """Encode one or more rows to token ids and labels; in a chat, the loss is on answers only.
+    """Encode rows to the Trainer's data set, and count what was cut and dropped.
+
+    The loss is on the answers of chats, on all tokens of plain texts, and on the class of labelled texts.
 
     Raises:
-        DataError: A row can't be read, or no row is left to train on.
+        DataError: A row can't be read, its loss mask is wrong, or no row is left to train on.
     """
     account = Account(num_rows=len(rows))
     examples = examples_of(rows, encoding, account)
@@ -73,7 +75,13 @@ def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
 
 
 def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> list[Example]:
-    """Encode rows to examples, packed if `data.packing` is set; count cut and dropped rows in `account`."""
+    """Encode rows to examples, in the order of the rows unless `data.packing` packs them.
+
+    Cut, dropped and changed rows are counted in `account`; its number of rows must already be set.
+
+    Raises:
+        DataError: A row can't be read, or its loss mask is wrong.
+    """
     examples: list[Example] = []
     for source, part in by_source(rows):
         of_source = replace(encoding, data=encoding.data.of_source(source))
@@ -86,7 +94,13 @@ def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> li
 
 
 def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """Yield the examples of the rows of one source, which all have one data format."""
+    """Yield the examples of the rows (at least one) of one source, which all have one data format.
+
+    Rows are counted in `account` while the iterator runs.
+
+    Raises:
+        DataError: As for `examples_of`; a key about answers is set for rows without answers.
+    """
     shape = row_format(rows[0], encoding.data, encoding.task)
     account.noted.update(unread_columns(rows, shape))
     if shape in (DataFormat["labelled"], DataFormat["text"]):
@@ -100,6 +114,11 @@ def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -
 
 def refuse_chat_keys(data: DataConfig, where: str, shape: str) -> None:
     """Refuse keys about answers for rows of plain text and of labelled text.
+
+    Args:
+        data: The section `data` of the rows' source.
+        where: File and line of a row, for the message.
+        shape: Name of the rows' data format, for the message.
 
     Raises:
         DataError: `data.thoughts` or `data.template_arguments` is set.
@@ -115,7 +134,14 @@ def refuse_chat_keys(data: DataConfig, where: str, shape: str) -> None:
 def answers(
     rows: Sequence[Row], encoding: Encoding, shape: DataFormat, account: Account
 ) -> Iterator[Example]:
-    """Yield the examples of conversations; the loss is on the answers, and a sample of masks is checked."""
+    """Yield the examples of conversations, with loss on the answers; count rows in `account`.
+
+    Examples without an answer (within `data.max_length`) are dropped. `MaskCheck` compares a sample of the
+    examples with what they should be.
+
+    Raises:
+        DataError: A row can't be read or rendered, or `MaskCheck` refuses a loss mask.
+    """
     data, seed = encoding.data, encoding.seed
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
@@ -153,7 +179,11 @@ def answers(
 
 
 def segments_of(conversation: Conversation, render: Renderer, account: Account) -> list[list[Segment]]:
-    """Return the segments of a row's examples: one, unless the chat template changes earlier answers."""
+    """Return a list of segments for each example of a conversation.
+
+    There is one example, or several if the chat template changes earlier answers when the chat goes on;
+    then `account` gets a note.
+    """
     try:
         return [render.segments(conversation)]
     except RewrittenError:
@@ -165,13 +195,13 @@ def segments_of(conversation: Conversation, render: Renderer, account: Account) 
 def documents(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, account: Account
 ) -> Iterator[Example]:
-    """Yield the examples of plain texts, with loss on all tokens.
+    """Yield the examples of plain texts, with loss on all tokens; count rows in `account`.
 
-    Each text is split into rows of `data.max_length`; with `data.packing` all texts are concatenated, and the
-    stream is split into blocks. Rows with an empty text are dropped.
+    Each text is split into examples of at most `data.max_length` tokens; with `data.packing` all texts are
+    concatenated first. Rows with a blank text are dropped.
 
     Raises:
-        DataError: data.shuffle_answers is true, or a row has no text.
+        DataError: data.shuffle_answers is true, a row has no text, or the tokenizer has no end of sequence.
     """
     if data.shuffle_answers:
         raise DataError("data.shuffle_answers: plain text has no answers to shuffle")
@@ -204,14 +234,20 @@ def documents(
 
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
-    """Return the text of a row without the begin and end tokens that encoding adds anyway."""
+    """Return a row's text without the begin and end tokens that encoding adds; note them in `account`."""
     content, removed = strip_added_tokens(text(row, "text"), tokenizer, eos=True)
     account.noted.update(map(written_once, removed))
     return content
 
 
 def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """Yield the examples of a classifier: texts with the index of the class, or a regression's number."""
+    """Yield the examples of a classifier: texts with the index of the class, or a regression's number.
+
+    Rows are counted in `account`. Texts that are too long are cut, or dropped with `data.truncation=drop`.
+
+    Raises:
+        DataError: A text, a class or a number is missing or wrong.
+    """
     tokenizer, data = encoding.tokenizer, encoding.data
     names = encoding.names or label_names(rows, data)
     control = ControlTokens(control_tokens(tokenizer))

@@ -29,7 +29,15 @@ class Encoded:
 def as_dataset(
     examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
 ) -> datasets.Dataset:
-    """Build a data set in memory from examples, numbered from `first` on; set their counts in `account`.
+    """Build a data set in memory from examples, with the columns that `Encoded` lists.
+
+    The label of each text's first token becomes -100, because no token before it predicts it.
+
+    Args:
+        examples: All of one kind: packed or not, for a causal model or a classifier.
+        data: The section `data` of the configuration, whose paths the error message names.
+        account: Gets `num_examples`, `num_tokens` and `num_trained`; its dropped rows explain the error.
+        first: Number of the first example in the column `row`.
 
     Raises:
         DataError: There are no examples.

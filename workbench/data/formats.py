@@ -45,7 +45,12 @@ KNOWN = ", ".join("/".join([*columns, *ANSWER.get(shape, [])]) for shape, column
 
 
 def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
-    """Yield a note for each row and each of its columns that has a value but that training doesn't read."""
+    """Yield a note for each row and each of its columns that has a value but that training doesn't read.
+
+    Args:
+        rows: Rows of one data format.
+        shape: Their data format.
+    """
     unreported = READ[shape] | ROW_NUMBERS
     for row in rows:
         for column, content in row.values.items():
@@ -54,10 +59,12 @@ def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
 
 
 def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True) -> DataFormat:
-    """Return the data format of a row: `data.format`, or the first format whose columns the row has.
+    """Return the data format of a row: `data.format`, or with `auto` the first whose columns the row has.
+
+    A row for a classifier is always `labelled`. With `answered=False` the row may lack the answer's columns.
 
     Raises:
-        DataError: The task can't train on the format, or no format has the columns.
+        DataError: `data.format` doesn't fit the task, or no format has the columns.
     """
     key = key_of("format", row.source)
     if task is Task.sequence_classification:
@@ -83,10 +90,10 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
 
 
 def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answered: bool = True) -> None:
-    """Refuse a source whose files have different data formats, each judged by the file's first row.
+    """Refuse a source whose files have different data formats; only the first row of each file is examined.
 
     Raises:
-        DataError: The message names a file of the least common format, text files first.
+        DataError: The formats differ; the message names a text file, else a file of the rarest format.
     """
     firsts: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -108,7 +115,7 @@ def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answe
 
 
 def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
-    """Return the name of a row's data format for an error message, or that there is none."""
+    """Return the name of a row's data format, or "of no known format (COLUMNS)", for an error message."""
     try:
         return row_format(row, data, task, answered=answered).name
     except DataError:
@@ -131,7 +138,11 @@ def value(row: Row, column: str) -> object:
 
 
 def text(row: Row, column: str) -> str:
-    """Return the value of a column that a row must have, and that must be text."""
+    """Return the text in a column that a row must have; it may be empty.
+
+    Raises:
+        DataError: The column is missing or null, or its value is not a string.
+    """
     content = value(row, column)
     if not isinstance(content, str):
         raise DataError(
@@ -141,14 +152,18 @@ def text(row: Row, column: str) -> str:
 
 
 def optional_text(row: Row, column: str) -> str:
-    """Return the text in a column of a row; an empty text if the column is missing or null."""
+    """Return the text in a column of a row; "" if the column is missing or null.
+
+    Raises:
+        DataError: The value is not a string.
+    """
     return text(row, column) if row.values.get(column) is not None else ""
 
 
 def json_value(row: Row, column: str) -> Any:
-    """Return the JSON value in a column, such as tool descriptions, also if it is written as a string.
+    """Return the JSON value in a column, such as tool descriptions; a string is parsed as JSON.
 
-    A missing column and an empty value, such as "" or [], are returned as None.
+    The result is None for a missing column and for an empty value, such as null, "" or [].
 
     Raises:
         DataError: The string is malformed JSON.
@@ -164,6 +179,6 @@ def json_value(row: Row, column: str) -> Any:
 
 
 def short(value: Any) -> str:
-    """Return a value as JSON of at most 60 characters, for a message."""
+    """Return a value as JSON for a message, cut to 60 characters with an ellipsis."""
     written = json.dumps(value, ensure_ascii=False, default=str)
     return written if len(written) <= 60 else written[:57] + "..."

@@ -16,7 +16,7 @@ from workbench.data.readers.row_store import by_source, concatenate, select
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500
-"""Share of the rows that is held out by default, and the least and the largest number of rows."""
+"""Share of the rows that is held out by default, and the smallest and largest number of rows."""
 
 ROWS_NEEDED = 200
 """With fewer rows, none are held out by default, because training needs all of them."""
@@ -31,11 +31,11 @@ class HoldOut:
     training: Sequence[Row]
     held_out: Sequence[Row]
     num_near: int = 0
-    """Rows left out of both parts, because a training row has the same or nearly the same prompt."""
+    """Number of rows in neither part, because a training row has the same or nearly the same prompt."""
     num_begun: int = 0
-    """Held-out conversations with an earlier question that training rows ask, too: a common question."""
+    """Number of held-out rows that share a prompt with training rows: one too common to tie rows together."""
     reason: str = ""
-    """Why no row is held out although `data.validation_fraction` is not set to 0."""
+    """Why no row is held out although `data.validation_fraction` is not set to 0; else empty."""
 
     def __str__(self) -> str:
         """Describe the split in one line for the log; empty if the user set the fraction to 0."""
@@ -50,17 +50,19 @@ class HoldOut:
 
 
 def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
-    """Hold out `data.validation_fraction` of the rows; if it is None, 5%, at least 20 and at most 500.
+    """Split rows into training and held-out rows, so that no prompt of a held-out row is trained on.
 
-    If it is None, nothing is held out of fewer than `ROWS_NEEDED` rows, and `reason` says so.
-    Rows whose prompts differ only in case, width, white space and punctuation stay in one part. So do
-    conversations that share an earlier question, unless more rows share it than are held out. With a given
-    fraction only equal rows stay in one part, and held-out rows whose question a training row shares are left
-    out. The split depends on the rows and not on the seed, so that a run that continues from the adapter of
+    With `data.validation_fraction=None` 5% are held out, at least 20 and at most 500, and none of fewer than
+    `ROWS_NEEDED` rows. Rows whose prompts are equal after `normal_form` stay in one part. So do conversations
+    that share an earlier prompt, unless more rows share it than are held out.
+    A fraction draws this share of the different rows; drawn rows whose prompt a training row shares are in
+    neither part. With 0, no row is held out.
+
+    The split depends on the rows alone, not on a seed, so that a run that continues from the adapter of
     another run holds out the same rows.
 
     Raises:
-        DataError: a row that can't be read, or too few rows for the fraction.
+        DataError: A row can't be read, or there are too few rows for the fraction.
     """
     if data.validation_fraction == 0:
         return HoldOut(rows, [])
@@ -82,9 +84,13 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
 
 
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
-    """Hold out about 5% of the rows; rows that share a prompt, even through other rows, stay together.
+    """Hold out at most 5% of the rows (at least 20, at most 500); rows tied by a prompt stay in one part.
 
-    The choice doesn't depend on the order of the rows.
+    Fewer are held out if the groups of `tied_rows` are too large; none of fewer than ROWS_NEEDED rows. The
+    choice doesn't depend on the order of the rows.
+
+    Raises:
+        DataError: A row can't be read.
     """
     if len(rows) < ROWS_NEEDED:
         reason = f"there are only {len(rows):,} (of {ROWS_NEEDED} or more, 5% are; {A_FIFTH})"
@@ -106,7 +112,7 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> Hol
 
 
 def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
-    """Return the prompts that more than `most` rows share, such as greetings and fixed openings.
+    """Return the normalized prompts that more than `most` rows share, such as greetings and fixed openings.
 
     Args:
         keys: For each row its normalized prompts, from `prompt_keys`.
@@ -117,21 +123,25 @@ def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
 
 
 def binding(row_keys: Sequence[str], common: set[str]) -> list[str]:
-    """Return a row's prompts that tie it to other rows: its last, and its earlier prompts that aren't common.
+    """Return the prompts of a row that tie it to other rows: those that aren't in `common`, and its last.
 
     Args:
         row_keys: The row's normalized prompts, in order.
-        common: Prompts that too many rows share.
+        common: Normalized prompts that too many rows share.
     """
     return [*(key for key in row_keys[:-1] if key not in common), row_keys[-1]]
 
 
 def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]]:
-    """Group the indices of rows that share a prompt, directly or through other rows.
+    """Group the indices of rows that share a prompt of `binding`, directly or through other rows.
 
-    Common prompts don't count.
+    Each index is in exactly one group.
 
     Source: the connected components of a graph, found by union-find.
+
+    Args:
+        keys: For each row its normalized prompts, from `prompt_keys`.
+        common: Normalized prompts that too many rows share; as earlier prompts they tie no rows.
     """
     parent: dict[str, str] = {}
 
@@ -151,12 +161,16 @@ def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]
 
 
 def drawn(key: str) -> bytes:
-    """Return a hash of a prompt as its sort key: a pseudorandom order that depends on the prompt alone."""
+    """Return the SHA-256 of a normalized prompt: the sort key of a pseudorandom, reproducible order."""
     return hashlib.sha256(f"held out {key}".encode()).digest()
 
 
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
-    """Return for each row the normalized forms of its prompts, from `prompt_texts`."""
+    """Return for each row the `normal_form` of its prompts (at least one) from `prompt_texts`, in order.
+
+    Raises:
+        DataError: A row can't be read.
+    """
     keys: list[list[str]] = []
     for source, some in by_source(rows):
         shape = row_format(some[0], data.of_source(source), task)
@@ -165,9 +179,12 @@ def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[
 
 
 def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
-    """Return, for each trained answer of a row, all turns before it as one text.
+    """Return, for each trained answer of a row, all turns before it as one text; the last answer comes last.
 
-    A document, or a text to be classified, gives its whole text.
+    A row of plain text, or of text to be classified, gives its full text as the only prompt.
+
+    Raises:
+        DataError: The row can't be read.
     """
     if shape is DataFormat["labelled"]:
         return ["\n".join(labelled_text(row, answered=False).texts)]

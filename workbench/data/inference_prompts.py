@@ -22,21 +22,23 @@ class Prompt:
     """Model input for one row: the text before the answer, or the text to classify."""
 
     text: str
+    """The rendered text, with the chat template's control tokens; without those that encoding adds."""
     input_ids: list[int]
     where: str
+    """File and line of the row."""
     asked: str
-    """The last turn as the row has it, without the template's words; of a classifier the text."""
+    """Text of the last turn, without what the chat template writes; for a classifier, as `text`."""
 
 
 def prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """Encode the prompts of rows without truncation; answers in the rows are ignored.
+    """Encode the prompts of rows, one for each row in order, without truncation; final answers are ignored.
 
     The ids equal those before the answer in the training row, unless training truncates it.
 
     Raises:
-        DataError: A row can't be read.
+        DataError: A row can't be read or rendered, or files of one source have different formats.
     """
     check_one_format(rows, data, task, answered=False)
     encoded: list[Prompt] = []
@@ -48,7 +50,11 @@ def prompts(
 def source_prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """Encode the prompts of the rows of one source, which all have one data format."""
+    """Encode the prompts of the rows (at least one) of one source, which all have one data format.
+
+    Raises:
+        DataError: A row can't be read or rendered.
+    """
     if task is Task.sequence_classification:
         texts = [strip_added_tokens_of_pair(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
         prefix, suffix = special_frame(tokenizer)

@@ -8,5 +8,5 @@ log = logging.getLogger("workbench")
 
 @cache
 def say_once(message: str) -> None:
-    """Log a message unless it was logged before: several steps of a run read the same rows."""
+    """Log a message unless this process has logged it before: several steps of a run read the same rows."""
     log.info(message)

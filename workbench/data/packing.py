@@ -12,7 +12,8 @@ from workbench.errors import DataError
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Pack items into few bins with a total length of at most `capacity` each.
 
-    The longest item comes first, and goes into the fullest bin with enough room. The result is deterministic.
+    Items are placed from the longest to the shortest, each into the fullest bin with enough room. The result
+    is deterministic.
 
     Source: best-fit decreasing, Johnson 1973; for training rows, Ding et al., arXiv:2404.10830.
 
@@ -21,7 +22,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         capacity: Largest total length of a bin.
 
     Returns:
-        The indices of the items in each bin, in order; the bins in the order of their first items.
+        For each bin the sorted indices of its items; bins are sorted by their first index.
     """
     bins: list[list[int]] = []
     with_room: dict[int, list[int]] = defaultdict(list)
@@ -43,9 +44,10 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
-    """Pack examples into rows of at most `max_length` tokens.
+    """Yield examples that each concatenate some of the given ones, with at most `max_length` tokens each.
 
-    Best-fit packing keeps the number of rows small.
+    Best-fit packing (see `best_fit`) keeps their number small. Each given example is used once, uncut; none
+    may be longer than `max_length`, and all must have a label per token.
     """
     for items in best_fit([len(example.input_ids) for example in examples], max_length):
         group = [examples[item] for item in items]
@@ -58,10 +60,10 @@ def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
 
 
 def check_packed(examples: Sequence[Example], packed_examples: Sequence[Example]) -> None:
-    """Check that packed rows and their examples have the same unmasked labels, each equally often.
+    """Check that packing kept all labels: each occurs equally often in the examples before and after.
 
     Raises:
-        DataError: The unmasked tokens of the packed rows differ from those of the examples.
+        DataError: The counts of the labels differ.
     """
     labels, packed_labels = Counter[float](), Counter[float]()
     for counts, rows in ((labels, examples), (packed_labels, packed_examples)):

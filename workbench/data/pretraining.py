@@ -9,7 +9,13 @@ from workbench.errors import DataError
 def document_ids(
     texts: Sequence[str], encoder: Encoder, prefix: Sequence[int], end: int | None
 ) -> list[list[int]]:
-    """Encode documents, each between the tokenizer's begin tokens and an end-of-sequence token.
+    """Return the ids of each document, between the begin tokens and the end-of-sequence token.
+
+    Args:
+        texts: The documents.
+        encoder: Encodes texts without special tokens.
+        prefix: Ids of the begin tokens.
+        end: Id of the end-of-sequence token; None: the tokenizer has none.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token.
@@ -20,7 +26,7 @@ def document_ids(
 
 
 def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
-    """Split a document's ids into rows of at most `max_length`; a last row of one token is left out."""
+    """Split a document's ids into lists of at most `max_length`; a last list of a single id is left out."""
     starts = range(0, len(document), max_length)
     return [list(document[start : start + max_length]) for start in starts if len(document) - start > 1]
 
@@ -31,7 +37,7 @@ def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[tuple[li
     A last block of a single token is dropped, because nothing predicts its token.
 
     Returns:
-        For each block its ids, and the lengths of the documents' parts in it.
+        For each block (its ids, the lengths of the documents or parts of documents in it).
     """
     full_blocks: list[tuple[list[int], list[int]]] = []
     ids: list[int] = []

@@ -31,16 +31,16 @@ class DataReport:
     histogram: tuple[tuple[int, int, int], ...]
     """For each bin of lengths: its shortest length in tokens, its longest, and the number of examples."""
     example: tuple[tuple[str, bool], ...]
-    """Text of the example of median length, as spans with and without loss."""
+    """The example of median length as spans of decoded text, each with whether it carries loss."""
     where: str
-    """File and line of the row of `example`."""
+    """File and line of the row that `example` was encoded from."""
 
     def __rich__(self) -> RenderableType:
         """Return the report for the terminal: counts, lengths, and the example with its answers in color."""
         return Group(self.counts(), self.lengths(), Text(f"an example, {clean(self.where)}:"), self.text())
 
     def counts(self) -> RenderableType:
-        """Return a table of the counts that aren't zero, with a line for each."""
+        """Return a table with a line for each count that isn't zero, and one for the classes without rows."""
         account = self.account
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right")
@@ -90,7 +90,7 @@ class DataReport:
         return table
 
     def text(self) -> Text:
-        """Return the example as colored text: spans with loss are green, other spans dim."""
+        """Return the first 600 characters of the example: spans with loss are green, other spans dim."""
         text = Text(overflow="fold")
         for span, trained in self.example:
             text.append(clean(span), "green" if trained else "dim")
@@ -101,7 +101,10 @@ class DataReport:
 
 
 def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> DataReport:
-    """Build the report on rows and on the data set encoded from them; `rows` is empty for streamed data."""
+    """Build the report on rows and on the data set encoded from them.
+
+    If `rows` is empty, as for streamed data, duplicates aren't counted.
+    """
     lengths = list(encoded.dataset["length"])
     distinct = {row.content() for row in rows}
     median = sorted(range(len(lengths)), key=lambda index: lengths[index])[len(lengths) // 2]
@@ -116,7 +119,10 @@ def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedToke
 
 
 def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Count lengths in bins of equal width; returns (shortest, longest, number of examples) for each bin."""
+    """Count lengths (at least one) in at most eight bins of equal width.
+
+    Returns (shortest length of the bin, longest, number of examples) for each bin, empty bins too.
+    """
     shortest, longest = min(lengths), max(lengths)
     width = -(-(longest - shortest + 1) // NUM_BINS)
     starts = range(shortest, longest + 1, width)
@@ -129,7 +135,10 @@ def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]
 def runs(
     input_ids: Sequence[int], labels: Sequence[int] | float, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
-    """Decode an example into spans of text, each with whether it carries loss."""
+    """Decode an example into (text, whether it carries loss) for each run of tokens with or without loss.
+
+    An example of a classifier is one span without loss.
+    """
     token_labels = [IGNORED] * len(input_ids) if isinstance(labels, int | float) else labels
     trained = [label != IGNORED for label in token_labels]
     pairs = groupby(zip(input_ids, trained, strict=True), key=lambda pair: pair[1])

@@ -31,13 +31,13 @@ class Account:
     noted: Counter[str] = field(default_factory=Counter)
     """Note (a predicate, as in `contain '<s>' ...`) -> number of rows that it is about."""
     control: dict[str, RowsWithToken] = field(default_factory=dict)
-    """Control token -> rows that contain it in their text, apart from removed duplicates."""
+    """Control token -> rows whose text contains it, after begin and end tokens added twice are removed."""
 
     forms: dict[ChatForm, int] = field(default_factory=dict)
     """Chat template and end tokens -> number of rows rendered with them."""
 
     def add(self, other: "Account") -> None:
-        """Add the counts of another account, which counted other rows."""
+        """Add to this account the counts of another account, which counted other rows."""
         self.num_rows += other.num_rows
         self.num_examples += other.num_examples
         self.num_tokens += other.num_tokens
@@ -53,12 +53,23 @@ class Account:
             self.forms[form] = self.forms.get(form, 0) + count
 
     def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
-        """Count the row for each control token in its texts; note control tokens of other tokenizers."""
+        """Count a row in `control` for each control token in its texts.
+
+        Control tokens of other tokenizers, which are read as plain characters, are counted in `noted`.
+
+        Args:
+            control: Control tokens of the rows' tokenizer.
+            texts: The texts of the row.
+            where: File and line of the row.
+        """
         control.count(self.control, texts, where)
         self.noted.update(map(read_as_characters, control.foreign(texts)))
 
     def remarks(self) -> list[tuple[int, str]]:
-        """Return (number of rows, remark), such as (3, "lose 'name', which the template does not write")."""
+        """Return a line for each count in `unwritten`, `noted` and `control`, as (number of rows, remark).
+
+        For example (3, "lose 'name', which the template does not write").
+        """
         return [
             *(
                 (count, f"lose {name!r}, which the template does not write")
@@ -72,17 +83,20 @@ class Account:
         ]
 
     def add_classes(self, counts: Mapping[str, int]) -> None:
-        """Add numbers of rows, by class, to the counts of the classes."""
+        """Add to `classes` the numbers of rows of each class."""
         for name, count in counts.items():
             self.classes[name] = self.classes.get(name, 0) + count
 
     def shown_classes(self) -> str:
-        """List the first thirty classes with their numbers of rows."""
+        """Return the first thirty classes with their numbers of rows as text; "" without classes."""
         shown = [f"{name!r} {count:,}" for name, count in self.classes.items()]
         return ", ".join([*shown[:30], *[f"and {len(shown) - 30} more"][: len(shown) > 30]])
 
     def as_json(self) -> dict[str, Any]:
-        """Convert the account to JSON values; `ends`, the end tokens of all chat forms, replaces `forms`."""
+        """Return the counts as a dict of JSON values by attribute name.
+
+        Instead of `forms` it has `ends`, the list of the end tokens of all chat forms.
+        """
         control = {token: asdict(places) for token, places in sorted(self.control.items())}
         counts = {
             name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")

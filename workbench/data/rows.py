@@ -29,17 +29,16 @@ ANSWERS = ("output", "completion", "label")
 
 
 def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list[Row]:
-    """Read all rows of `data.path` or `data.sources`, with columns renamed as `data.columns` says.
+    """Read the rows of `data.path`, or of each of `data.sources` in turn, with columns and classes renamed.
 
     Args:
         data: The section `data` of the configuration.
         seed: Seed of the random choice of rows for a fractional weight.
-        answered: False for rows to be predicted: answers may be missing, and each line of a text file is a
-            row.
+        answered: False for rows to be predicted: they may lack answers; each line of a text file is a row.
 
     Raises:
-        DataError: A path doesn't exist, a row is malformed, a column to rename is missing, or there are no
-            rows.
+        DataError: A path doesn't exist, a row is malformed, a column is missing, or there are no rows.
+        ConfigError: A key doesn't apply, as `check_places` and `check_table_keys` say.
     """
     if answered:
         check_places(data)
@@ -51,10 +50,10 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
 
 
 def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
-    """Read the rows that `load_rows` reads, but store more than 20,000 of them in a file.
+    """Read the same rows as `load_rows`; more than 20,000 are kept in a temporary file, not in memory.
 
     Raises:
-        DataError: As `load_rows` says.
+        DataError, ConfigError: As `load_rows` says.
         DeviceError: The disk is full.
     """
     check_places(data)
@@ -76,7 +75,7 @@ def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
-    """Convert values in memory to rows; `data` limits them, renames columns and names classes as for a file.
+    """Convert mappings (column -> value) to rows "row 1" and so on, by limit, columns and classes of `data`.
 
     Raises:
         DataError: There are no rows, a row isn't a mapping, or a renamed column is missing.
@@ -93,7 +92,7 @@ def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Ro
 
 
 def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
-    """Yield (name, section `data`, weight) of each source; without `data.sources`, one source named ""."""
+    """Yield (name, section `data` with the source's values, weight) of each source; ("", data, 1) without."""
     if not data.sources:
         yield "", data, 1.0
     for name, source in data.sources.items():
@@ -101,7 +100,7 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
 
 
 def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of one source, at most its `limit`; raise a DataError if there are none."""
+    """Yield the first rows of one source, at most `data.limit`; raise a DataError if there are none."""
     rows = islice(read_rows(data, source, answered=answered), data.limit)
     first = next(rows, None)
     if first is None:
@@ -111,13 +110,13 @@ def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -
 
 
 def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
-    """Repeat the indices of a source's rows by its weight: with 2.5, each twice and a random half again.
+    """Return the indices of a source's rows, repeated by its weight: with 2.5, each twice and a half again.
 
     Args:
-        count: Number of rows.
-        name: Name of the source.
+        count: Number of rows of the source.
+        name: Name of the source, which is part of the seed.
         weight: Weight of the source.
-        seed: Seed of the random choice.
+        seed: Seed of the random choice of the half.
 
     Raises:
         DataError: The weight leaves no row.
@@ -131,10 +130,12 @@ def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Split rows into (training, held-out) in order: a hash chooses `fraction` of the different contents.
+    """Split rows into (training rows, held-out rows), both in the given order; equal rows stay in one part.
+
+    A hash of the content chooses `fraction` of the different rows, at least one; with 0, none.
 
     Raises:
-        DataError: There are too few different rows to hold some out.
+        DataError: No row would be left to train on.
     """
     if fraction == 0:
         return rows, []
@@ -156,12 +157,18 @@ def digest(text: str) -> bytes:
 
 
 def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of `data.path`, a file, a folder, a hub id or modelscope:OWNER/NAME.
+    """Return an iterator over all rows of `data.path`: a file, a folder, a hub id or modelscope:OWNER/NAME.
+
+    Columns and classes are renamed; `data.limit` doesn't apply here.
 
     Args:
         data: The section `data` of the configuration, or of one source.
-        source: Name of the source in `data.sources`; empty: none.
-        answered: False for rows to be predicted.
+        source: Name of the source; empty: none.
+        answered: False for rows to be predicted, see `load_rows`.
+
+    Raises:
+        DataError: The path is missing or doesn't exist; while iterating: a row is malformed.
+        ConfigError: `data.delimiter` or `data.quoting` is set, but no file is a table.
     """
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
@@ -198,11 +205,7 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
 
 
 def check_table_keys(data: DataConfig, files: Sequence[Path]) -> None:
-    """Refuse `data.delimiter` and `data.quoting` if no file is a table (CSV or TSV).
-
-    Raises:
-        ConfigError: The message names the key.
-    """
+    """Raise a ConfigError if `data.delimiter` or `data.quoting` is set, but no file is a table (CSV, TSV)."""
     if any(file.suffix.lower() in TABLES for file in files):
         return
     for key, value in (("delimiter", data.delimiter or None), ("quoting", data.quoting)):
@@ -233,11 +236,7 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
 
 
 def check_places(data: DataConfig) -> None:
-    """Refuse `subset` for local files and folders, which have no subsets, and `split` for single files.
-
-    Raises:
-        ConfigError: The message names the key.
-    """
+    """Raise a ConfigError if a source sets `subset` for a local path, or `split` for a single file."""
     for name, source in data.sources.items() or {"": data}.items():
         if is_on_modelscope(source.path):
             continue
@@ -265,9 +264,10 @@ def check_places(data: DataConfig) -> None:
 
 
 def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
-    """Rename a row's columns to those of its data format, as `data.columns` says.
+    """Return a copy of a row with its columns renamed, as `columns` (new name -> name in the file) says.
 
-    Rows to be predicted may lack the columns of answers; the lines of a text file have no columns to rename.
+    Rows to be predicted (`answered=False`) may lack ANSWERS; lines of their text files are not renamed.
+    Raise a DataError if a column is missing.
     """
     if not columns or (not answered and Path(row.file).suffix.lower() == ".txt"):
         return row

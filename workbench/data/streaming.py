@@ -25,14 +25,22 @@ BLOCK = 5000
 
 @dataclass
 class Side:
-    """Writes the encoded training rows, or the encoded held-out rows, to a file."""
+    """Writes the encoded training rows, or the encoded held-out rows, to an Arrow file."""
 
     file: Path
     account: Account = field(default_factory=Account)
+    """Counts of all rows that were added."""
     writer: pyarrow.RecordBatchStreamWriter | None = None
+    """None until the first example is written."""
 
     def add(self, rows: Sequence[Row], encoding: Encoding) -> None:
-        """Encode rows and append them to the file."""
+        """Encode rows, append the examples to the file, and add the counts to `account`.
+
+        The first examples replace an existing file.
+
+        Raises:
+            DataError: A row can't be read.
+        """
         block = Account(num_rows=len(rows))
         examples = examples_of(rows, encoding, block)
         if examples:
@@ -44,7 +52,7 @@ class Side:
         self.account.add(block)
 
     def done(self) -> Encoded | None:
-        """Close the file and open it as a data set; None if no row was written."""
+        """Close the file and return it as a memory-mapped data set, with counts; None if it has no rows."""
         if self.writer is None:
             return None
         self.writer.close()
@@ -52,9 +60,13 @@ class Side:
 
 
 def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
-    """Yield the rows of one source after the other, each row as often as the source's weight says.
+    """Yield the rows of each source in turn, each row as often as the source's weight says.
 
-    The fraction of a weight is the probability that a row is yielded once more.
+    A weight of 2.3 yields each row twice, and once more with probability 0.3, drawn from `seed`. At most the
+    first `limit` rows of a source are read.
+
+    Raises:
+        DataError, ConfigError: As `read_rows` and `check_places` say.
     """
     check_places(data)
     for name, source, weight in sourced(data):
@@ -65,9 +77,10 @@ def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
 
 
 def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encoded, Encoded | None]:
-    """Encode streamed rows into files of `folder`; return the training rows, and the held-out rows or None.
+    """Encode all rows of `encoding.data` into train.arrow and validation.arrow in `folder`.
 
-    A hash of its prompt decides whether a row is held out. None: no row is.
+    Returns (training rows, held-out rows), memory-mapped; the second is None if no row is held out, see
+    `are_held_out`. `seed` draws the rows of fractional weights.
 
     Raises:
         DataError: A row can't be read, or nothing is left to train on.
@@ -87,9 +100,10 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
 
 
 def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool]:
-    """Return whether each row is held out: a hash of its last prompt is below `data.validation_fraction`.
+    """Return for each row whether it is held out: `data.validation_fraction` of the last prompts are.
 
-    If that is 0 or None, no row is.
+    A hash of the prompt decides, so rows with the same last prompt are on one side. If the fraction is 0 or
+    None, no row is held out.
     """
     if not data.validation_fraction:
         return [False] * len(rows)

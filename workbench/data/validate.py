@@ -24,10 +24,10 @@ READ = {
 
 
 def check_keys(data: DataConfig, task: Task) -> None:
-    """Refuse keys of the section `data` that have no meaning for the task.
+    """Refuse keys of the section `data` that have no effect for the task.
 
     Raises:
-        ConfigError: The message names the key.
+        ConfigError: Such a key is set; the message names it.
     """
     if task is Task.causal_lm:
         for key in ("regression", "labels", "labels_file", "drop_unlabelled"):
@@ -50,11 +50,11 @@ def check_keys(data: DataConfig, task: Task) -> None:
 
 
 def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
-    """Check the keys for the task, and read each row as training does.
+    """Check the keys for the task, and read each row as training does, without a tokenizer.
 
     Raises:
-        ConfigError: As for `check_keys`.
-        DataError: A row can't be read; the message has the file position of the first such row.
+        ConfigError: As for `check_keys` and `check_roles`.
+        DataError: A row can't be read; the message has the first error, and how many rows have it.
     """
     check_keys(data, task)
     names = label_names(rows, data) if task is Task.sequence_classification else []
@@ -73,7 +73,12 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
 
 
 def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
-    """Refuse a key of `data.columns` that rows of this data format don't have.
+    """Refuse a key of `data.columns` (a role, such as `prompt`) that rows of this data format don't have.
+
+    Args:
+        data: The section `data` of one source.
+        source: Name of the source, for the message; empty: `data` itself.
+        shape: Data format of the rows.
 
     Raises:
         ConfigError: The message names the key.
@@ -101,7 +106,11 @@ def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str
 
 
 def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
-    """Return the first row's error, with the number of rows that have it and the first three of them."""
+    """Return the first error, with the number of rows that have it and the first three of these rows.
+
+    Args:
+        problems: Rows that can't be read, each with its error; at least one.
+    """
     first, first_error = problems[0]
     message = str(first_error).removeprefix(first.where)
     same = [row.where for row, error in problems if str(error).removeprefix(row.where) == message]

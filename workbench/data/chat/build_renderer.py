@@ -25,19 +25,20 @@ def renderer(
 ) -> Renderer:
     """Build the renderer for `data.template` and rows of one data format.
 
-    With `auto`, text prompts are not put into a template; messages get the tokenizer's chat template, else
-    `open-llama`.
+    With `auto`, prompts that are plain text get the template `plain`, which adds nothing but the end of
+    sequence; messages get the tokenizer's chat template, else `open-llama`.
 
     Args:
         tokenizer: The model's tokenizer.
         data: The section `data` of the configuration.
-        conversations: The rows.
+        conversations: The rows, at least one.
         answers: Whether the rows are prompts that the model answers. Then a template file gives way to the
             tokenizer's chat template: a trained model was saved with the file's text at its training.
 
     Raises:
-        DataError: The tokenizer has no end-of-sequence token, some prompts are text and others messages, or
-            the template does not use one of `data.template_arguments`.
+        DataError: The tokenizer has no end-of-sequence token, with `auto` some prompts are text and others
+            messages, a template file can't be read, or (for training) the template does not use one of
+            `data.template_arguments`.
     """
     if tokenizer.eos_token is None:
         raise DataError(
@@ -53,10 +54,13 @@ def renderer(
 
 
 def check_arguments(render: Renderer, where: str, *, answers: bool) -> None:
-    """Refuse an argument that the chat template doesn't use; for prompts that are bare text, say it.
+    """Refuse arguments of `render` that its chat template doesn't use; named templates use none.
+
+    With `answers` (the rows are prompts for generation) they are only logged.
 
     Raises:
-        DataError: The template doesn't use the argument; the message has those that it uses.
+        DataError: An argument is not used (without `answers`), or the template has a syntax error; the
+            message begins with `where`.
     """
     templates = [render.template, render.tools_template or ""] if render.is_own else []
     try:
@@ -79,7 +83,11 @@ def chosen_template(
     *,
     answers: bool,
 ) -> Renderer:
-    """Build the renderer with the chat template of `data.template`; see `renderer`."""
+    """Build the renderer with the chat template of `data.template`, still without arguments; see `renderer`.
+
+    Raises:
+        DataError: A template file can't be read, or with `auto` some prompts are text and others messages.
+    """
     if is_template_file(data.template):
         saved = tokenizer.chat_template if answers else None
         text = saved if isinstance(saved, str) else read_template(data.template)

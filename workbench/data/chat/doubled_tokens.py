@@ -13,9 +13,9 @@ from workbench.errors import DataError
 
 
 def without_doubled(conversation: Conversation, render: Renderer) -> Conversation:
-    """Remove control tokens at the ends of turns where the template writes the same tokens anyway.
+    """Return a conversation without control tokens at the ends of turns where the template writes the same.
 
-    Each removed token is noted in the conversation.
+    Each removed token is noted in the result. A conversation without such tokens is returned itself.
 
     Raises:
         DataError: An answer consists only of such tokens.
@@ -68,7 +68,9 @@ def strip_added_tokens(
     ends: bool = True,
     eos: bool = False,
 ) -> tuple[str, list[str]]:
-    """Remove special tokens at the ends of a text that encoding adds anyway; return text and removed tokens.
+    """Remove special tokens at the ends of a text that encoding adds anyway.
+
+    Returns (the text, the distinct removed tokens).
 
     Args:
         text: A document, or a text to be classified.
@@ -88,7 +90,7 @@ def strip_added_tokens_of_pair(
 ) -> tuple[LabelledText, list[str]]:
     """Remove special tokens that encoding adds anyway: at the start of a text or pair, and at its end.
 
-    Returns the example with the shorter texts, and the removed tokens.
+    Returns (a copy of the example with the shorter texts, the distinct removed tokens).
     """
     *earlier, last = example.texts
     first, begin_tokens = strip_added_tokens(earlier[0], tokenizer, ends=False) if earlier else ("", [])

@@ -8,12 +8,15 @@ from workbench.data.readers.json_files import json_text
 
 
 def with_parts(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with its content as a list of one text block, as multimodal templates expect."""
+    """Return a copy of a message with its content as a list of one text block, for multimodal templates."""
     return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def with_objects(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose tool calls have objects as arguments instead of JSON strings (OpenAI's form)."""
+    """Return a copy of a message whose tool calls have objects as arguments instead of JSON strings.
+
+    JSON strings are OpenAI's form. A message without a list of tool calls is returned itself.
+    """
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return message
@@ -21,7 +24,10 @@ def with_objects(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_object(call: Any) -> Any:
-    """Parse the arguments of a tool call that are a JSON string of an object; leave other calls unchanged."""
+    """Return a copy of a tool call with its arguments parsed from a JSON string to an object.
+
+    A call whose arguments are anything else is returned itself.
+    """
     if isinstance(call, dict) and isinstance(call.get("function"), dict):
         return {**call, "function": with_object(call["function"])}
     try:
@@ -32,7 +38,7 @@ def with_object(call: Any) -> Any:
 
 
 def without(conversation: Conversation, name: str) -> Conversation:
-    """Return a conversation without the field `name` in its messages, as if the row had not had the field."""
+    """Return a copy of a conversation without the extra field `name` in its turns."""
     turns = tuple(
         replace(turn, extra={key: value for key, value in turn.extra.items() if key != name})
         for turn in conversation.turns

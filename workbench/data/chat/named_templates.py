@@ -80,10 +80,10 @@ In training the renderer writes the same JSON.
 
 
 def saved_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """Return a named template in the form that is saved with a trained model and renders the same text.
+    """Return the Jinja text that is saved with a trained model, from that of a named template.
 
-    In transformers the chat template writes the begin-of-sequence token; in training the renderer adds the
-    token.
+    Both render the same text, but the saved template also writes the tokenizer's begin tokens, as
+    transformers expects; in training the renderer adds these ids. It also writes tools, see TOOLS_AS_TEXT.
     """
     begin = "".join(tokenizer.convert_ids_to_tokens(special_frame(tokenizer)[0]))
     write_begin = "{{- " + json.dumps(begin, ensure_ascii=False) + " -}}" if begin else ""
@@ -91,6 +91,9 @@ def saved_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
 
 
 def shipped_template(tokenizer: PreTrainedTokenizerBase, own: str | None) -> str | None:
-    """Return the named template whose saved form is `own`, a tokenizer's chat template; else None."""
+    """Return the Jinja text of the named template whose `saved_template` is `own`; None if there is none.
+
+    `own` is a tokenizer's chat template, or None.
+    """
     saved = {saved_template(tokenizer, template): template for template in TEMPLATES.values()}
     return saved.get(own or "")

@@ -30,7 +30,7 @@ class Chats:
         return self.literal or self.renderer.tokenizer
 
     def shown(self, text: str) -> str:
-        """Put control tokens back into a rendered text, in place of the numbers from `LiteralTokenizer`."""
+        """Return a rendered text with the control tokens that `LiteralTokenizer.hidden` had replaced."""
         return self.literal.shown(text) if self.literal else text
 
 
@@ -41,20 +41,20 @@ def prepared(
     *,
     answers: bool = False,
 ) -> Chats:
-    """Move or remove thoughts and duplicate begin and end tokens.
+    """Return copies of conversations that are ready to be rendered, with their renderer and encoder.
 
-    With `data.split_special_tokens`, hide control tokens of rows instead of removing duplicates.
-
-    A hidden token is a number between marks, see `LiteralTokenizer`.
+    Thoughts are moved or removed as `with_thoughts` says, and begin and end tokens that the template writes
+    anyway are removed. With `data.split_special_tokens`, control tokens of rows are hidden instead, see
+    `LiteralTokenizer.hidden`.
 
     Args:
-        conversations: Rows of one data format.
+        conversations: Rows of one data format, at least one.
         tokenizer: The model's tokenizer.
         data: The section `data` of the configuration.
         answers: Whether the conversations are prompts that the model answers, see `renderer`.
 
     Raises:
-        DataError: As for `renderer`.
+        DataError: As for `renderer`; an answer is nothing but a removed thought or removed tokens.
     """
     render = renderer(tokenizer, data, conversations, answers=answers)
     conversations = [with_thoughts(example, render, data.thoughts) for example in conversations]
@@ -65,7 +65,10 @@ def prepared(
 
 
 def with_thoughts(conversation: Conversation, render: Renderer, mode: Thoughts) -> Conversation:
-    """Remove a row's thoughts with `strip`; else move them into the field that the template reads.
+    """Return a conversation without its thoughts (mode `strip`), or with them where the template reads them.
+
+    Templates that read `reasoning_content` get the thoughts in this field; for others they stay in the text.
+    Modes other than `train` add a note.
 
     Raises:
         DataError: With `strip`, an answer is nothing but a thought.

@@ -30,9 +30,9 @@ class Answer:
     """An answer in a rendered conversation."""
 
     prompt: str
-    """The text before the answer, from which the model generates it."""
+    """All rendered text before the answer, from which the model generates it."""
     text: str
-    """The answer with its end of turn."""
+    """The rendered answer with its end of turn."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,14 @@ class Renderer:
         return special_frame(self.tokenizer)[0] or ([] if bos is None else [bos])
 
     def num_special(self, ids: Sequence[int]) -> int:
-        """Return how many leading ids of an encoded example are begin tokens, which belong to no turn."""
+        """Return the number of begin tokens at the start of an encoded example; 0 if it lacks any of them."""
         count = len(self.beginning)
         return count if ids[:count] == self.beginning else 0
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render a conversation and split it into prompts and answers; an answer includes its end of turn.
+        """Render a conversation and split it into segments with loss (trained answers) and without.
+
+        An answer includes its end of turn. With `masks_thoughts` its thought is in a segment without loss.
 
         Raises:
             RewrittenError: The template changes a trained answer when the chat goes on.
@@ -96,7 +98,11 @@ class Renderer:
         return merged(segments)
 
     def prompt(self, conversation: Conversation) -> list[Segment]:
-        """Render a conversation up to the start of the next answer: the model's input for generation."""
+        """Render a conversation with the header of the next answer: the model's input for generation.
+
+        Raises:
+            DataError: The template refuses the turns.
+        """
         messages = self.messages(conversation)
         text = self.render(messages, conversation, prompt=True)
         segments, done = self.split(text, messages, conversation, is_prompt=True)
@@ -110,14 +116,15 @@ class Renderer:
         *,
         is_prompt: bool = False,
     ) -> tuple[list[Segment], int]:
-        """Split a rendered conversation up to the end of its last answer; return also the index of this end.
+        """Split a rendered conversation up to the end of its last answer into segments.
 
         An untrained answer that the template changes when the chat goes on is part of the next prompt.
+        Returns (the segments, unmerged; the index in `text` at which they end).
 
         Args:
             text: The rendered messages.
-            messages: The messages.
-            conversation: Their conversation.
+            messages: The messages of the conversation, from `messages`.
+            conversation: The conversation.
             is_prompt: Whether the text is a prompt for generation, in which no answer is trained.
 
         Raises:
@@ -145,7 +152,10 @@ class Renderer:
     def answer_in(
         self, text: str, messages: list[dict[str, Any]], number: int, conversation: Conversation
     ) -> Answer | None:
-        """Return the answer of message `number` as the model generates it; None if `text` differs."""
+        """Return the answer of message `number` as the model generates it; None if `text` has it otherwise.
+
+        `text` is the full rendered conversation, whose end the last answer may lack.
+        """
         prompt = self.render(messages[:number], conversation, prompt=True) if number else ""
         is_last = number == len(messages) - 1
         ended = text
@@ -156,9 +166,10 @@ class Renderer:
         return Answer(prompt, answer) if ended.startswith(prompt) and has_answer else None
 
     def prefix_of(self, full_text: str, rendered: str) -> str:
-        """Cut the end-of-sequence token off the rendered first turns if the full text has none there.
+        """Return `rendered`, the first turns rendered alone, in the form in which `full_text` begins with it.
 
-        Then the text of the first turns is a prefix of the full text.
+        That is without its end-of-sequence token if the template writes this after the last turn only; else
+        unchanged, even if the full text begins otherwise.
         """
         bare = rendered.rstrip().removesuffix(str(self.tokenizer.eos_token))
         return (
@@ -166,7 +177,10 @@ class Renderer:
         )
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        """Convert turns to a template's messages; a named template gets tools and tool calls as JSON text."""
+        """Convert turns to the messages that the template reads.
+
+        A named template gets tools as an additional first message, and tool calls in the content, as JSON.
+        """
         messages = [turn.message() for turn in conversation.turns]
         if self.is_own:
             messages = [with_objects(message) for message in messages] if self.takes_objects else messages
@@ -221,15 +235,15 @@ class Renderer:
         return self.is_own and CLOSED in self.written_answer({}).partition("mark")[0]
 
     def written_answer(self, extra: Mapping[str, Any]) -> str:
-        """Render a short chat whose answer is `mark`, with further fields; "" if the template refuses it."""
+        """Render a chat whose answer is `mark`, with the fields `extra`; "" if the template refuses it."""
         turns = (Turn("user", "a"), Turn("assistant", "mark", extra=extra))
         return self.writes(Conversation(where="", turns=turns)) or ""
 
     def unwritten(self, conversation: Conversation) -> list[str]:
-        """Return the message fields (and `tools`) that the template ignores: without them the text is equal.
+        """Return the names of message fields (or `tools`) without which the rendered text is the same.
 
         Raises:
-            DataError: An answer consists of tool calls only, and would be trained as an empty answer.
+            DataError: The template refuses the turns, or ignores the tool calls of an answer without text.
         """
         names = dict.fromkeys(
             name for turn in conversation.turns for name in turn.extra if name not in UNREPORTED
@@ -258,7 +272,7 @@ class Renderer:
             return None
 
     def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
-        """Render messages; with `prompt`, end the text with the header of an answer, such as `assistant:`."""
+        """Render messages, with `prompt` up to the header of an answer; raise a DataError if that fails."""
         try:
             return chat_text(
                 self.tokenizer,
@@ -277,7 +291,8 @@ class Renderer:
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
         """Split a rendered answer into (answer with its end of turn, white space after that).
 
-        A conversation's last answer without an end of turn gets the end-of-sequence token.
+        Without a control token at its end, the answer is all of `text`; if `is_last`, the end-of-sequence
+        token is appended.
         """
         stripped = text.rstrip()
         if stripped.endswith(self.control.tokens):

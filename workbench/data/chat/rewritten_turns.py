@@ -14,11 +14,14 @@ SPLIT = (
 
 
 def pieces(conversation: Conversation, render: Renderer) -> list[Conversation]:
-    """Split a chat so that each trained answer is in the text that the model generates it in.
+    """Split a chat whose template changes earlier answers into chats that train each answer as generated.
 
-    Each piece ends with an answer. It trains also the earlier answers that its text has as the model
-    generates them; together the pieces train each answer once. A chat without changed answers is its only
-    piece.
+    Each result is the start of the chat up to a trained answer; of the earlier answers it trains those that
+    the template doesn't change in it. Together the results train each answer once. A chat whose template
+    changes no trained answer is returned itself, as the only result.
+
+    Raises:
+        DataError: The template refuses the turns.
     """
     left = [number for number, turn in enumerate(conversation.turns) if turn.trained]
     if not left or unchanged(conversation, left, render) == left:
@@ -34,7 +37,11 @@ def pieces(conversation: Conversation, render: Renderer) -> list[Conversation]:
 
 
 def unchanged(conversation: Conversation, answers: Sequence[int], render: Renderer) -> list[int]:
-    """Return which turns the rendered conversation has as the model generates them."""
+    """Return those of the indices `answers` whose turns the template doesn't change later in the chat.
+
+    Raises:
+        DataError: The template refuses the turns.
+    """
     messages = render.messages(conversation)
     offset = len(messages) - len(conversation.turns)
     text = render.render(messages, conversation, prompt=False)

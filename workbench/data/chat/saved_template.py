@@ -24,7 +24,7 @@ class ChatForm:
 
 
 def chat_form(render: Renderer, conversation: Conversation, template: str) -> ChatForm:
-    """Return the chat template to save for conversations like the given one, and the tokens that end answers.
+    """Return the chat template to save for the rows of one source, and the tokens that end their answers.
 
     Args:
         render: The renderer of the rows.
@@ -47,7 +47,10 @@ def turn_ends(render: Renderer) -> tuple[str, ...]:
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, forms: Iterable[ChatForm]) -> list[int]:
-    """Return the ids of the tokens that end answers in any of the chat forms; generation stops at them."""
+    """Return the distinct ids of the tokens that end answers in any of the chat forms, to stop generation.
+
+    End tokens that the tokenizer lacks are left out.
+    """
     vocabulary = tokenizer.get_vocab()
     ends = dict.fromkeys(end for form in forms for end in form.ends)
     return [vocabulary[end] for end in ends if end in vocabulary]

@@ -11,7 +11,7 @@ def read_template(path: str) -> str:
     """Read a chat template from a file, and check that it compiles.
 
     Raises:
-        DataError: it can't be read, is too long, or is not a template.
+        DataError: The file can't be read, is not UTF-8, is too long, or is not a Jinja template.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:

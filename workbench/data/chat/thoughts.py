@@ -24,10 +24,10 @@ MASKED = "have a thought, which carries no loss (data.thoughts=mask)"
 
 
 def split(text: str) -> tuple[str | None, str]:
-    """Split the text of an answer into its thought and the rest; the thought is None if it has none.
+    """Split the text of an answer into (its thought without tags, the rest); (None, text) without a thought.
 
-    A thought is at the start, between its tags. Without an opening tag (the prompt may end with one), the
-    closing tag has a line of its own.
+    A thought is at the start, between its tags, and may be empty. Without an opening tag (the prompt may end
+    with one), the closing tag has a line of its own.
     """
     start = len(text) - len(text.lstrip())
     if text.startswith(OPENED, start):
@@ -49,12 +49,14 @@ def reasoning_of(turn: Turn) -> str:
 
 
 def has_thought(turn: Turn) -> bool:
-    """Return whether a turn has a thought, in a field or at the start of its text."""
+    """Return whether a turn has a thought that isn't empty, in a field or at the start of its text."""
     return bool(reasoning_of(turn) or split(turn.text)[0])
 
 
 def in_field(conversation: Conversation, *, writes_empty: bool) -> Conversation:
-    """Move thoughts from the text of answers into the field `reasoning_content`, for templates that write it.
+    """Return a copy in which thoughts in the text of answers are in the field `reasoning_content` instead.
+
+    An answer whose reasoning is in a field already stays as it is.
 
     Args:
         conversation: A row.
@@ -74,7 +76,7 @@ def in_field(conversation: Conversation, *, writes_empty: bool) -> Conversation:
 
 
 def stripped(conversation: Conversation) -> Conversation:
-    """Remove the thoughts of all answers: reasoning fields, and `<think>...</think>` before their text.
+    """Return a copy without the thoughts of all answers: reasoning fields, and `<think>...</think>` in texts.
 
     Raises:
         DataError: A trained answer is nothing but a thought.
@@ -95,7 +97,10 @@ def stripped(conversation: Conversation) -> Conversation:
 
 
 def noted(conversation: Conversation, mode: Thoughts) -> Conversation:
-    """Add a note on what `data.thoughts` does to a row, unless all thoughts are trained."""
+    """Return a copy with a note on what `data.thoughts` (the mode) does to the row's thoughts.
+
+    Without trained answers, and with the mode `train`, the conversation itself is returned.
+    """
     answers = [turn for turn in conversation.turns if turn.trained]
     if mode is Thoughts.train or not answers:
         return conversation
@@ -105,7 +110,9 @@ def noted(conversation: Conversation, mode: Thoughts) -> Conversation:
 
 
 def length_in(answer: str, turn: Turn, prompt: str) -> int:
-    """Return how many characters of a rendered answer are its thought, with the white space after it.
+    """Return how many characters at the start of a rendered answer are its thought; 0 without a thought.
+
+    They include the closing tag and the white space after it.
 
     Args:
         answer: The rendered answer.

@@ -31,15 +31,18 @@ MOST_SHAPES = 1000
 class MaskCheck:
     """Checks tokens and labels of training rows against what their conversations should give.
 
-    All conversations are of one data format; of many rows a sample is checked.
+    Call `read` once, then `compare` with each example, then `conclude`. All conversations are of one data
+    format; of more than ALL_ROWS a sample is checked.
     """
 
     chats: Chats
     data: DataConfig
     seed: int
+    """Seed of the sample."""
     findings: list[Finding] = field(default_factory=list)
+    """Faults recorded so far."""
     expected: dict[tuple[int, int], Spans] = field(default_factory=dict)
-    """Index of a checked conversation, and of its example -> text of the row it should give."""
+    """(Index of a checked conversation, index of an example of it) -> the text that it should have."""
     num_rows: int = 0
     """Number of checked conversations."""
 
@@ -63,12 +66,14 @@ class MaskCheck:
         self.refuse()
 
     def compare(self, number: int, piece: int, row: Tokens) -> None:
-        """Record where an example of conversation `number` first differs from the expected row.
+        """Record in `findings` where an example of conversation `number` first differs from the expected row.
+
+        Examples of conversations outside of the sample are not compared.
 
         Args:
             number: Index of the conversation.
             piece: Index of the example among those of the conversation, see `pieces`.
-            row: The example.
+            row: Ids and labels of the example, cut to `data.max_length`.
         """
         if (number, piece) not in self.expected:
             return
@@ -79,7 +84,7 @@ class MaskCheck:
         self.findings += [finding] if finding else []
 
     def conclude(self, noted: Counter[str]) -> None:
-        """Log the findings, and count in `noted` the rows with each fault that would spoil training.
+        """Log the first finding of each kind, and count in `noted` the rows with faults that spoil training.
 
         Raises:
             DataError: A row has a fault, and `data.check_mask` is refuse.
@@ -96,10 +101,10 @@ class MaskCheck:
                 noted[f"of {self.num_rows:,} checked: {kind.value}"] += count
 
     def refuse(self) -> None:
-        """Fail with the first fault that would spoil training; with `data.check_mask=warn`, do nothing.
+        """Raise the first fault that would spoil training; with `data.check_mask=warn`, do nothing.
 
         Raises:
-            DataError: There is a fault, and `data.check_mask` is refuse.
+            DataError: There is such a fault, and `data.check_mask` is refuse.
         """
         refused = [finding for finding in self.findings if finding.kind.is_refused]
         if not refused or self.data.check_mask is CheckMask.warn:
@@ -121,9 +126,9 @@ REMEDIES = {
 
 
 def chosen(conversations: list[Conversation], seed: int) -> list[int]:
-    """Return the indices of the conversations to check: all of up to ALL_ROWS, else a random sample.
+    """Return the sorted indices of the conversations to check: all of up to ALL_ROWS, else a random sample.
 
-    The sample is completed with one conversation of each shape, see `shape_of`.
+    The sample has SAMPLE conversations, and the first of each of up to MOST_SHAPES shapes, see `shape_of`.
     """
     if len(conversations) <= ALL_ROWS:
         return list(range(len(conversations)))
@@ -135,7 +140,7 @@ def chosen(conversations: list[Conversation], seed: int) -> list[int]:
 
 
 def shape_of(conversation: Conversation) -> tuple[object, ...]:
-    """Return features of a conversation, as roles, that templates or tokenizers may treat differently."""
+    """Return features of a conversation (such as roles and fields) that templates may treat differently."""
     turns = tuple(
         (turn.role, turn.trained, turn.text != turn.text.strip(), "</" in turn.text, *sorted(turn.extra))
         for turn in conversation.turns

@@ -16,14 +16,14 @@ from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
 from workbench.data.tokens.segments import Tokens, ids_of, special_frame
 
 Spans = list[tuple[str, bool]]
-"""Text of a row in parts, each with whether it carries loss."""
+"""Text of a row as (span of text, whether it carries loss), in order."""
 
 
 class RowTokens:
     """Builds the ids and labels that a row should have, and compares them with the training row."""
 
     def __init__(self, chats: Chats) -> None:
-        """Find the ids of the tokenizer's begin and end tokens."""
+        """Look up the ids of the tokenizer's begin and end tokens."""
         self.encoder, self.tokenizer = chats.encoder, chats.renderer.tokenizer
         self.prefix = [] if chats.renderer.is_own else special_frame(self.tokenizer)[0]
         vocabulary = self.tokenizer.get_vocab()
@@ -36,7 +36,10 @@ class RowTokens:
         return [*self.prefix, *(next(ids_of([text], self.encoder)) if text else [])]
 
     def row(self, spans: Spans) -> Tokens:
-        """Return the ids and labels that a text should have: no token crosses the start of an answer."""
+        """Return the ids and labels that a row with these spans should have, with its begin tokens.
+
+        No token crosses the boundary of two spans.
+        """
         row, text = Tokens(list(self.prefix), [IGNORED] * len(self.prefix)), ""
         for span, trained in spans:
             ids = self.ids_after(text, span)
@@ -54,7 +57,10 @@ class RowTokens:
         return self.ids(span)[len(self.prefix) :]
 
     def shortened(self, row: Tokens, data: DataConfig) -> Tokens:
-        """Cut the row to `data.max_length`, at the side that `data.truncation` names."""
+        """Cut a row that is longer than `data.max_length`, at the side that `data.truncation` names.
+
+        `cut-start` keeps the begin tokens, and masks the rest of an answer without its start.
+        """
         excess = len(row.input_ids) - data.max_length
         if data.truncation is Truncation["cut-end"]:
             return Tokens(row.input_ids[:-excess], row.labels[:-excess])
@@ -68,9 +74,9 @@ class RowTokens:
         return Tokens(row.input_ids[:num_prefix] + ids, row.labels[:num_prefix] + labels)
 
     def compare(self, expected: Tokens, row: Tokens, where: str) -> Finding | None:
-        """Return the first difference between the training row and the row it should be, or a doubled token.
+        """Return the first difference between a training row and the expected row, or a doubled token.
 
-        None: the training row is right.
+        None: the training row is right. `where` is the file and line of the row.
         """
         if expected.input_ids != row.input_ids and not self.is_equivalent(expected, row):
             index = first_difference(expected.input_ids, row.input_ids)
@@ -90,12 +96,12 @@ class RowTokens:
         return self.duplicate(row, where)
 
     def is_equivalent(self, expected: Tokens, row: Tokens) -> bool:
-        """Return whether two rows have the same first prompt in ids, then the same text and loss mask."""
+        """Return whether two rows have the same ids up to the first answer, then the same text and mask."""
         first = next((i for i, label in enumerate(expected.labels) if label != IGNORED), len(expected.labels))
         return expected.input_ids[:first] == row.input_ids[:first] and self.runs(expected) == self.runs(row)
 
     def runs(self, row: Tokens) -> Spans:
-        """Decode a row into spans of text, each with whether it carries loss."""
+        """Decode a row into (text, whether it carries loss) for each run of tokens with or without loss."""
         runs: list[tuple[list[int], bool]] = []
         for token, label in zip(row.input_ids, row.labels, strict=True):
             if not runs or runs[-1][1] is not (label != IGNORED):
@@ -104,7 +110,7 @@ class RowTokens:
         return [(str(self.tokenizer.decode(ids)), trained) for ids, trained in runs]
 
     def duplicate(self, row: Tokens, where: str) -> Finding | None:
-        """Return a begin token that occurs twice at the start, or an end token twice after an answer.
+        """Return a finding if the begin token is doubled at the start, or the end token after an answer.
 
         None: no token is doubled.
         """
@@ -118,21 +124,24 @@ class RowTokens:
         return None
 
     def finding(self, where: str, kind: Kind, ids: Sequence[int], index: int) -> Finding:
-        """Build a finding at the token with this index, or at the last token if the index is beyond."""
+        """Build a finding at the token of `ids` with this index, or at the last if the index is beyond."""
         index = min(index, len(ids) - 1)
         return Finding(where, kind, index, str(self.tokenizer.decode([ids[index]])), ids[index])
 
 
 @dataclass
 class RowText:
-    """Prompts and answers that one training row should have, as rendered for generation."""
+    """Prompts and answers that one training row should have, as rendered for generation.
+
+    `spans` records faults of the template in `findings`.
+    """
 
     chats: Chats
     conversation: Conversation
     tokens: RowTokens
 
     def __post_init__(self) -> None:
-        """Render the full conversation."""
+        """Render the full conversation; raise a DataError if the template refuses it."""
         self.findings: list[Finding] = []
         self.messages = self.chats.renderer.messages(self.conversation)
         self.full_text = self.render_first(len(self.messages))
@@ -150,7 +159,10 @@ class RowText:
         return self.chats.renderer.render(self.messages[:number], self.conversation, prompt=prompt)
 
     def spans(self) -> Spans:
-        """Return the row's text in parts with and without loss, and record faults in `findings`."""
+        """Return the spans of the row's text with and without loss, and record faults in `findings`.
+
+        After a fault that would spoil training, the spans are incomplete.
+        """
         turns = self.conversation.turns
         spans: Spans = []
         done = 0
@@ -167,7 +179,7 @@ class RowText:
         return [span for span in spans if span[0]]
 
     def prompt_and_answer(self, index: int) -> tuple[str, str]:
-        """Return the prompt for generating turn `index`, and the text that the model must generate."""
+        """Return (prompt for generating turn `index`, text that the model must generate); record faults."""
         number = index + self.offset
         prompt, after = self.render_first(number, prompt=True), self.render_first(number + 1)
         bare = after.rstrip().removesuffix(str(self.tokens.tokenizer.eos_token))
@@ -188,9 +200,10 @@ class RowText:
         return prompt, text[len(prompt) :]
 
     def thought_before(self, answer: str, turn: Turn) -> str:
-        """Return the part of an answer that carries no loss: its thought, with `data.thoughts=mask`.
+        """Return the thought at the start of a rendered answer if it carries no loss (`data.thoughts=mask`).
 
-        It ends where the turn's text begins after `</think>`, or else with the turn's reasoning field.
+        It ends where the turn's text begins after `</think>`, or else with the turn's reasoning field. The
+        result is "" without a thought, and with other values of `data.thoughts`.
         """
         if not self.chats.renderer.masks_thoughts:
             return ""
@@ -204,9 +217,9 @@ class RowText:
         return answer[: answer.find(reasoning) + len(reasoning)] if reasoning in answer[:-1] else ""
 
     def check_answer(self, prompt: str, answer: str, index: int) -> None:
-        """Record a fault if the answer lacks the turn's text, or begins with the header of an answer.
+        """Record a fault if a rendered answer lacks the turn's text, or begins with the header of an answer.
 
-        The header, such as `assistant:`, belongs to the prompt.
+        The header, such as `assistant:`, belongs to the prompt. Faults of the end are those of `check_end`.
         """
         turn = self.conversation.turns[index]
         start = answer.find(turn.text)
@@ -227,7 +240,7 @@ class RowText:
 
         Args:
             text: The rendered text up to the end of the answer.
-            tail: The part of it after the turn's text.
+            tail: The part of `text` after the text of the turn.
         """
         control = self.chats.renderer.control
         end_tokens, recorded = control.within([tail]), {finding.kind for finding in self.findings}
@@ -239,7 +252,10 @@ class RowText:
             self.record(Kind.end_as_text, text, text.replace(marks[0], ""))
 
     def check_prompts(self) -> None:
-        """Record a turn that the template leaves out (it may leave out a thought), or that it merges."""
+        """Record a turn whose text the tokenizer's template leaves out, or a system turn that it merges.
+
+        A template may leave out the thought of an answer.
+        """
         if not self.chats.renderer.is_own or self.is_wrong:
             return
         turns, row_text = self.conversation.turns, unspaced(self.full_text)
@@ -253,9 +269,9 @@ class RowText:
             self.record(Kind.system_merged, self.full_text, parts[0] + turns[0].text)
 
     def ended(self, text: str) -> tuple[str, bool]:
-        """Cut a text after the end of turn of its last answer, or append an end of sequence.
+        """Cut the white space after the end of turn of a text, or append the end-of-sequence token.
 
-        Returns the text, and whether it had an end of turn.
+        Returns (the text, whether it had an end of turn).
         """
         bare = text.rstrip()
         if bare.endswith(self.chats.renderer.control.tokens):
@@ -263,9 +279,9 @@ class RowText:
         return text + str(self.tokens.tokenizer.eos_token), False
 
     def record(self, kind: Kind, text: str, other: str | None = None) -> None:
-        """Record a fault where the tokens of `text` and `other` first differ.
+        """Add a finding at the first token of `text` that differs from the tokens of `other`.
 
-        Without `other`, the fault is at the last token of `text`.
+        Without `other`, the finding is at the last token of `text`.
         """
         ids = self.tokens.ids(text)
         index = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))
@@ -278,6 +294,6 @@ def unspaced(text: str) -> str:
 
 
 def first_difference(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Return the first index at which two lists differ; the shorter one's length if it begins the other."""
+    """Return the first index at which two lists differ; the shorter length if one begins with the other."""
     shorter = min(len(ids), len(others))
     return next((i for i in range(shorter) if ids[i] != others[i]), shorter)

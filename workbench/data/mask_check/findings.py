@@ -42,10 +42,12 @@ class Finding:
     """A fault of one training row, with the token where it shows."""
 
     where: str
+    """File and line of the row."""
     kind: Kind
     position: int
     """Index of the token in the row; of a missing token, the index where it is expected."""
     token: str
+    """Decoded text of the token."""
     token_id: int
 
     def __str__(self) -> str:

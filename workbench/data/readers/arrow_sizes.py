@@ -21,10 +21,12 @@ FILE_MARK = b"ARROW1\0\0"
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
-    """Check the total uncompressed size that the file's buffers announce; then seek to the first message.
+    """Check the total uncompressed size that the file's buffers announce, without decompressing them.
+
+    Afterwards the position of `file`, which must be at byte 0 before, is at the first message.
 
     Raises:
-        DataError: The uncompressed size is too large.
+        DataError: The size is above `most_unfolded`.
         ArrowInvalid: A message is damaged.
     """
     import pyarrow
@@ -46,7 +48,11 @@ def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
 def unpacked_sizes(metadata: bytes, body: "pyarrow.Buffer") -> Iterator[int]:
     """Yield the uncompressed size in bytes that each buffer of a compressed Arrow message announces.
 
-    An uncompressed message yields nothing.
+    An uncompressed message yields nothing. Damaged metadata raises struct.error or IndexError.
+
+    Args:
+        metadata: The message's FlatBuffers header.
+        body: The message's buffers.
     """
     message = _offset(metadata, 0)
     kind = metadata[_field(metadata, message, 1)]

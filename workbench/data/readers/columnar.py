@@ -19,10 +19,10 @@ ROWS_AT_ONCE = 100
 
 
 def parquet_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a Parquet file, with few rows in memory at a time.
+    """Yield the rows of a Parquet file, with few rows in memory at a time; no key of `layout` applies.
 
     Raises:
-        DataError: The file is damaged, or its uncompressed size is too large.
+        DataError: The file is damaged, its uncompressed size is too large, or two columns have the same name.
     """
     import pyarrow
     import pyarrow.parquet
@@ -36,10 +36,10 @@ def parquet_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def arrow_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of an Arrow file: file format, stream format or Feather.
+    """Yield the rows of an Arrow file (file format, stream format or Feather); no key of `layout` applies.
 
     Raises:
-        DataError: The file is damaged, or its uncompressed size is too large.
+        DataError: The file is damaged, its uncompressed size is too large, or two columns have the same name.
     """
     import pyarrow
 
@@ -52,7 +52,9 @@ def arrow_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterator[Row]:
-    """Yield the rows of all record batches as Python objects, numbered from 1.
+    """Yield the rows of all record batches as Python objects; `Row.where` numbers them from 1.
+
+    `path` is the file of the batches: its size bounds the uncompressed size, and messages name it.
 
     Raises:
         DataError: The uncompressed size is too large, or two columns have the same name.
@@ -90,7 +92,7 @@ def check_names(names: Sequence[str], path: Path) -> None:
 
 
 def bytes_by_dictionary(column: "pyarrow.Array") -> int:
-    """Return the bytes of a dictionary-encoded text column after decoding; 0 for other columns."""
+    """Return the bytes that a dictionary-encoded text column has after decoding; 0 for other columns."""
     import pyarrow
     import pyarrow.compute
 
@@ -149,11 +151,11 @@ def unfolded_bytes(column: "pyarrow.Array") -> int:
 
 
 def given(value: Any, kind: "pyarrow.DataType") -> Any:
-    """Return a cell without the null fields of its structs.
+    """Return a copy of a cell, a Python value of the type `kind`, without the null fields of its structs.
 
     All rows of a column share a type, so a field that one row has is null in every row without the field. A
-    null that the row itself gave in a struct can't be distinguished from those. Nulls of the column, of lists
-    and of maps remain.
+    null that the row itself gave in a struct can't be distinguished from those and is removed, too. Nulls of
+    the column, of lists and of maps remain. Maps become dicts.
     """
     import pyarrow
 

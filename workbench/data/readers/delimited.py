@@ -13,11 +13,14 @@ from workbench.errors import DataError
 
 
 def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a table. Every cell is text; columns without a name are dropped.
+    """Yield the rows of a CSV or TSV file. Every cell is a string; columns without a name are dropped.
+
+    Column names are `layout.header` if it is set, else the first line of the table.
 
     Raises:
-        DataError: Two columns have the same name, a row has another number of cells than the header, or a
-            quotation mark is not closed.
+        DataError: The file can't be read, two columns have the same name, a row has another number of cells
+            than the header, or quotation marks are unclosed or ambiguous.
+        ConfigError: `layout.delimiter` is not a delimiter.
     """
     dialect = dialect_of(path, layout)
     records = table_records(path, dialect)
@@ -39,10 +42,12 @@ def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def table_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first line number and the cells of each record; blank lines are skipped.
+    """Yield (number of its first line in the file, its cells) for each record, the header included.
+
+    Blank lines are skipped.
 
     Raises:
-        DataError: The csv module can't parse a record.
+        DataError: The file can't be read, or the csv module can't parse a record.
     """
     csv.field_size_limit(LONGEST_LINE_BYTES)
     lines = (line for number, line in numbered_lines(path) if number >= dialect.first_line)
@@ -58,7 +63,7 @@ def table_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]
 
 
 def explained(error: csv.Error, dialect: Dialect) -> str:
-    """Explain a parse error of the csv module, with advice."""
+    """Return the reason of a parse error of the csv module, with advice, for a message."""
     reason = str(error)
     if "new-line character" in reason:
         return "a carriage return alone does not end a line (save the file with LF or CRLF)"

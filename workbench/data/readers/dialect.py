@@ -55,6 +55,7 @@ class Survey:
     has_long_cell: bool = False
     """Whether a cell contains a line break."""
     quoted_header: bool = False
+    """Whether a cell of the header is in quotation marks."""
     doubled: list[tuple[int, str]] = field(default_factory=list)
     """Line and text of the first cell in quotation marks that has doubled marks inside, or is empty."""
     wrapped: list[tuple[int, str]] = field(default_factory=list)
@@ -71,12 +72,13 @@ class Survey:
 def dialect_of(path: Path, layout: Layout) -> Dialect:
     """Return delimiter and quoting of a table: from the user's keys, else detected from the content.
 
-    A first line `sep=;`, as Excel writes it, also gives the delimiter. Quoting is detected only if tabs are
-    the delimiter; otherwise cells count as quoted.
+    A first line `sep=;`, as Excel writes it, also gives the delimiter. Without a key, quoting is detected
+    only if tabs are the delimiter; otherwise quotation marks around a cell belong to the format. Ambiguous
+    tables are logged.
 
     Raises:
         ConfigError: The user's delimiter is neither a single character nor a known name.
-        DataError: The quotation marks of a tab-separated table are ambiguous.
+        DataError: The file can't be read, or the quotation marks of a tab-separated table are ambiguous.
     """
     sample = list(islice(numbered_lines(path), SAMPLE_LINES))
     excel_mark = re.fullmatch(r'"?sep=(.)"?\r?\n?', sample[0][1], re.IGNORECASE) if sample else None
@@ -113,9 +115,9 @@ def delimiter_named(written: str, key: str) -> str:
 def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: bool) -> str:
     """Return the delimiter that splits every record into as many cells as the header, at least two.
 
-    Of several, the file name's goes first: a tab for .tsv, else a comma. It is also returned for a table with
-    one column. If no delimiter fits, it is returned if the header contains it, else the header's most
-    frequent delimiter.
+    The delimiter of the file name is a tab for .tsv, else a comma. It is returned if several delimiters fit
+    (this is logged), if the table has one column, or if no delimiter fits but the header contains it. If no
+    delimiter fits otherwise, the header's most frequent one is returned.
 
     Args:
         lines: The table, or only its first lines.
@@ -180,9 +182,10 @@ def nonblank(records: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def note_quotation_marks(result: Survey, cell: str, line: int, is_header: bool) -> None:
-    """Record how a cell uses quotation marks (around it, doubled inside, or stray) in the survey.
+    """Record in `result` how a cell uses quotation marks: around it, doubled inside, or stray.
 
-    Only the first cell of each kind is recorded, with its line. The table must be parsed without quoting.
+    Only the first cell of each kind is recorded, with its line. The kinds mean what `Survey` says only if
+    the table is parsed without quoting.
     """
     inner = cell[1:-1]
     is_wrapped = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
@@ -201,10 +204,11 @@ def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
     """Detect whether cells of a tab-separated table are quoted, as pandas and Excel write them.
 
     These programs quote each cell that contains a quotation mark, and double the mark. If cells contain marks
-    that are not doubled, the marks are plain characters.
+    that are not doubled, the marks are plain characters. The full file is read. If both readings are
+    possible, `layout.quoting_if_unclear` is returned and logged.
 
     Raises:
-        DataError: Both readings are possible, and the layout doesn't decide.
+        DataError: Both readings are possible, and `layout.quoting_if_unclear` is None.
     """
     if not any('"' in line for _, line in numbered_lines(path)):
         return False
@@ -228,12 +232,15 @@ def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
 
 
 def table_lines(path: Path, dialect: Dialect) -> Iterator[str]:
-    """Yield the table's lines, without Excel's `sep=` line."""
+    """Yield the lines of a table's file, without Excel's `sep=` line."""
     return (line for number, line in numbered_lines(path) if number >= dialect.first_line)
 
 
 def say_if_ambiguous(lines: Sequence[str], path: Path, layout: Layout, dialect: Dialect) -> None:
-    """Log if a table can be read in two ways: quoted cells contain line breaks, or each line is a row."""
+    """Log if a table can be read in two ways: quoted cells contain line breaks, or each line is a row.
+
+    `lines` are the table or its first lines.
+    """
     if not any('"' in line for line in lines):
         return
     quoted, literal = (survey(lines, dialect.delimiter, quoting, layout.header) for quoting in (True, False))

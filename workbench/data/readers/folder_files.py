@@ -25,9 +25,10 @@ ABOUT = re.compile(
 def folder_files(folder: Path, split: str, source: str) -> list[Path]:
     """Return the data files below a folder, at any depth, sorted by path.
 
-    If names of files or folders contain split names (train.jsonl, test.jsonl), only files of `split` are
-    returned, so that no run trains on the folder's test rows. Text files that describe the data, such as
-    README.txt, and hidden files are left out.
+    If a file or folder name contains a word of SPLIT_WORDS (train.jsonl, test.jsonl), only files with the
+    word `split` in their path below the folder are returned, so that no run trains on the folder's test rows.
+    Hidden files are left out, and text files that describe the data, such as README.txt, unless there are no
+    others. Files left out for their names are logged.
 
     Args:
         folder: The folder.
@@ -35,7 +36,8 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
         source: Name of the source in `data.sources`, for messages; empty: none.
 
     Raises:
-        DataError: The folder has no data files, or none is named after a split that the user set.
+        DataError: The folder has no data files, or none is named after `split` although names contain split
+            words or the user set a split other than the default.
     """
     files = sorted(
         path
@@ -70,5 +72,5 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join the first eight names for a message, with an ellipsis if there are more."""
+    """Join the first eight names with commas for a message, with an ellipsis if there are more."""
     return ", ".join([*names[:8], *["..."][: len(names) > 8]])

@@ -19,13 +19,14 @@ def hub_rows(
     key: str = "data.path",
     hint: str = "",
 ) -> Iterator[Row]:
-    """Yield the rows of one split of a Hub dataset, numbered from 1.
+    """Yield the rows of one split of a Hub dataset, without null fields; `Row.where` numbers them from 1.
 
     Args:
         name: The dataset's Hub id.
-        subset: The dataset's configuration name, if it has several.
-        split: The split.
-        streaming: Whether rows are fetched from the network one by one.
+        subset: The dataset's configuration name; None: its only one, or its default.
+        split: Name of the split.
+        streaming: True fetches rows from the network one by one; False downloads the dataset first, or reads
+            it from the cache of the datasets library.
         key: Configuration key, for messages.
         hint: Advice for the user, appended to an error message.
 
@@ -58,13 +59,19 @@ def hub_rows(
 
 
 def is_hub_id(path: str) -> bool:
-    """Return whether a path that doesn't exist here can be a hub id, `owner/name`."""
+    """Return whether a path that doesn't exist here can be a hub id, `owner/name`.
+
+    A path with the suffix of a data file, or below an existing folder, can't.
+    """
     has_shape = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
     return has_shape and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
 def without_null_fields(value: Any) -> Any:
-    """Remove null fields from nested objects: a dataset adds them to all rows that lack the field."""
+    """Return a copy of a JSON value without the null fields of its objects, at any depth.
+
+    A dataset adds a null field to all rows that lack the field.
+    """
     if isinstance(value, dict):
         return {key: without_null_fields(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

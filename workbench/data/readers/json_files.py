@@ -53,10 +53,10 @@ def json_rows(path: Path, layout: Layout) -> Iterator[Row]:
     """Yield the rows of a JSON or JSONL file; either suffix may have either content.
 
     The rows are the objects in the file's only array, or in the list of rows of its only object
-    (`list_of_rows`), else the file's top-level objects.
+    (`list_of_rows`), else the file's top-level objects. `checked_object` says what else can be a row.
 
     Raises:
-        DataError: The JSON is malformed, or a row is not an object.
+        DataError: The file can't be read, the JSON is malformed, or a row is not an object.
     """
     values = top_level_values(path)
     for first in values:
@@ -79,17 +79,21 @@ def json_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def array_rows(array: Value, path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of an array of objects; messages number them from 1."""
+    """Yield the rows of an array of objects; `Row.where` numbers them from 1.
+
+    Raises:
+        DataError: An item is not an object, as `checked_object` says.
+    """
     for number, value in enumerate(array.value, start=1):
         where = f"{path}: row {number}"
         yield Row(checked_object(value, where, array.has_half, layout), where)
 
 
 def list_of_rows(first: Value, path: Path, layout: Layout) -> str | None:
-    """Return the name of the list of rows in a file that is one object; None: the object is a row itself.
+    """Return the name of the list of rows in the file's first value; None: the value is a row itself.
 
-    The object must have exactly one list of objects, with a name from LISTS_OF_ROWS, and no column of a known
-    format. With `unfold`, and on a single line of a .jsonl file, the object is always a row.
+    The value must be an object with exactly one list of objects, which has a name from LISTS_OF_ROWS, and no
+    column of a known format. With `layout.unfold`, and on a single line of a .jsonl file, it is always a row.
     """
     value = first.value
     if not isinstance(value, dict) or layout.unfold or value.keys() & set(COLUMNS):
@@ -106,9 +110,13 @@ def is_list_of_objects(value: Any) -> bool:
 
 
 def top_level_values(path: Path) -> Iterator[Value]:
-    """Yield the top-level values of a JSON file, which are separated by white space.
+    """Yield the top-level values of a JSON file, which are separated by line breaks.
 
-    A value can span several lines. Only an array, or the first line, may exceed the line limit.
+    A value can span several lines. Only a file that is an array, or the first line, may exceed the limit of
+    LONGEST_LINE_BYTES for a line or value.
+
+    Raises:
+        DataError: The file can't be read, or the JSON is malformed.
     """
     open_lines: list[str] = []
     depth = size = start = 0
@@ -134,7 +142,7 @@ def top_level_values(path: Path) -> Iterator[Value]:
 
 
 def is_array(path: Path) -> bool:
-    """Return whether the file's first value is a list."""
+    """Return whether a file's first line that isn't blank begins with `[`."""
     first = next((line for _, line in numbered_lines(path, None) if line.strip()), "")
     return first.lstrip().startswith("[")
 
@@ -146,7 +154,7 @@ def depth_change(line: str) -> int:
 
 
 def closed(text: str, path: Path, line: int) -> Value:
-    """Parse the joined lines of one value, which ends where its brackets are balanced or the file ends."""
+    """Parse `text`, all lines of one value that begins on line `line`; raise a DataError if malformed."""
     value = parsed(text, path, line)
     assert value is not None
     return value
@@ -229,15 +237,15 @@ def inner_values(value: Any) -> Iterable[Any]:
 
 
 def start_of_longest_number(text: str) -> int:
-    """Return the index in a text at which its longest run of digits begins."""
+    """Return the index in a text at which its longest run of digits begins; there must be one."""
     return max(re.finditer(r"\d+", text), key=lambda digits: len(digits[0])).start()
 
 
 def checked_object(value: Any, where: str, has_half: bool, layout: Layout) -> dict[str, Any]:
-    """Check that a parsed value is an object, and return it as a row's columns.
+    """Check that a parsed value is an object, and return this object as a row's columns.
 
-    A list is accepted if the layout has as many column names; a string becomes a prompt if `text_lines` is
-    set.
+    A list becomes an object if the layout's `header` has as many column names. A string becomes the column
+    `prompt` if the layout's `text_lines` is set.
 
     Args:
         value: The parsed value.

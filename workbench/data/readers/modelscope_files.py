@@ -12,7 +12,9 @@ from workbench.modelscope.download import download, is_on_modelscope
 
 
 def place_of(path: str, subset: str | None, key: str) -> Path:
-    """Return the local path of training data; a data set of ModelScope is downloaded, once in a process.
+    """Return the local path of training data, which may not exist; download a data set of ModelScope.
+
+    A data set is downloaded at most once in a process.
 
     Args:
         path: A local path, or modelscope:OWNER/NAME.
@@ -27,7 +29,16 @@ def place_of(path: str, subset: str | None, key: str) -> Path:
 
 @cache
 def downloaded(path: str, subset: str | None, key: str) -> Path:
-    """Download the data files of a data set, and return their folder."""
+    """Download the data files of a data set of ModelScope, and return the folder that they are in.
+
+    Args:
+        path: modelscope:OWNER/NAME.
+        subset: Folder of the repository to download; None: all of it.
+        key: The config key of the path, for messages.
+
+    Raises:
+        DataError: The data set can't be downloaded, or has no data files.
+    """
     found: list[str] = []
 
     def chosen(files: Sequence[str]) -> list[str]:

@@ -24,7 +24,9 @@ class Chunk:
     """A column chunk as the footer describes it: the values of one column in one row group."""
 
     physical_type: int
+    """Number of the values' type in the format, such as BYTE_ARRAY."""
     codec: int
+    """Number of the compression in the format; 0: uncompressed."""
     start: int
     """Byte offset of its first page in the file."""
     size: int
@@ -36,12 +38,14 @@ class Page:
     """The header of a page, which describes the values after it."""
 
     kind: int
+    """Number of the page type in the format; 2: dictionary page."""
     size: int
     """Uncompressed bytes."""
     compressed: int
     """Compressed bytes, as in the file."""
     num_values: int
     encoding: int
+    """Number of the values' encoding in the format."""
     start: int
     """Byte offset of its content in the file."""
 
@@ -56,7 +60,7 @@ class Footer:
 
 
 def footer(content: BinaryIO, path: Path) -> Footer:
-    """Parse the footer of a Parquet file.
+    """Parse the footer of the Parquet file at `path`; `content` is the open file.
 
     Raises:
         DataError: The footer is damaged.
@@ -75,14 +79,17 @@ def footer(content: BinaryIO, path: Path) -> Footer:
 
 
 def chunk(metadata: dict[int, Any]) -> Chunk:
-    """Convert the footer's description of a column chunk, whose first page may be a dictionary page."""
+    """Build a Chunk from the footer's description of it; the start may be that of a dictionary page.
+
+    Values that are missing or of wrong types raise one of DAMAGED.
+    """
     start, dictionary = metadata[9], metadata.get(11)
     first = dictionary if dictionary is not None and 0 < dictionary < start else start
     return Chunk(int(metadata[1]), int(metadata[4]), int(first), int(metadata[7]))
 
 
 def pages(column: Chunk, content: BinaryIO, path: Path) -> Iterator[Page]:
-    """Yield the headers of all pages of a column chunk.
+    """Yield the headers of all pages of a column chunk; `content` is the open file.
 
     Raises:
         DataError: A header is damaged, or the chunk is outside of the file.
@@ -97,7 +104,7 @@ def pages(column: Chunk, content: BinaryIO, path: Path) -> Iterator[Page]:
 
 
 def page_at(start: int, content: BinaryIO, path: Path) -> Page:
-    """Parse the page header at a byte offset.
+    """Parse the page header at the byte offset `start` of the open file `content`.
 
     Raises:
         DataError: The header is damaged.
@@ -122,7 +129,8 @@ def page_at(start: int, content: BinaryIO, path: Path) -> Page:
 class ThriftReader:
     """Parses a struct of Thrift's compact protocol into a dictionary: field id -> value.
 
-    Texts and floating-point numbers are skipped; their value is None.
+    Each method reads from `position` on, and moves `position` behind what it has read. Texts and
+    floating-point numbers are skipped; their value is None. Damaged content raises one of DAMAGED.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -165,7 +173,10 @@ class ThriftReader:
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
-        """Read a value whose type has the number `kind` in the protocol; None for a text or a float."""
+        """Read a value whose type has the number `kind` in the protocol; None for a text or a float.
+
+        `depth` is the nesting depth of the struct or list that has the value.
+        """
         if kind in (1, 2):
             return kind == 1
         if kind == 3:
@@ -183,13 +194,13 @@ class ThriftReader:
         raise ValueError(f"unknown type {kind}")
 
     def skip(self, size: int) -> None:
-        """Skip `size` bytes."""
+        """Move `position` by `size` bytes; raise an IndexError beyond the end."""
         self.position += size
         if self.position > len(self.content):
             raise IndexError("beyond the end")
 
     def listed(self, depth: int) -> list[Any]:
-        """Read a list or set of values."""
+        """Read a list or set of values as a list; `depth` is the nesting depth of its struct."""
         head = self.byte()
         count = head >> 4 if head >> 4 < 15 else self.varint()
         if count > len(self.content) - self.position:  # each value takes at least a byte

@@ -40,7 +40,7 @@ BY_PREFIX = 7
 
 @dataclass
 class Announced:
-    """What page headers announce: the number of values, and upper bounds of their bytes once decoded."""
+    """What a file's page headers announce: the number of values, and upper bounds of their decoded bytes."""
 
     num_values: int = 0
     num_bytes: int = 0
@@ -49,12 +49,12 @@ class Announced:
 
 
 def most_unfolded(path: Path) -> int:
-    """Return the most uncompressed bytes that a file of this size may have."""
+    """Return the most uncompressed bytes that a file may have, from its size on disk."""
     return max(MOST_BYTES, MOST_TIMES * path.stat().st_size)
 
 
 def too_large(path: Path, num_bytes: int) -> DataError:
-    """Return the error for a file whose uncompressed content is too large."""
+    """Return the error, to be raised, for a file whose `num_bytes` of uncompressed content are too many."""
     size = path.stat().st_size
     return DataError(
         f"{path}: {size:,} bytes decompress to {num_bytes / 2**30:,.1f} GiB or more "
@@ -121,9 +121,10 @@ def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) ->
 
 
 def longest_entry(page: Page, column: Chunk, content: BinaryIO) -> int:
-    """Return the bytes of a dictionary page's longest entry, or of the whole page if it can't be read.
+    """Return the bytes of a dictionary page's longest entry.
 
-    An entry of another type than byte arrays counts as 16 bytes.
+    A page that can't be decompressed counts as one entry. An entry of another type than byte arrays counts
+    as 16 bytes.
     """
     import pyarrow
 

@@ -15,18 +15,22 @@ from workbench.errors import DataError
 
 
 def file_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a file; if the layout has `unfold`, the objects in a nested list of each row."""
+    """Return an iterator over the rows of a file; with `layout.unfold`, over the objects in a nested list.
+
+    Raises:
+        DataError: As for `whole_rows`; while iterating, a row is malformed or can't be unfolded.
+    """
     rows = whole_rows(path, layout)
     return unfolded(rows, layout.unfold, f"{layout.key}.unfold") if layout.unfold else rows
 
 
 def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a file as they are written, before nested lists are unfolded.
+    """Return an iterator over the rows of a file as they are written, before nested lists are unfolded.
 
     The suffix decides between JSON, tables, columnar files and text; the content decides the rest.
 
     Raises:
-        DataError: The suffix is unknown, or the file can't be read.
+        DataError: The suffix is unknown, or the file doesn't exist; while iterating, it can't be read.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -37,7 +41,10 @@ def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def text_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield a row with the whole text of a file; with `text_lines`, a row for each line that is not blank."""
+    """Yield one row with a file's text as column `text`, nothing if it is blank.
+
+    With `layout.text_lines`, yield a row for each line that is not blank.
+    """
     if layout.text_lines:
         for number, line in numbered_lines(path):
             if line.strip():

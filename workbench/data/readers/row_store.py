@@ -30,10 +30,13 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class StoredRows(Sequence[Row]):
-    """Rows in a temporary file that has no name anymore; each row is read when it is accessed."""
+    """Rows in a temporary file without a name; a row is read from the file each time it is accessed.
+
+    The file's disk space is freed with the last object that uses it.
+    """
 
     def __init__(self, table: pyarrow.Table, indices: Indices) -> None:
-        """Use some of a file's rows.
+        """Make a sequence of the rows at `indices` of a file.
 
         Args:
             table: All rows of the file, memory-mapped.
@@ -70,7 +73,7 @@ class StoredRows(Sequence[Row]):
 
 
 def by_source(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Yield (source name, rows) for each run of adjacent rows of one source; stored rows aren't read."""
+    """Yield (source name, rows) for each run of adjacent rows of one source, without reading stored rows."""
     names = rows.sources() if isinstance(rows, StoredRows) else [row.source for row in rows]
     start = 0
     for name, adjacent in groupby(names):
@@ -91,14 +94,20 @@ def keep_rows(rows: Iterable[Row]) -> Sequence[Row]:
 
 
 def select(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:
-    """Return the rows at `indices`, in this order; an index may occur more than once."""
+    """Return the rows at `indices`, in this order; an index may occur more than once.
+
+    Stored rows stay in their file; of a list, the result has the same Row objects.
+    """
     if isinstance(rows, StoredRows):
         return StoredRows(rows.table, rows.indices[np.asarray(indices, dtype=np.int64)])
     return [rows[index] for index in indices]
 
 
 def concatenate(first: Sequence[Row], second: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows of both sequences as one; rows that are stored in the same file aren't read."""
+    """Return the rows of both sequences as one sequence.
+
+    Rows that are stored in the same file stay there; all others are read into a list.
+    """
     if isinstance(first, StoredRows) and isinstance(second, StoredRows) and first.table is second.table:
         return StoredRows(first.table, np.concatenate([first.indices, second.indices]))
     return [*first, *second]

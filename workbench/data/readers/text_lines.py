@@ -44,7 +44,7 @@ def numbered_lines(
 
 
 def marked_encoding(file: BinaryIO) -> str:
-    """Return the encoding that a byte order mark names, else UTF-8; move the file position after the mark."""
+    """Return the encoding that a file's byte order mark names, else "utf-8"; seek to the end of the mark."""
     start = file.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     file.seek(len(mark))
@@ -125,5 +125,9 @@ def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
 
 
 def whole_text(path: Path) -> str:
-    """Return the decoded text of a file."""
+    """Return the decoded text of a file, without its byte order mark; it is "" for an empty file.
+
+    Raises:
+        DataError: The file can't be read, or is not text.
+    """
     return "".join(line for _, line in numbered_lines(path, limit=None))

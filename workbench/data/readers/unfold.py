@@ -14,17 +14,17 @@ TOP = ""
 def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
     """Yield a row for each object at the end of a path of columns, with the columns of all objects around it.
 
-    Each outer object is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
+    Each object on the way is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
     `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in
-    `Row.clashes`.
+    `Row.clashes`. A row with an empty list yields nothing.
 
     Args:
         rows: The rows to unfold.
-        path: Column names separated by dots; each column holds a list of objects, or one object.
+        path: Column names separated by dots; the value of each is a list of objects, or one object.
         key: Configuration key, for messages.
 
     Raises:
-        DataError: A column of the path is missing, or holds something else.
+        DataError: A column of the path is missing, or has another value.
     """
     steps = path.split(".")
     for row in rows:
@@ -42,6 +42,9 @@ def descended(
         levels: Columns of each object on the way, by the name of its list.
         last: The innermost of these objects.
         key: Configuration key, for messages.
+
+    Raises:
+        DataError: A column of the path is missing, or has another value than a list of objects or an object.
     """
     if not steps:
         yield joined(row, levels)
@@ -64,12 +67,12 @@ def descended(
 
 
 def joined(row: Row, levels: Mapping[str, dict[str, Any]]) -> Row:
-    """Return `row` with the columns of all levels, and each parent object as a column of its own.
+    """Return a copy of `row` with the columns of all levels, and each level's object as a column of its own.
 
     A column name that several levels have is left out, and listed in `Row.clashes` with its full names.
 
     Args:
-        row: Gives the position.
+        row: The row, of which all but its columns is kept.
         levels: Name of a list -> columns of its object; TOP -> columns of the file's row.
     """
     values: dict[str, Any] = {}

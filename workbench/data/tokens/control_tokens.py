@@ -29,9 +29,10 @@ class RowsWithToken:
 
     count: int = 0
     first: list[str] = field(default_factory=list)
+    """File and line of the first rows, at most NUM_NAMED_ROWS."""
 
     def add(self, other: "RowsWithToken") -> None:
-        """Add further rows: their number, and the positions of the first ones."""
+        """Add to this object the number of further rows, and their positions while there is room."""
         self.count += other.count
         self.first = [*self.first, *other.first][:NUM_NAMED_ROWS]
 
@@ -47,14 +48,15 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def written_once(token: str) -> str:
-    """Return a note for the log: a begin or end token in rows was removed, because it is added anyway."""
+    """Return the note for rows from which a duplicate begin or end token was removed; a predicate of rows."""
     return f"contain {token!r} where it is added anyway: the duplicate is removed"
 
 
 def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str, list[str]]:
-    """Remove control tokens that are added around a text anyway; return the text and the removed tokens.
+    """Remove control tokens that are added around a text anyway.
 
-    White space outside of a removed token is removed, too; white space inside belongs to the text.
+    White space outside of a removed token is removed, too; white space between it and the text remains.
+    Returns (the text, the distinct removed tokens).
 
     Args:
         text: A turn or a document.
@@ -72,7 +74,7 @@ def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str
 
 
 def read_as_characters(token: str) -> str:
-    """Return a note for the log: a control token of other tokenizers in rows is read as plain characters."""
+    """Return the note for rows with a control token of other tokenizers; a predicate of rows."""
     return f"contain {token!r}, which is not a token of this tokenizer and is read as plain characters"
 
 
@@ -81,6 +83,7 @@ class ControlTokens:
     """Control tokens of a tokenizer, with searches for them in texts."""
 
     tokens: tuple[str, ...]
+    """The longest first, because `any` matches the first that fits."""
 
     @cached_property
     def any(self) -> str:
@@ -92,10 +95,10 @@ class ControlTokens:
         return list(dict.fromkeys(token for text in texts for token in re.findall(self.any, text)))
 
     def count(self, rows_with_token: dict[str, RowsWithToken], texts: Sequence[str], where: str) -> None:
-        """Count a row for each control token that its texts contain.
+        """Count a row in `rows_with_token` for each control token that its texts contain.
 
         Args:
-            rows_with_token: The counts, by control token.
+            rows_with_token: Control token -> its rows so far.
             texts: The texts of the row.
             where: File and line of the row.
         """
@@ -103,15 +106,16 @@ class ControlTokens:
             rows_with_token.setdefault(token, RowsWithToken()).add(RowsWithToken(1, [where]))
 
     def foreign(self, texts: Sequence[str]) -> list[str]:
-        """Return the tokens of WELL_KNOWN in texts that this tokenizer lacks: it reads them as characters."""
+        """Return the distinct matches of WELL_KNOWN in texts that are not among `tokens`."""
         known = dict.fromkeys(token for text in texts for token in re.findall(WELL_KNOWN, text))
         return [token for token in known if token not in self.tokens]
 
     def surroundings(self, skeleton: str, num_turns: int) -> list[tuple[list[str], list[str]]]:
         """Return for each turn the control tokens directly before and after its text.
 
-        The list is empty if the turns can't be located. A token that occurs only once, at the start of the
-        row, counts as directly before every turn.
+        Each item is (tokens before, tokens after). The list is empty if the skeleton doesn't have `num_turns`
+        placeholders. A token that occurs only once, at the start of the row, counts as directly before every
+        turn.
 
         Args:
             skeleton: The rendered conversation with `SENTINEL` in place of each turn's text.
@@ -136,18 +140,18 @@ class ControlTokens:
 
 
 def skeleton_of(conversation: Conversation) -> Conversation:
-    """Return a conversation with SENTINEL as the text of each turn: it shows what a template adds."""
+    """Return a copy of a conversation with SENTINEL as the text of each turn, to see what a template adds."""
     turns = tuple(replace(turn, text=SENTINEL, extra=bare(turn.extra)) for turn in conversation.turns)
     return replace(conversation, turns=turns)
 
 
 def bare(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the extra fields of a turn with SENTINEL as instruction, if there is one, and an empty input."""
+    """Return a copy of a turn's extra fields; an instruction becomes SENTINEL, and its input empty."""
     return dict(extra) | ({"instruction": SENTINEL, "input": ""} if "instruction" in extra else {})
 
 
 def with_text(turn: Turn, text: str, tokens: Sequence[str]) -> Turn:
-    """Return a turn with another text, and without `tokens` around its instruction and input.
+    """Return a copy of a turn with another text, and without `tokens` around its instruction and input.
 
     They are removed at the start of the instruction, and at the end of the input, or of the instruction if
     there is no input.

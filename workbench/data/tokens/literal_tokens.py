@@ -23,8 +23,9 @@ LITERAL encloses the number of a control token in a row's text.
 class LiteralTokenizer:
     """Encodes control tokens of the template as tokens, and control tokens in rows' text as characters.
 
-    This is a copy of the model's tokenizer in which each special token has a spelling that no text can
-    contain.
+    Rows are first passed through `hidden`, which replaces their control tokens by marked numbers; then the
+    template is rendered, and `__call__` encodes the result. The encoder is a copy of the model's tokenizer in
+    which each special token has a spelling that no text can contain; ids are the same.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -34,7 +35,11 @@ class LiteralTokenizer:
         self.encoder = Tokenizer.from_str(json.dumps(respelled(state, self.control.tokens)))
 
     def __call__(self, texts: Sequence[str], add_special_tokens: bool = False) -> dict[str, list[list[int]]]:
-        """Encode texts; the result has the key `input_ids`, as with tokenizers of transformers."""
+        """Encode texts without adding special tokens; the result has the key `input_ids`, as in transformers.
+
+        Control tokens in the texts become their ids, and the numbers from `hidden` plain characters.
+        `add_special_tokens` is ignored.
+        """
         respelled_texts = [
             self.shown(re.sub(self.control.any, lambda match: spelling(match[0]), text)) for text in texts
         ]
@@ -42,10 +47,12 @@ class LiteralTokenizer:
         return {"input_ids": [encoding.ids for encoding in encoded]}
 
     def hidden(self, value: Any, where: str) -> Any:
-        """Replace each control token in the strings of a JSON value by its index between two marks.
+        """Return a copy of a JSON value with each control token in its strings replaced by a marked number.
+
+        The number is the token's index in `control.tokens`, between two characters LITERAL.
 
         Raises:
-            DataError: A string contains one of the characters that mark these numbers.
+            DataError: A string contains OPEN, CLOSE or LITERAL; the message begins with `where`.
         """
         if isinstance(value, str):
             if re.search(f"[{OPEN}{CLOSE}{LITERAL}]", value):
@@ -59,7 +66,10 @@ class LiteralTokenizer:
         return [self.hidden(inner, where) for inner in value] if isinstance(value, list) else value
 
     def hidden_in(self, conversation: Conversation) -> Conversation:
-        """Replace control tokens in a conversation's texts by their indices; add a note to its notes."""
+        """Return a copy of a conversation with its texts, extra fields and tools passed through `hidden`.
+
+        It gets a note for each control token in its texts.
+        """
         where = conversation.where
         tokens = self.control.within([turn.text for turn in conversation.turns])
         notes = (*conversation.notes, *map(split_up, tokens))
@@ -70,7 +80,7 @@ class LiteralTokenizer:
         return replace(conversation, turns=turns, tools=self.hidden(conversation.tools, where), notes=notes)
 
     def shown(self, text: str) -> str:
-        """Replace the indices in a text by their control tokens: the inverse of `hidden`."""
+        """Return a text with the marked numbers replaced by their control tokens: the inverse of `hidden`."""
         return re.sub(f"{LITERAL}([0-9]+){LITERAL}", lambda match: self.control.tokens[int(match[1])], text)
 
     def _number(self, match: re.Match[str]) -> str:
@@ -78,7 +88,7 @@ class LiteralTokenizer:
 
 
 def split_up(token: str) -> str:
-    """Return a note for the log: rows contain a control token that is read as plain characters."""
+    """Return the note for rows with a control token that is read as plain characters; a predicate of rows."""
     return f"contain {token!r} in their text, read as plain characters"
 
 
@@ -88,7 +98,10 @@ def spelling(token: str) -> str:
 
 
 def respelled(state: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
-    """Return the contents of a tokenizer.json with new spellings of `tokens`, for encoding only."""
+    """Return the contents of a tokenizer.json with the `spelling` of `tokens`, and without post-processor.
+
+    The dictionaries inside `state` are changed.
+    """
     names = {token: spelling(token) for token in tokens}
     for added in state["added_tokens"]:
         added["content"] = names.get(added["content"], added["content"])

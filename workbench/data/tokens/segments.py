@@ -12,7 +12,7 @@ from workbench.config.names import IGNORED
 
 
 class Encoder(Protocol):
-    """Encodes texts to ids: a tokenizer of transformers, or a LiteralTokenizer."""
+    """Protocol of what encodes texts to ids: a tokenizer of transformers, or a LiteralTokenizer."""
 
     def __call__(self, texts: Any, /, *, add_special_tokens: bool) -> Any:
         """Encode texts; the result maps `input_ids` to a list of ids for each text."""
@@ -20,7 +20,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of an example's text that carries loss, or that carries none."""
+    """A part of an example's text, all of which carries loss, or none of it."""
 
     text: str
     trained: bool
@@ -30,7 +30,7 @@ class Segment:
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Join adjacent segments that both carry loss, or both carry none; leave out empty segments.
+    """Join adjacent segments that both carry loss, or both carry none, into new ones; leave out empty ones.
 
     A segment with `joins=False` is not joined to the segment before it.
     """
@@ -89,13 +89,13 @@ def assembled(
     tokenizer: Encoder,
     prefix: Sequence[int],
 ) -> Tokens:
-    """Join the ids of one example's segments to ids and labels.
+    """Concatenate the ids of one example's segments, with their labels.
 
     Args:
         segments: The segments.
-        alone: Yields the ids of each segment, encoded alone.
-        joint: Yields the ids of each segment but the first, encoded together with the segment before.
-        tokenizer: Encodes a segment anew if the ids of the segment before change in `joint`.
+        alone: Gives the ids of each segment, encoded alone; as many are taken as there are segments.
+        joint: Gives the ids of each segment but the first, encoded together with the segment before.
+        tokenizer: Encodes a segment again if its first token in `joint` contains the end of the one before.
         prefix: Ids to put before the example.
     """
     input_ids, labels = list(prefix), [IGNORED] * len(prefix)
@@ -113,10 +113,9 @@ def assembled(
 
 
 def ids_after(anchor: str, text: str, tokenizer: Encoder) -> list[int]:
-    """Encode a text as the continuation of `anchor`, and return the ids of the text alone.
+    """Encode `anchor + text`, and return the ids of `text`; if a token crosses the boundary, encode it alone.
 
-    It is for boundaries that a token of the joint encoding would cross. SentencePiece tokenizers add a space
-    before a text that is encoded alone; after an anchor they don't.
+    SentencePiece tokenizers add a space before a text that is encoded alone; after an anchor they don't.
     """
     before, both = ids_of([anchor, anchor + text], tokenizer)
     return both[len(before) :] if both[: len(before)] == before else next(ids_of([text], tokenizer))
@@ -130,13 +129,14 @@ def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
 def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: int) -> Tokens | None:
     """Cut an example to `max_length` tokens; None if `policy` drops long examples, or no answer is left.
 
-    If the start of an answer is cut off, the rest of the answer carries no loss.
+    An example that is short enough is returned itself. If the start of an answer is cut off, the rest of the
+    answer carries no loss.
 
     Args:
         tokens: The example.
         max_length: Most tokens of the result.
         policy: The side to cut, or to drop the example.
-        num_prefix: Number of leading special tokens, which are never cut.
+        num_prefix: Number of leading special tokens, which `cut-start` keeps.
     """
     excess = len(tokens.input_ids) - max_length
     if excess <= 0:
