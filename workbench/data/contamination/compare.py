@@ -50,7 +50,12 @@ class Overlap:
 
 
 def overlap(entry: Entry, row: Tokens) -> Overlap | None:
-    """Compare an item with a part of a row; None if too little of the item is there to report it."""
+    """Return how much of an item a part of a row has; None if it is too little to report.
+
+    Args:
+        entry: The item.
+        row: Tokens of the part of the row.
+    """
     is_there = np.zeros(len(entry), dtype=bool)
     for size in range(1, SIZE + 1):
         if len(starts := np.flatnonzero((entry.sizes == size) & (entry.grams != 0))):
@@ -77,10 +82,10 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
 
 
 def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
-    """Add the tokens of 2-grams that a row has to the mask `has`, which marks those of 3-grams.
+    """Return the mask `has`, of an item's tokens in 3-grams of a row, with those in 2-grams of the row added.
 
-    The masks are over an item's tokens. 2-grams only count in lines of which the row has at least half: they
-    find the tokens between a typo and the end of the line, where no 3-gram fits.
+    2-grams only count in lines of which the row has at least half: they mark the tokens between a typo and
+    the end of the line, where no 3-gram fits.
     """
     pairs = np.isin(grams(entry.tokens, 2), grams(row, 2)) & (grams(entry.tokens, 2) != 0)
     pairs[1:] |= pairs[:-1]
@@ -111,9 +116,9 @@ class Coverage:
 
         Args:
             entry: The item.
-            has: Tokens that are in the row.
-            is_missing: Tokens whose n-gram is not in the row.
-            chosen: Tokens to measure: all, or those of the question.
+            has: True for the item's tokens that are in the row.
+            is_missing: True for the item's tokens whose n-gram is not in the row.
+            chosen: True for the tokens to measure: all, or those of the question.
         """
         weights = (entry.weights * chosen).astype(np.float64)
         distinct, words = float(weights.sum()), float((entry.tokens.evidence * chosen).sum())
@@ -135,9 +140,10 @@ class Coverage:
 
 
 def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
-    """Return whether a row has each of an item's chosen lines as one run of tokens, not in fragments.
+    """Return whether a row has each of an item's lines as one run of tokens, not in fragments.
 
-    Lines of more than `RUN_TOKENS` tokens are not checked.
+    Only lines of more than SIZE and at most `RUN_TOKENS` tokens are checked, and of those only the lines
+    with a token that `chosen` marks.
     """
     for line in np.unique(entry.tokens.texts[chosen]):
         tokens = entry.tokens.chosen(entry.tokens.texts == line)
@@ -194,9 +200,9 @@ def kind_of(entry: Entry, row: Tokens) -> str:
 
 
 def first_position(entry: Entry, first: int, row: Tokens) -> int:
-    """Return where in a row the n-gram begins with which an item's option begins; -1: not in the row.
+    """Return the index of a row's token at which the first n-gram of an option begins; -1: not in the row.
 
-    The option begins at the item's token `first`. The result is an index of the row's tokens.
+    `first` is the index of the item's token at which the option begins.
     """
     positions: Numbers = np.flatnonzero(grams(row, int(entry.sizes[first])) == entry.grams[first])
     return int(positions[0]) if len(positions) else -1

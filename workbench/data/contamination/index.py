@@ -33,22 +33,25 @@ FILTER_BITS = 24
 
 @dataclass(frozen=True)
 class Hits:
-    """The n-grams that rows share with benchmark items: for each, its first token and its posting.
+    """The hits of an index in rows: occurrences of an n-gram that the rows share with a benchmark item.
 
-    The token is one of the row. A posting is a pair of an n-gram and an entry (an item) that has it.
+    A posting is a pair of an n-gram and an entry (an item) that has it. Both arrays have one value per hit.
     """
 
     positions: Numbers
-    """Index of the token in the rows."""
+    """Index of the row's token at which the n-gram begins."""
     postings: Numbers
     """Index of the posting, as in `Index.owners`."""
 
 
 class Index:
-    """Sorted n-grams of all benchmark items, each with its postings: the entries (items) that have it."""
+    """Sorted n-grams of all benchmark items, each with its postings: the entries (items) that have it.
+
+    `owners` has for each posting the index of its entry.
+    """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        """Index the entries; an entry whose lines all have fewer than three tokens is never found."""
+        """Index the entries; one whose lines all have fewer than three tokens has no n-grams in the index."""
         anchors = [_anchors(entry) for entry in entries]
         owners = np.repeat(np.arange(len(entries)), [len(hashes) for hashes, _ in anchors])
         hashes = np.concatenate([np.zeros(0, np.uint64), *(hashes for hashes, _ in anchors)])
@@ -67,7 +70,7 @@ class Index:
         self.filter[_filter_key(self.hashes)] = True
 
     def sums(self, groups: Numbers, postings: Numbers, num_groups: int) -> tuple[Floats, Floats]:
-        """Return for each group of postings two sums of weights: of n-grams in questions, and of all n-grams.
+        """Return for each group of postings (summed weights of n-grams in questions, of all n-grams).
 
         Args:
             groups: For each posting the index of its group, such as a pair of a row and an entry.
@@ -93,9 +96,9 @@ class Index:
         return enough
 
     def lookup(self, tokens: Tokens) -> Hits:
-        """Return the n-grams that the rows' tokens share with entries.
+        """Return the hits of the n-grams in the tokens of rows.
 
-        If there are more than MOST_HITS, only some occurrences of each n-gram are returned, evenly spaced.
+        If there are more than MOST_HITS, only some occurrences of each n-gram are hits, evenly spaced.
         """
         positions, found_grams = [], []
         for size in SIZES:

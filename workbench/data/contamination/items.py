@@ -65,7 +65,10 @@ class Entry:
 
 
 def entries(items: Sequence[Item]) -> list[Entry]:
-    """Tokenize the items of one benchmark to an entry for each wording, without words of a shared prompt."""
+    """Tokenize the items of one benchmark: an entry for each of an item's questions, in order.
+
+    Words with which many lines begin or end are left out of questions, see `is_template`.
+    """
     owners: list[tuple[str, int, int]] = []
     texts: list[str] = []
     are_options: list[bool] = []
@@ -112,7 +115,10 @@ def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]
 
 
 def is_template(tokens: Tokens, num_items: int) -> Mask:
-    """Return a mask, true for the tokens that many lines begin or end with: they belong to the prompt."""
+    """Return a mask, true for the tokens that many lines begin or end with: they belong to the prompt.
+
+    `num_items` is the number of items of `tokens`; TEMPLATE_SHARE of it says what is many.
+    """
     fewest = max(FEWEST_ALIKE, TEMPLATE_SHARE * num_items)
     in_prefixes = _in_shared_prefixes(tokens.hashes, tokens.texts, fewest)
     return in_prefixes | _in_shared_prefixes(tokens.hashes[::-1], -tokens.texts[::-1], fewest)[::-1]
@@ -153,7 +159,14 @@ def line_grams(tokens: Tokens) -> tuple[Hashes, Numbers]:
 
 
 def distinctness(hashes: Hashes, sizes: Numbers, bounds: Numbers, ids: Sequence[str]) -> Floats:
-    """Return 1/n for each token, where n items have the rarest n-gram that contains the token."""
+    """Return 1/n for each token, where n items have the rarest n-gram that contains the token.
+
+    Args:
+        hashes: For each token the hash of the n-gram that begins there, or 0.
+        sizes: For each token the size of this n-gram.
+        bounds: For each entry the indices of its first token and of its last + 1.
+        ids: For each entry the id of its item.
+    """
     numbers = {name: number for number, name in enumerate(dict.fromkeys(ids))}
     owner = np.repeat([numbers[name] for name in ids], bounds[:, 1] - bounds[:, 0])
     known, counts = np.unique(hashes[distinct_pairs(hashes, owner)], return_counts=True)

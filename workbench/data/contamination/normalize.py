@@ -1,4 +1,4 @@
-"""Folds characters, so that case, width, accents, punctuation and traditional characters don't matter."""
+"""Folds characters, so that texts that differ in case, width, accents or traditional characters are equal."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def normalized(text: str) -> str:
 
 @cache
 def fold_table() -> FoldTable:
-    """Build the table for all code points, on first use, in about a fifth of a second."""
+    """Return the table for all code points; it is built on the first call, in about a fifth of a second."""
     codes = np.arange(END, dtype=np.uint32)
     kinds = np.full(END, SEPARATOR, dtype=np.uint8)
     for code in range(FEW_PLANES):

@@ -57,10 +57,11 @@ class Batch:
 
     rows: list[Row]
     num_new: int
-    """Number of rows that begin in this batch; the first row may be the rest of a long row."""
+    """Number of rows that begin in this batch: all but a first row that continues from the batch before."""
     tokens: Tokens
+    """Tokens of all texts of the rows."""
     row_of_text: Numbers
-    """For each text of `tokens` the index of its row."""
+    """For each text of `tokens` the index of its row in `rows`."""
 
 
 def contamination(
@@ -68,10 +69,12 @@ def contamination(
     rows: Iterable[Row],
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Contamination]:
-    """Return the items of each benchmark that a training row has: word for word, reordered, or nearly so.
+    """Search training rows for the items of benchmarks: word for word, reordered, or nearly so.
+
+    Returns for each benchmark, by name, which of its items rows have.
 
     Args:
-        benchmarks: name -> items.
+        benchmarks: Name -> items.
         rows: The rows that a model was trained on; they are read once, some at a time.
         advance: Called after each batch with the number of rows searched since the last call.
     """
@@ -86,7 +89,10 @@ def contamination(
 
 
 def batches(rows: Iterable[Row]) -> Iterator[Batch]:
-    """Yield rows with their tokens, about BATCH characters at a time; a long row is split after 2 x BATCH."""
+    """Yield rows with their tokens, about BATCH characters at a time; a long row is split after 2 x BATCH.
+
+    At least one batch is yielded, possibly without rows.
+    """
     held: list[Row] = []
     texts: list[str] = []
     owners: list[int] = []
@@ -112,7 +118,7 @@ def batches(rows: Iterable[Row]) -> Iterator[Batch]:
 
 
 def overlapping_chunks(text: str) -> Iterator[str]:
-    """Yield chunks of a text, so that each passage of up to REACH characters is in some chunk."""
+    """Yield chunks of PIECE characters of a text; each passage of up to REACH characters is in a chunk."""
     yield text[:PIECE]
     for start in range(PIECE - REACH, len(text) - REACH, PIECE - REACH):
         yield text[start : start + PIECE]
@@ -125,17 +131,17 @@ class Findings:
         """Start without any findings.
 
         Args:
-            names: The benchmark of each entry.
-            known: The entries.
+            names: For each entry the name of its benchmark.
+            known: The entries of all benchmarks.
         """
         self.names = names
         self.entries = known
         self.pairs: dict[tuple[str, str], Pair] = {}
 
     def add_batch(self, batch: Batch, index: Index) -> None:
-        """Compare each row of a batch with the items that share enough n-grams with it.
+        """Compare each row of a batch with the items that share enough n-grams with it; record the matches.
 
-        Record the matches.
+        `index` must be of the same entries, in the same order.
         """
         hits = index.lookup(batch.tokens)
         if not len(hits.positions):
@@ -174,7 +180,7 @@ class Findings:
             self.pairs[key] = Pair(entry.id, row.where, shared)
 
     def of(self, name: str, items: Sequence[Item]) -> Contamination:
-        """Return which items of one benchmark the training rows have."""
+        """Return which of the `items` of the benchmark `name` the rows searched so far have."""
         long_enough = {
             entry.id
             for benchmark, entry in zip(self.names, self.entries, strict=True)
@@ -185,12 +191,12 @@ class Findings:
 
 
 def rank(shared: Overlap) -> tuple[int, float]:
-    """Return a sort key of overlaps: by kind, then by share; the clearest contamination is the largest."""
+    """Return a sort key of overlaps, by kind, then by share: the more of the item, the larger the key."""
     return ("near", "question", "reordered", "verbatim").index(shared.kind), shared.share
 
 
 def window(positions: Numbers, length: int, row: Numbers) -> tuple[int, int]:
-    """Return the indices of the first token and the last + 1 of a row's part that has most hits of an item.
+    """Return (first index, last index + 1) of the tokens around the densest hits of an item in a row.
 
     Args:
         positions: Token indices of the hits, ascending.

@@ -64,9 +64,10 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str]) -> Tokens:
-    """Split texts into words and, in scripts without spaces such as Chinese, into characters.
+    """Split texts into words and, in scripts without spaces such as Chinese, into characters; hash them.
 
-    Case, width, accents and traditional forms are folded.
+    Tokens that differ only in case, width, accents or traditional forms get the same hash. Punctuation is
+    left out, mathematical signs are tokens.
     """
     table = fold_table()
     codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)

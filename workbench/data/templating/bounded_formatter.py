@@ -12,15 +12,20 @@ RESULT = "a text with the method 'format'"
 
 
 class BoundedFormatter(SandboxedFormatter):
-    """Replaces `str.format` in templates; checks the length of each field before it is formatted."""
+    """Replaces `str.format` in templates; checks the length of each field before it is formatted.
+
+    A formatter formats one text: it adds up the fields in `total`.
+    """
 
     total = 0
+    """Characters of all fields so far."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         """Format a value as `format_spec` says, and count the characters of the result.
 
         Raises:
-            BoundError: The field, or the text so far, is too long.
+            BoundError: The field, or all fields together, are too long.
+            NullError, FunctionError, ContainerError: As for `check_written`, if the environment refuses null.
         """
         self._env.check_written(value)  # type: ignore[attr-defined]
         bound(template_sizes.field_width(format_spec) + size(value), RESULT)
@@ -30,10 +35,10 @@ class BoundedFormatter(SandboxedFormatter):
         return text
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        """Convert a value with `!r`, `!s` or `!a`; refuse a value that is too long."""
+        """Convert a value with `!r`, `!s` or `!a`; raise a BoundError if the value is too long."""
         bound(size(value), RESULT)
         return super().convert_field(value, conversion)
 
 
 class BoundedEscapeFormatter(BoundedFormatter, EscapeFormatter):
-    """Replaces `format` of strings that are marked as safe HTML; it escapes HTML in the fields."""
+    """Replaces the method `format` of strings marked as safe HTML (`Markup`): HTML in fields is escaped."""

@@ -17,7 +17,7 @@ from workbench.data.templating.sandbox import BoundedEnvironment
 
 @cache
 def chat_environment() -> BoundedEnvironment:
-    """Return the Jinja environment that renders all chat templates; it is built once."""
+    """Return the Jinja environment that renders all chat templates; it is the same object in each call."""
     environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
@@ -68,7 +68,11 @@ class ChatNamespace(Namespace):
     """The function `namespace` of templates; as in transformers, names must not begin with an underscore."""
 
     def __init__(*arguments: Any, **named: Any) -> None:
-        """Set the attributes of the namespace from pairs and keyword arguments."""
+        """Set the attributes of the namespace from pairs and keyword arguments.
+
+        Raises:
+            SecurityError: A name begins with an underscore.
+        """
         namespace, *initial = arguments
         values = dict(*initial, **named)
         for name in values:
@@ -76,24 +80,28 @@ class ChatNamespace(Namespace):
         Namespace.__init__(namespace, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Set an attribute, as `{% set namespace.name = value %}` does."""
+        """Set an attribute, as `{% set namespace.name = value %}` does; raise a SecurityError for `_name`."""
         check_name(name)
         super().__setitem__(name, value)
 
 
 def check_name(name: Any) -> None:
-    """Refuse a namespace's attribute whose name begins with an underscore."""
+    """Raise a SecurityError if the name of a namespace's attribute begins with an underscore."""
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a name in a namespace must not begin with an underscore, {name!r}")
 
 
 def raise_exception(message: Any) -> None:
-    """Fail with a message: the function `raise_exception`, with which a chat template rejects a chat."""
+    """Raise a TemplateError: the function `raise_exception`, with which a chat template rejects a chat."""
     raise TemplateError(message)
 
 
 def strftime_now(pattern: str) -> str:
-    """Format the current time: the function `strftime_now` of chat templates."""
+    """Return the current local time in a format of `strftime`: the function `strftime_now` of chat templates.
+
+    Raises:
+        BoundError: The pattern is longer than 1,000 characters.
+    """
     bound(len(pattern) * 10_000, "a text with the function 'strftime_now'")
     return datetime.now().strftime(pattern)
 

@@ -54,7 +54,7 @@ class RenderingError(DataError):
 
 
 class CompiledTemplate:
-    """A compiled template or expression; the total time of its renderings is limited, too."""
+    """A compiled template or expression, whose renderings are limited each, and in their mean time."""
 
     def __init__(self, environment: BoundedEnvironment, text: str, expression: bool = False) -> None:
         """Compile a template, or with `expression` one Jinja expression.
@@ -76,7 +76,9 @@ class CompiledTemplate:
             raise RenderingError(reason(error)) from error
 
     def render(self, scope: Mapping[str, Any]) -> str:
-        """Render the template; `scope` has the values of its variables.
+        """Return the text of the template; `scope` maps its variables to values.
+
+        The object must have been compiled as a template, not as an expression.
 
         Raises:
             RenderingError: The template fails, or exceeds a limit.
@@ -84,10 +86,12 @@ class CompiledTemplate:
         return str(self._timed(self._text, scope))
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """Return the value of the expression; `scope` has the values of its variables.
+        """Return the value of the expression; `scope` maps its variables to values.
+
+        The object must have been compiled with `expression=True`.
 
         Raises:
-            RenderingError: The expression fails, or exceeds a limit.
+            RenderingError: The expression fails, is undefined, or exceeds a limit.
         """
         return self._timed(self._value, scope)
 
@@ -135,15 +139,15 @@ def chat_text(
 
     Args:
         tokenizer: Provides chat template and special tokens.
-        messages: The turns, with `role` and `content`.
-        template: Replaces the tokenizer's template.
-        tools: JSON schemas of functions.
+        messages: The turns, with `role` and `content`; they are not changed.
+        template: Jinja text that replaces the tokenizer's template, or the name of one of its templates.
+        tools: JSON schemas of functions; they may select the tokenizer's template for tools.
         arguments: Further variables of the template, such as `enable_thinking`.
         add_generation_prompt: End the text with the header of the next answer.
         continue_final_message: End the text with the last message, without its end of turn.
 
     Raises:
-        RenderingError: The template refuses the turns, fails, or exceeds a limit.
+        RenderingError: There are no messages, or the template refuses them, fails, or exceeds a limit.
     """
     if not messages:
         raise RenderingError("the conversation has no messages")
@@ -165,7 +169,11 @@ def chat_text(
 
 @lru_cache(maxsize=64)
 def chat_template(text: str) -> CompiledTemplate:
-    """Compile a chat template; the 64 used last are cached."""
+    """Compile a chat template, or return it from the cache of the 64 used last.
+
+    Raises:
+        RenderingError: The template has a syntax error, or is too long.
+    """
     return CompiledTemplate(chat_environment(), text)
 
 
@@ -183,7 +191,9 @@ def template_arguments(text: str) -> list[str]:
 
 
 def unused_argument(arguments: Mapping[str, Any], *templates: str) -> str:
-    """Say which argument no chat template uses, as "NAME: the chat template ..."; "" if all are used.
+    """Return a message about the first argument that none of the chat templates uses; "" if all are used.
+
+    It begins with "NAME: the chat template has no such variable", without a key.
 
     Raises:
         RenderingError: A template has a syntax error.
@@ -195,14 +205,14 @@ def unused_argument(arguments: Mapping[str, Any], *templates: str) -> str:
 
 
 def without_nulls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message without its null fields: for templates, null is a missing field."""
+    """Return a copy of a message without its null fields: for templates, null is a missing field."""
     return {key: value for key, value in message.items() if value is not None}
 
 
 def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with its reasoning under both names that templates read.
+    """Return a copy of a message with its reasoning under both names that templates read.
 
-    The names are `reasoning_content` and `thinking`.
+    The names are `reasoning_content` and `thinking`. A message without reasoning is returned itself.
     """
     reasoning = next((message[name] for name in REASONING if message.get(name) is not None), None)
     if reasoning is None:
@@ -211,9 +221,10 @@ def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to plain JSON types.
+    """Return a copy of a value that consists of plain JSON types and tuples.
 
-    A value of any other type becomes the type's name, as `<Tensor>`.
+    Values of subclasses, mappings, dataclasses and numpy scalars are converted; a value of any other type
+    becomes the type's name, as `<Tensor>`.
     """
     if value is None or type(value) in (str, int, float, bool):
         return value
@@ -239,7 +250,11 @@ BARE: Mapping[type, Callable[[Any], Any]] = {
 
 
 def mark_end(message: dict[str, Any], source: str) -> None:
-    """Append the marker CONTINUED to the content of the last message, which the model is to continue."""
+    """Append, in place, the marker CONTINUED to the content of the message that the model is to continue.
+
+    Raises:
+        ValueError: The template's text `source` doesn't mention `content`.
+    """
     if "content" not in source:
         raise ValueError("the chat template does not use 'content', so no message can be continued")
     content = message["content"]
@@ -251,7 +266,7 @@ def mark_end(message: dict[str, Any], source: str) -> None:
 
 
 def cut_at_mark(text: str) -> str:
-    """Cut a rendered text at the marker CONTINUED, so that the model continues the last message.
+    """Return a rendered text up to its last marker CONTINUED, so that the model continues the last message.
 
     If the template has trimmed the message, white space before the marker is removed, too.
 

@@ -28,7 +28,7 @@ class BoundError(TemplateError):
 
 
 class Meter:
-    """Counts the steps, the characters and the time of one rendering, and stops it at a limit."""
+    """Counts the steps, the characters and the time of one rendering; raises a BoundError at a limit."""
 
     __slots__ = ("deadline", "effort", "steps", "work")
 
@@ -38,21 +38,37 @@ class Meter:
         self.deadline = time.thread_time() + MAX_SECONDS
 
     def step(self) -> bool:
-        """Count a loop iteration or a macro call; always true, so that a condition can contain the call."""
+        """Count a loop iteration or a macro call; return True, so that a condition can contain the call.
+
+        Raises:
+            BoundError: There are more than MAX_STEPS, or `tick` reaches a limit.
+        """
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise BoundError(f"takes more than {MAX_STEPS:,} loop iterations and macro calls")
         return self.tick()
 
     def tick(self) -> bool:
-        """Count an operation that may be slow, and check the time once in a while; always true."""
+        """Count an operation that may be slow, and call `look` at every ninth or so; return True.
+
+        Raises:
+            BoundError: `look` reaches a limit.
+        """
         self.effort += MAX_EFFORT // 8
         if self.effort > MAX_EFFORT:
             self.look()
         return True
 
     def charge(self, amount: int, what: str = "a value") -> None:
-        """Add the characters of a new value to the total; `what` names the value in the error message."""
+        """Add the characters of a new value to the total, and check them and the total once in a while.
+
+        Args:
+            amount: Characters of the value; more than MAX_EFFORT are checked at once.
+            what: Name of the value in the error message.
+
+        Raises:
+            BoundError: The value or the total is too long, or the time is up.
+        """
         self.work += amount
         self.effort += amount + 1000
         if self.effort > MAX_EFFORT:
@@ -60,7 +76,7 @@ class Meter:
             self.look()
 
     def look(self) -> None:
-        """Check the processor time and the total of characters.
+        """Check the processor time of this thread and the total of characters.
 
         Raises:
             BoundError: One of them is too large.
@@ -97,7 +113,7 @@ def shallow(value: Any) -> int:
 
 
 def size(value: Any) -> int:
-    """Return the characters that a value counts for, with all nested values; stop counting above the limit.
+    """Return the characters that a value counts for, with all nested values; it stops above MAX_CHARACTERS.
 
     A list or dictionary counts for 32 per item besides the item's own characters. An item that occurs twice
     counts twice, because it is written twice.

@@ -42,7 +42,11 @@ NULL_PASSES = ("d", "default", "tojson")
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the limits of render_budget.py on steps, time and characters."""
+    """Jinja's sandbox with the limits of render_budget.py on steps, time and characters.
+
+    Call `bound_filters` after the last filter is added, and `start` before each rendering. A rendering that
+    exceeds a limit raises a BoundError. Threads may render at the same time.
+    """
 
     code_generator_class = BoundedGenerator
     intercepted_binops = frozenset(("+", "*", "**", "%"))
@@ -63,7 +67,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters["sum"] = template_filters.sum_filter
 
     def bound_filters(self) -> None:
-        """Wrap all filters and tests with checks; call this after the last filter is added."""
+        """Wrap all filters and tests with checks; call this once, after the last filter is added."""
         for name, function in self.filters.items():
             self.filters[name] = self._bounded_filter(name, function)
         for name, test in self.tests.items():
@@ -76,19 +80,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return meter
 
     def start(self) -> None:
-        """Start a new meter, at the beginning of a rendering."""
+        """Start a new meter for this thread, at the beginning of a rendering."""
         self._current.meter = Meter()
 
     def step(self) -> bool:
-        """Count a loop iteration; always true. Compiled loops call it."""
+        """Count a loop iteration and return True; compiled loops call this."""
         return cast(bool, self._current.meter.step())
 
     def tick(self) -> bool:
-        """Count an operation that may be slow, and check the time once in a while; always true."""
+        """Count an operation that may be slow, check the time once in a while, and return True."""
         return cast(bool, self._current.meter.tick())
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Look up an attribute or item as Jinja does, with fast paths for the most frequent cases."""
+        """Return an attribute or item as Jinja's sandbox does, but faster in the most frequent cases."""
         kind = type(obj)
         if kind is dict and attribute not in DICT_METHODS:
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
@@ -136,17 +140,21 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(chunks)
 
     def check_null(self, value: Any) -> None:
-        """Refuse null and functions, if `refuses_null` is set."""
+        """Refuse null and functions, if `refuses_null` is set; see `written_values.check_null`."""
         if self.refuses_null:
             written_values.check_null(value)
 
     def check_function(self, value: Any) -> None:
-        """Refuse functions, if `refuses_null` is set."""
+        """Refuse functions, if `refuses_null` is set; see `written_values.check_function`."""
         if self.refuses_null:
             written_values.check_function(value)
 
     def check_written(self, value: Any) -> None:
-        """Refuse values that would be written as Python code, if `refuses_null` is set."""
+        """Refuse values that would be written as Python code, if `refuses_null` is set.
+
+        Raises:
+            NullError, FunctionError, ContainerError: As for `written_values.check_written`.
+        """
         if self.refuses_null:
             written_values.check_written(value)
 

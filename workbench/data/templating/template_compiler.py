@@ -9,7 +9,7 @@ from jinja2.exceptions import TemplateSyntaxError
 
 
 class BoundedGenerator(CodeGenerator):
-    """Compiles loops and operators of templates into Python code that calls the environment's checks."""
+    """Compiles templates into Python code whose loops and operators call the checks of BoundedEnvironment."""
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
         """Compile a loop so that each iteration is counted, also if the loop's `if` skips it."""
@@ -44,7 +44,7 @@ class BoundedGenerator(CodeGenerator):
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
         """Compile a comparison so that the time is checked first, unless a side is a constant.
 
-        One with `in` is always checked.
+        For a comparison with `in` the time is always checked.
         """
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         searches = any(operand.op in ("in", "notin") for operand in node.ops)
@@ -66,7 +66,11 @@ class BoundedGenerator(CodeGenerator):
         self.write(")))")
 
     def visit_EvalContextModifier(self, node: nodes.EvalContextModifier, frame: Frame) -> None:  # noqa: N802
-        """Refuse `{% autoescape %}` with an expression, which Jinja would evaluate at compile time."""
+        """Compile `{% autoescape %}` with a constant; Jinja would evaluate an expression at compile time.
+
+        Raises:
+            TemplateSyntaxError: The tag has an expression.
+        """
         if not all(isinstance(option.value, nodes.Const) for option in node.options):
             raise TemplateSyntaxError("autoescape must be true or false", node.lineno or 1)
         super().visit_EvalContextModifier(node, frame)

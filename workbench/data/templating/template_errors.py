@@ -2,7 +2,7 @@
 
 
 def template_line(error: BaseException) -> int | None:
-    """Return the line of the template in which an error was raised; None if it is unknown."""
+    """Return the line number of the template in which an error was raised; None if it is unknown."""
     line = getattr(error, "lineno", None)
     trace = error.__traceback__
     while trace is not None:

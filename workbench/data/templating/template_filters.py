@@ -56,17 +56,17 @@ METHODS: Mapping[str, Guard] = {
 
 
 def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: Any) -> None:
-    """Refuse to call a filter if its result would be too long, or would take too long.
+    """Check, before a filter is called, that its result won't be too long and won't take too long.
 
     Args:
         name: The filter.
-        meter: Counts the characters of the result.
+        meter: Gets the characters that the result can have at most.
         value: The filter's input.
         arguments: The filter's other arguments.
         named: The filter's keyword arguments.
 
     Raises:
-        BoundError: The message names the filter.
+        BoundError: A limit would be exceeded; the message names the filter.
     """
     meter.tick()
     if name in ITEMWISE and hasattr(value, "__len__") and len(value) > MAX_STEPS:
@@ -85,10 +85,16 @@ def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: 
 
 
 def check_call(meter: Meter, function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Refuse to call a string's or number's method if its result would be too long.
+    """Check, before a method of a string, bytes or a number is called, that its result won't be too long.
+
+    Args:
+        meter: Gets the characters that the result can have at most.
+        function: The bound method.
+        arguments: Its positional arguments.
+        named: Its keyword arguments.
 
     Raises:
-        BoundError: The message names the method.
+        BoundError: A limit would be exceeded; the message names the method.
     """
     owner, name = function.__self__, function.__name__
     if name in METHODS and isinstance(owner, TEXTS):
@@ -99,7 +105,10 @@ def check_call(meter: Meter, function: Any, arguments: tuple[Any, ...], named: M
 
 @pass_environment
 def sum_filter(environment: Any, iterable: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
-    """Add up items, or an attribute of them: the filter `sum`, which checks each addition."""
+    """Return `start` plus all items, or an attribute of each item: the filter `sum`.
+
+    Each addition is checked against the limits. A string as `start` raises a TypeError.
+    """
     if isinstance(start, str):
         raise TypeError("sum() can't sum strings")
     keys = attribute.split(".") if isinstance(attribute, str) else [attribute]
@@ -112,7 +121,11 @@ def sum_filter(environment: Any, iterable: Iterable[Any], attribute: Any = None,
 
 
 def lorem_ipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002
-    """Return filler text: the function `lipsum` of templates, limited to 1,000 paragraphs of 1,000 words."""
+    """Return filler text: the function `lipsum` of templates.
+
+    Raises:
+        BoundError: More than 1,000 paragraphs (`n`), or words of a paragraph (`max`), are asked for.
+    """
     if n > 1000 or max > 1000:
         raise BoundError("calls lipsum with more than 1,000 paragraphs or words")
     return generate_lorem_ipsum(n, html, min, max)

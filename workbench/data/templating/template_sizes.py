@@ -33,7 +33,10 @@ def members_or_text(value: Any) -> bool:
 
 
 def power(left: Any, right: Any) -> int:
-    """Return about how many digits `left ** right` will have; a refused MAX_CHARACTERS + 1 for too many."""
+    """Return about how many digits the integer `left ** right` will have; 0 if either isn't an integer.
+
+    A number of more than MAX_BITS counts as MAX_CHARACTERS + 1, which the caller refuses.
+    """
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * abs(right)
         return bits // 3 if bits <= MAX_BITS else MAX_CHARACTERS + 1
@@ -78,14 +81,14 @@ def field_width(specification: str) -> int:
 
 
 def as_width(digits: str) -> int:
-    """Convert digits to a width; more than 11 digits give MAX_CHARACTERS + 1, which is refused."""
+    """Convert digits to a width; more than 11 digits give MAX_CHARACTERS + 1, which the caller refuses."""
     return int(digits) if len(digits) < 12 else MAX_CHARACTERS + 1
 
 
 def after_key(template: str, index: int) -> int:
-    """Return the index after a key in parentheses in a `%` template, as `(name)`.
+    """Return the index after a key in parentheses, as `(name)`, that begins at `index` in a `%` template.
 
-    `index` if there is none.
+    Without a key, return `index`; if the key isn't closed, the length of the template.
     """
     if template[index : index + 1] != "(":
         return index
@@ -112,7 +115,7 @@ def joined(separator: Any, items: Any) -> int:
 
 
 def indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
-    """Return how many characters a string has when its lines are indented by a width or a string."""
+    """Return an upper bound of the characters of a string whose lines are indented by a width or a string."""
     lines = len(str(text).splitlines()) + 1
     return len(str(text)) + lines * (len(width) if isinstance(width, str) else max(0, number(width)) + 1)
 
@@ -135,7 +138,7 @@ def wrapped(text: Any, *arguments: Any, wrapstring: Any = "", **_: Any) -> int:
 
 
 def rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:
-    """Return 0, as a rounded number is short; a refused MAX_CHARACTERS + 1 for too large a precision."""
+    """Return 0, as a rounded number is short; a precision over 1,000 gives MAX_CHARACTERS + 1, too many."""
     return 0 if abs(number(precision)) <= 1000 else MAX_CHARACTERS + 1
 
 
@@ -184,7 +187,7 @@ def encoded(text: Any, encoding: Any = "utf-8", *_: Any, **__: Any) -> int:
 
 
 def padded(text: Any, width: Any = 80, *_: Any) -> int:
-    """Return how many characters a string can have at most after padding it to a width."""
+    """Return an upper bound of the characters that a string has after it is padded to a width."""
     return size(text) + max(0, number(width))
 
 
@@ -194,7 +197,7 @@ def formatted(text: Any, *values: Any, **named: Any) -> int:
 
 
 def hexadecimal(data: Any, *_: Any, **__: Any) -> int:
-    """Return how many characters bytes have in hexadecimal notation, with separators."""
+    """Return an upper bound of the characters that bytes have in hexadecimal notation, with separators."""
     length: int = len(data)
     return 3 * length
 
