@@ -65,6 +65,9 @@ class AnswerCache:
             rank: rank of this process, which writes its own file and reads the files of all ranks.
             renew: delete the cached answers; each process deletes its own file, and rank 0 also deletes the
                 files of ranks that don't exist any more.
+
+        Raises:
+            DataError: There is a folder in place of a file of the cache.
         """
         self.key = fingerprint({"model": model, "rule": rule})
         self.path = folder / f"{self.key}.{rank}.jsonl" if folder is not None else None
@@ -81,11 +84,14 @@ class AnswerCache:
         return prompt_hash in self.answers
 
     def __getitem__(self, prompt_hash: str) -> Answer:
-        """Return the answer to a prompt."""
+        """Return the answer to a prompt, which must be cached."""
         return self.answers[prompt_hash]
 
     def drop(self, prompt_hash: str) -> None:
-        """Remove an answer that doesn't fit its prompt, so that the prompt is asked again."""
+        """Remove a cached answer that doesn't fit its prompt, so that the prompt is asked again; warn of it.
+
+        The answer stays in its file, where the line of the new answer takes precedence.
+        """
         log.warning(
             "%s: the cached answer to prompt %.16s doesn't fit the prompt; asking again",
             self.path,
@@ -130,7 +136,7 @@ class Writer:
         self.lock = lock
 
     def add(self, prompt_hash: str, answer: Answer) -> None:
-        """Add an answer; it is in the file when the method returns."""
+        """Add an answer in memory and, if there is a file, append it there before the method returns."""
         self.cache.answers[prompt_hash] = answer
         if self.descriptor is not None:
             line = _line(prompt_hash, answer, self.cache.key).encode()

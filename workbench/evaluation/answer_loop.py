@@ -44,7 +44,8 @@ def ask(
     """Ask the units without a cached answer; return key -> answer, and the number of units asked.
 
     A unit is an item, a text, or all requests of an item. The returned answers are those of all processes and
-    of the cache; the number counts only the units that this process asked.
+    of the cache; the number counts only the units that this process asked. Every process must call it with
+    the same chunks, of which each asks its share.
 
     Args:
         keyed: chunks of (key of the answer, unit to ask).

@@ -18,7 +18,7 @@ THRESHOLDS = {
 
 
 def item_of(example: Example) -> Item:
-    """Return an item to search for in training rows: an example's questions and options.
+    """Convert an example to an item to search for in training rows: its id, questions and options.
 
     Few-shot examples are left out, and options if all of them are single letters.
     """

@@ -125,9 +125,10 @@ def _benchmark(values: Mapping[str, Any]) -> BenchmarkContamination:
 
 
 def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]:
-    """Read contamination.json; return the report, and warnings for readers of the model's scores.
+    """Read contamination.json; return the report, and at most one warning for readers of the model's scores.
 
-    A missing or damaged file gives no report; a damaged file gives a warning.
+    A missing or damaged file gives None in place of the report. The warning says that the file is damaged, or
+    how many items of which benchmarks are in the training rows.
     """
     try:
         report = read_contamination(path)

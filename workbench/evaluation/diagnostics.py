@@ -1,4 +1,4 @@
-"""Logs warnings about the questions of a benchmark: tokens of letters, dropped few-shot examples."""
+"""Logs warnings, on rank 0, about a benchmark's questions: tokens of letters, dropped few-shot examples."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,10 @@ log = logging.getLogger("workbench")
 
 
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
-    """Warn if a protocol scores the letters by other tokens than those of the text "prompt + letter"."""
+    """Warn if a protocol scores the letters by other tokens than those of the text "prompt + letter".
+
+    `item`, any one of the benchmark's, is encoded to find out.
+    """
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and rank_and_world_size()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
@@ -40,7 +43,10 @@ def warn_of_closed_texts(name: str, lm: LanguageModel) -> None:
 
 
 def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
-    """Warn about items in which two choices have the same tokens, so that they get the same score."""
+    """Warn about items in which two choices have the same tokens, so that they get the same score.
+
+    Items that `answerer` has encoded so far count (`MultipleChoice.same_tokens`).
+    """
     same_tokens = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
     if same_tokens and rank_and_world_size()[0] == 0:
         name, (first, second) = next(iter(same_tokens.items()))
@@ -56,7 +62,7 @@ def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> Non
 
 
 def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
-    """Warn about few-shot examples that were dropped because the prompts were too long."""
+    """Warn about few-shot examples that were dropped because prompts were longer than `longest` tokens."""
     dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
     if dropped and rank_and_world_size()[0] == 0:
         log.warning(
@@ -87,7 +93,7 @@ def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) ->
 
 
 def warn_of_open_thoughts(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> None:
-    """Warn about generated texts that end within a thought, before there is an answer to score."""
+    """Warn about generated texts that end within a thought (`<think>`), before any answer to score."""
     texts = [
         ("<think>" if item.contexts[0].rstrip().endswith("<think>") else "") + (answer.generation or "")
         for item, answer in zip(items, answers, strict=True)

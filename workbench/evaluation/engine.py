@@ -78,8 +78,10 @@ def evaluate(
         decoding: Returns a context in which texts are generated, such as one with prepacked weights.
 
     Raises:
-        DataError: Answers change when items are scored one by one (`evaluate.verify`); the benchmark's
-            predictions are not written then.
+        CheckpointError: The model's logits are NaN.
+        ConfigError: A setting doesn't fit the model, such as `max_length` or the chat template.
+        DataError: A question is too long for the model; or answers change when items are scored one by one
+            (`evaluate.verify`), and the benchmark's predictions are not written then.
     """
     evaluation = Evaluation([])
     rank, _ = rank_and_world_size()

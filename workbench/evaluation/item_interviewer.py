@@ -82,8 +82,10 @@ class ItemInterviewer:
     ) -> Outcome:
         """Ask a model the items that have no cached answer, and return predictions and scores of all.
 
+        New answers are added to `cache`; warnings about prompts and answers are logged.
+
         Raises:
-            WorkbenchError: The model can't answer.
+            WorkbenchError: The model can't answer, or all items are too long for it.
         """
         answerer = answerer_for(lm, benchmark.config, config)
         asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)

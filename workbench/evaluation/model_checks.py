@@ -24,7 +24,7 @@ from workbench.evaluation.tasks.select_answerer import Model
 def check(
     lm: Model, benchmarks: Mapping[str, PreparedBenchmark], config: EvaluateConfig, model_name: str
 ) -> None:
-    """Check that the model can be asked all benchmarks.
+    """Check that the model can be asked all benchmarks; a short text is scored to see its logits.
 
     Raises:
         CheckpointError: The model's logits are NaN.
@@ -75,7 +75,8 @@ def check_prompting(
         config: settings of the evaluation.
 
     Raises:
-        ConfigError: `max_length` is larger than the model's context, or a chat template is missing.
+        ConfigError: `max_length` is larger than the model's context, a chat template is missing, or it
+            does not use an argument of `template_arguments`.
         DataError: The chat template refuses the turns, such as a system message.
     """
     if config.max_length is not None and config.max_length > context_length:
@@ -99,7 +100,10 @@ def check_prompting(
 
 @contextmanager
 def naming_benchmark(benchmark: str) -> Iterator[None]:
-    """In the `with` block, put `benchmarks.NAME` before the messages of DataErrors and ConfigErrors."""
+    """In the `with` block, put the benchmark's name before the messages of DataErrors and ConfigErrors.
+
+    The prefix is `benchmarks.NAME: ` for a DataError, and `benchmarks.NAME.` for a ConfigError.
+    """
     try:
         yield
     except DataError as error:

@@ -47,7 +47,15 @@ def prepare_benchmarks(
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
-    """Read, check and render the items of one benchmark that its limit selects."""
+    """Read, check and render the items of one benchmark that its limit selects.
+
+    The rows are those of the files at `path`, or else of the Hub's data set. Not for tasks of the harness.
+
+    Raises:
+        ConfigError: A key or template is wrong.
+        DataError: A file is missing or malformed, a row has no answer among its choices, two items have the
+            same id, there are no items, ...
+    """
     config = protocols.resolve(name, config)
     check_lists(name, config)
     check_ignored(name, config)
@@ -127,6 +135,10 @@ def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> di
     """Return index -> row of one split of one subset, with the layout's columns added and `keep` applied.
 
     The index counts the rows before `keep`, so that `keep` doesn't change the ids of items.
+
+    Raises:
+        ConfigError: The benchmark has no file for this split, and no data set on the Hub.
+        DataError: A file is missing or malformed, or a template fails on a row.
     """
     if config.path is not None:
         rows = _local_rows(name, config, local_path(config.path), split, subset)

@@ -20,7 +20,9 @@ class PreparedBenchmark:
     config: BenchmarkConfig
     """The benchmark's section, with the values of its protocol filled in."""
     examples: list[Example]
+    """The items that its limit selects."""
     warnings: list[str]
+    """Warnings about the items, one line each, for the log."""
     interviewer: "Interviewer"
     """Asks a model the items and scores the answers."""
     num_total: int | None = None

@@ -46,7 +46,7 @@ class Example:
     """Item of a benchmark with all texts of its prompt, before tokenization."""
 
     id: str
-    """`subset/index` or `index`: the index of the row in the split, which `limit` doesn't change."""
+    """The rendered `id`, or the index of the row in its split; with subsets, `SUBSET/` precedes it."""
     subset: str = ""
     description: str = ""
     shots: tuple[Shot, ...] = ()
@@ -65,6 +65,7 @@ class Example:
     written_targets: tuple[str, ...] = ()
     """Texts to generate as the benchmark writes them, before normalization."""
     unconditional: str | None = None
+    """Prompt without the question, for acc_pmi; None: the benchmark doesn't use acc_pmi."""
     rotations: tuple["Example", ...] = ()
     """The same question with its options moved by 1, 2, ... letters."""
     cluster: str = ""
@@ -111,7 +112,9 @@ class Prediction:
     """Log-likelihood of each choice, or log-probability of each label of a head, in nats; if items were asked
     in several option orders, log-probabilities among the options, averaged over this item's orders."""
     generation: str | None = None
+    """Generated text; None: the answer isn't generated, or the benchmark sets `plain_text: false`."""
     prediction: int | str | None
+    """Index of the chosen choice or label, or the extracted text; None: there is no answer."""
     target: int | str | list[int] | list[str]
     """Index of the right choice or label, or the text to generate; a list if several are right."""
     scores: dict[str, float]
@@ -159,6 +162,7 @@ class Score:
     item_score: str = ""
     """Meaning of the items' scores if `value` is not their mean; paired comparisons use these scores."""
     note: str = ""
+    """Remark of the caller of `evaluate`, such as that the model's head is untrained."""
     num_total: int | None = None
     """Number of items of the benchmark without a limit; None, and not written: unknown."""
     group_members: dict[str, list[str]] = field(default_factory=dict)
@@ -168,6 +172,7 @@ class Score:
     num_truncated: int = 0
     """Number of items whose question was cut to fit the context; it and `num_skipped` aren't written if 0."""
     num_skipped: int = 0
+    """Number of items that were too long and not asked; they aren't in `num_items`."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -183,7 +188,7 @@ LATER_FIELDS: dict[str, Any] = {
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write one prediction per line, atomically."""
+    """Write one prediction per line, atomically; `prediction_line` may raise before anything is written."""
     write_atomic(path, "".join(prediction_line(prediction) for prediction in predictions))
 
 
@@ -210,6 +215,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
     Raises:
         DataError: A line is not a prediction of a known schema version.
+        OSError, UnicodeDecodeError: The file can't be read.
     """
     # Not splitlines: a text may contain other line ends, such as U+2028, which JSON doesn't escape.
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -254,10 +260,7 @@ def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> N
 
 
 def score_values(score: Score) -> dict[str, Any]:
-    """Convert a score to its entry in results.json.
-
-    Fields that were added after the first version are left out where they have their default.
-    """
+    """Convert a score to its entry in results.json, without those `LATER_FIELDS` that have their default."""
     values = asdict(score)
     omitted = {name for name, default in LATER_FIELDS.items() if values[name] == default}
     return {name: value for name, value in values.items() if name not in omitted}
@@ -281,10 +284,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
 
 
 def context(example: Example, question: str, dropped: int = 0) -> str:
-    """Return an item's prompt as plain text: description, few-shot examples, question.
-
-    The first `dropped` few-shot examples are left out.
-    """
+    """Return a prompt as plain text: description, few-shot examples but the first `dropped`, question."""
     shots = "".join(
         shot.question + shot.answer + example.fewshot_delimiter for shot in example.shots[dropped:]
     )

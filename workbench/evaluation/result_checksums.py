@@ -31,10 +31,11 @@ class CheckedResults:
 
 
 def score_digests(path: Path) -> dict[Key, str]:
-    """Return, for each model and benchmark of a results.json, a checksum of the scores.
+    """Return (model, benchmark) -> checksum of the scores in a results.json.
 
     Raises:
-        DataError: The file can't be read.
+        DataError: The file is not a results.json.
+        OSError: The file is missing or can't be read.
     """
     return _score_digests(_values(path), path)
 
@@ -52,7 +53,8 @@ def check_results(path: Path, record: Mapping[str, Any]) -> CheckedResults:
         record: content of run.json; empty without one.
 
     Raises:
-        DataError: The file can't be read, or its facts about run and models were changed.
+        DataError: The file is not a results.json, or its facts about run and models were changed.
+        OSError: The file is missing or can't be read.
     """
     values = _values(path)
     digests = _score_digests(values, path)

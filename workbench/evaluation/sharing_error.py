@@ -29,7 +29,8 @@ def verified(
 ) -> dict[str, float]:
     """Ask as many items again, one by one, as `evaluate.verify` says; log and return the differences.
 
-    The result is empty if `evaluate.verify` is 0, or there are no questions that can be asked again.
+    The keys are the fields of `Verification` with the prefix `verify_`. The result is empty if
+    `evaluate.verify` is 0, or there are no questions that can be asked again.
 
     Raises:
         DataError: The answers differ by more than rounding explains.
@@ -89,7 +90,8 @@ def invariant_cost(
 ) -> dict[str, float]:
     """Measure how many times as long an item takes with `invariant` as without; log and return the factor.
 
-    For this, a few items are asked again without `invariant`. The result is empty if `invariant` is off.
+    For this, a few items are asked again without `invariant`. The result has the key `invariant_cost`; it is
+    empty if `invariant` is off, or if no item was asked.
 
     Args:
         model: the model.

@@ -70,10 +70,10 @@ def check_lengths(
 
 
 def check_some_left(num_left: int, config: EvaluateConfig) -> None:
-    """Check that some items are left where those that are too long are skipped.
+    """Check that some items remain where those that are too long are skipped.
 
     Raises:
-        DataError: None is left.
+        DataError: `num_left`, the number of items that remain, is 0.
     """
     if num_left == 0:
         cuts = "evaluate.too_long=truncate-left or truncate-middle, or "
@@ -84,7 +84,10 @@ def check_some_left(num_left: int, config: EvaluateConfig) -> None:
 
 
 def too_long_items(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: EvaluateConfig) -> list[str]:
-    """Return the ids of the items that are too long without few-shot examples, in order."""
+    """Return the ids of the items that are too long even without few-shot examples, in order.
+
+    Empty for output types whose items can't be too long, such as perplexity.
+    """
     return _skipped(benchmark, encoder, replace(config, too_long=TooLong.skip))
 
 

@@ -69,6 +69,8 @@ class Renderer:
     def example(self, row: Row, number: int, kept_index: int, subset: str, shot_rows: list[Row]) -> Example:
         """Return the item of a row, with its options in all requested orders.
 
+        What `item_remarks` warns of is recorded in `alike`, `not_moved`, `num_same_shots` and `fewer_shots`.
+
         Args:
             row: row of the question.
             number: index of the row in its split.

@@ -15,10 +15,11 @@ from workbench.patterns.matching import PatternError, replaced
 
 
 def render(template: str, values: Mapping[str, Any], row: Row) -> str:
-    """Render a template with a row's columns and the variables `values`.
+    """Render a template with a row's columns and the variables `values`, which hide columns of the same name.
 
     Raises:
-        DataError: The template uses a column that the row doesn't have, or prints a null value.
+        DataError: The template doesn't parse, uses a column that the row doesn't have, prints a null value,
+            or fails; the message names row and columns.
     """
     if "{" not in template and "\r" not in template:
         return template  # no variables
@@ -29,10 +30,11 @@ def render(template: str, values: Mapping[str, Any], row: Row) -> str:
 
 
 def evaluate(expression: str, values: Mapping[str, Any], row: Row) -> Any:
-    """Evaluate an expression with a row's columns and the variables `values`.
+    """Return the value of an expression with a row's columns and the variables `values`.
 
     Raises:
-        DataError: The expression uses a column that the row doesn't have, or fails.
+        DataError: The expression doesn't parse, uses a column that the row doesn't have, or fails; the
+            message names row and columns.
     """
     try:
         return compiled(expression, True).evaluate(_scope(values, row))
@@ -52,12 +54,15 @@ def names(template: str) -> frozenset[str]:
 
 
 def parsed(template: str) -> nodes.Template:
-    """Return the syntax tree of a template."""
+    """Return the syntax tree of a template, which must parse."""
     return _environment().parse(template)
 
 
 def as_template(expression: str) -> str:
-    """Convert a Jinja expression to the template `{{ (EXPRESSION) }}`, which reads the same variables."""
+    """Convert a Jinja expression to the template `{{ (EXPRESSION) }}`; an empty text stays empty.
+
+    The template reads the same variables as the expression.
+    """
     return f"{{{{ ({expression}\n) }}}}" if expression else ""
 
 

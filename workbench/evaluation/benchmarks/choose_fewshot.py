@@ -23,12 +23,13 @@ class ExamplePicker:
         """Row indices that lm-evaluation-harness draws for each question of the subset, in order."""
 
     def pick(self, rows: list[Row], question: Row, number: int, identity: str) -> list[Row]:
-        """Return the rows of a question's few-shot examples.
+        """Return the rows of a question's few-shot examples: `num_fewshot` of them, or none if it is 0.
 
         The question's own row is left out, except with `fewshot_order: harness`, which draws as the harness.
 
         Args:
-            rows: rows of the few-shot split.
+            rows: rows of the few-shot split, more than `num_fewshot`; the same list for all questions of a
+                subset.
             question: row of the question.
             number: index of the question's row in its split after `keep`.
             identity: id of the item.

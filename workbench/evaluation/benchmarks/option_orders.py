@@ -27,10 +27,11 @@ def rotated(row: Row, options: Sequence[str], shift: int, letters: Sequence[str]
 
 
 def combined(answers: Sequence[Answer]) -> Answer:
-    """Combine the answers to one question whose options were moved by 0, 1, 2, ... letters.
+    """Combine the answers to one question whose options were moved by 0, 1, 2, ... letters, in this order.
 
-    The combined log-likelihood of an option is its log-probability among the options, averaged over the
-    orders. The log-likelihoods after the unconditional prompt are averaged in the same way.
+    A single answer is returned as it is. Otherwise the combined log-likelihood of an option is its
+    log-probability among the options, averaged over the orders; the log-likelihoods after the unconditional
+    prompt are averaged as they are. All other fields are the first answer's.
     """
     if len(answers) == 1:
         return answers[0]
@@ -61,7 +62,12 @@ def option_logprobs(values: Sequence[float]) -> list[float]:
 
 
 def letters(example: Example, answers: Sequence[Answer]) -> Counter[str]:
-    """Count, over all orders of a question's options, how often each letter is the most likely."""
+    """Return letter -> number of option orders of a question in which it is the most likely.
+
+    Args:
+        example: the question.
+        answers: its answers, one per order of the options.
+    """
     counts: Counter[str] = Counter()
     for answer in answers:
         counts[example.choices[answer.loglikelihoods.index(max(answer.loglikelihoods))]] += 1

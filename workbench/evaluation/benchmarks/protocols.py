@@ -7,7 +7,10 @@ from workbench.errors import ConfigError
 
 
 def resolve(name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
-    """Fill in the settings of a benchmark's protocol; the user's `num_fewshot` takes precedence (default: 0).
+    """Return a copy of a benchmark's configuration with the settings of its protocol filled in.
+
+    The user's `num_fewshot` takes precedence over the protocol's; without both it is 0. With protocol
+    lm-eval, a perplexity benchmark is scored by `rolling`.
 
     Raises:
         ConfigError: The protocol is unknown.

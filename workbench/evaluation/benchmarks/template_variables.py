@@ -52,11 +52,19 @@ class GivenNames:
         _check(self._in_columns, row)
 
     def check_keep(self, row: Row) -> None:
-        """Check that `keep` and `local.keep` read no column that a variable of the same name hides."""
+        """Check that `keep` and `local.keep` read no column that a variable of the same name hides.
+
+        Raises:
+            DataError: As by `check_columns`.
+        """
         _check(self._in_keep, row)
 
     def check_prompts(self, row: Row) -> None:
-        """Check that the templates of an item read no column that a variable of the same name hides."""
+        """Check that the templates of an item read no column that a variable of the same name hides.
+
+        Raises:
+            DataError: As by `check_columns`.
+        """
         _check(self._in_prompts, row)
 
 

@@ -48,7 +48,8 @@ class Client:
             retries: Most times that the request is sent again; None: as configured.
 
         Raises:
-            EndpointError: The endpoint refuses the request, redirects it, or fails again and again.
+            EndpointError: The endpoint refuses the request, redirects it, fails again and again, or sends
+                another reply than a JSON object of at most `MOST_BYTES`.
         """
         return self._ask("POST", path, json.dumps(values).encode("utf-8"), retries)
 
@@ -56,7 +57,7 @@ class Client:
         """Return the JSON object at a path below the address.
 
         Raises:
-            EndpointError: The endpoint has no such path, or fails again and again.
+            EndpointError: As by `post`; the endpoint has no such path, for example.
         """
         return self._ask("GET", path, None)
 
@@ -135,7 +136,7 @@ class Client:
 
     @property
     def shown(self) -> str:
-        """The address for messages."""
+        """Configuration key and address, with which messages start."""
         return f"model.endpoint: {self.url.geturl()}"
 
 

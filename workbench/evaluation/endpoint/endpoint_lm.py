@@ -50,11 +50,12 @@ class EndpointModel(nn.Module):
     device = torch.device("cpu")
 
     def __init__(self, url: str, config: EndpointConfig) -> None:
-        """Connect to the endpoint, and find its model.
+        """Ask the endpoint for its models, and choose `endpoint.model`, or else the only one.
 
         Raises:
-            ConfigError: The address is refused, or the endpoint doesn't have the model.
-            EndpointError: It can't be reached, or has several models and none is named.
+            ConfigError: The address is refused.
+            EndpointError: The endpoint can't be reached, doesn't have the named model, or has several models
+                and none is named.
         """
         super().__init__()
         self.client, self.settings = Client(url, config), config
@@ -80,7 +81,7 @@ class EndpointModel(nn.Module):
     def complete(
         self, prompt: Sequence[int] | str, retries: int | None = None, **fields: Any
     ) -> dict[str, Any]:
-        """Send a completion request, greedy unless `fields` say otherwise, and return the reply.
+        """Send a completion request, greedy unless `fields` say otherwise; return the reply's JSON object.
 
         Args:
             prompt: Token ids or a text.
@@ -88,7 +89,7 @@ class EndpointModel(nn.Module):
             fields: Further fields of the request.
 
         Raises:
-            EndpointError: The endpoint fails.
+            EndpointError: The endpoint refuses the request, or fails again and again.
         """
         tokens = prompt if isinstance(prompt, str) else list(prompt)
         sampling = {"temperature": 0, "top_p": 1, "seed": 0}  # else the endpoint's own defaults count
@@ -113,6 +114,9 @@ class EndpointLM(LanguageModel):
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, in the order of the replies.
+
+        The first call also sends the requests of `probe`, which finds out whether log-probabilities can be
+        trusted. Several requests are sent at once, by threads.
 
         Raises:
             EndpointError: The endpoint fails, or its log-probabilities can't be trusted.
@@ -186,12 +190,22 @@ class EndpointDecoder:
     """Continues prompts by an endpoint."""
 
     def __init__(self, lm: EndpointLM, limits: GenerationConfig, as_harness: bool) -> None:
-        """Create a decoder; stop texts are also searched here, in the text that comes back."""
+        """Create a decoder; stop texts are also searched here, in the text that comes back.
+
+        Args:
+            lm: The endpoint and its tokenizer.
+            limits: Sampling and end of an answer.
+            as_harness: End an answer where lm-evaluation-harness ends it, as in `Decoder`.
+        """
         self.lm, self.limits = lm, limits
         self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
 
     def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Yield index and answer of each prompt, in the order of the replies.
+
+        Args:
+            prompts: Token ids.
+            seeds: Seed of each answer's sampling; not used where the temperature is 0.
 
         Raises:
             EndpointError: The endpoint fails.
@@ -215,7 +229,7 @@ class EndpointDecoder:
 def at_once(tasks: Sequence[Callable[[], _T]], most: int) -> Iterator[tuple[int, _T]]:
     """Yield index and result of each task as it ends; `most` tasks run at once, each in a thread.
 
-    After an error no further task is begun.
+    A task's error is raised here. After it no further task is begun, and the running ones are waited for.
     """
     numbered = enumerate(tasks)
     with ThreadPoolExecutor(most) as pool:

@@ -17,16 +17,20 @@ class TokenLogprobs:
     names: list[str]
     """The endpoint's text of each token."""
     values: list[float | None]
-    """None for a first token."""
+    """None for the first token of an echoed prompt."""
     best: list[float | None]
-    """Log-probability of the most likely token in each place, as far as it is known."""
+    """Log-probability of the most likely token at each position; None if the endpoint doesn't tell."""
 
 
 def first_choice(reply: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the only answer of a reply.
+    """Return the JSON object of a reply's only answer.
+
+    Args:
+        reply: The reply's JSON object.
+        where: The endpoint, with which the message starts.
 
     Raises:
-        EndpointError: There is none.
+        EndpointError: The reply has no answer, or several.
     """
     choices = reply.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
@@ -37,8 +41,12 @@ def first_choice(reply: dict[str, Any], where: str) -> dict[str, Any]:
 def text_of(reply: dict[str, Any], where: str) -> str:
     """Return the text of a completion.
 
+    Args:
+        reply: The reply's JSON object.
+        where: The endpoint, with which the message starts.
+
     Raises:
-        EndpointError: There is none.
+        EndpointError: The reply hasn't exactly one answer with a text.
     """
     text = first_choice(reply, where).get("text")
     if not isinstance(text, str):
@@ -84,7 +92,7 @@ def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> To
 
 
 def prompt_tokens(reply: dict[str, Any]) -> int | None:
-    """Return the number of tokens that the endpoint has read, if it says so."""
+    """Return the number of prompt tokens that the endpoint has read; None if its reply doesn't say."""
     usage = reply.get("usage")
     count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) else None

@@ -39,6 +39,9 @@ def extract(
         config: configuration with the rule `extract`.
         letters: letters of the choices, for `extract: letter`.
         several: whether the answer may be several letters.
+
+    Raises:
+        ConfigError: Matching the pattern takes too long.
     """
     if config.extract == Extract.number:
         return number(text)
@@ -56,6 +59,9 @@ def references(
 
     A number gives its spellings, `3/4` and `0.75`. If a pattern doesn't match the target, because it is
     meant for generated texts, the target itself is the reference. None: the target has no number or letter.
+
+    Raises:
+        ConfigError: Matching the pattern takes too long.
     """
     if config.extract == Extract.number:
         quantity = numbers.only(target)

@@ -69,7 +69,7 @@ class Group:
 
 
 def group_at(text: str, start: int, letters: str) -> Group | None:
-    """Return the letters that a text names together from `start` on, or None.
+    """Return the choice letters that a text names together from `start` on; None if it names none there.
 
     Letters that are called wrong or asked about (`A?`) are left out.
     """

@@ -1,7 +1,7 @@
 """Defines the patterns of words that announce an answer, Chinese and English, for letters and numbers.
 
-The patterns match plain text, as `cleaning.plain` returns it. All repetitions are bounded, so that the time
-is linear in the length of the text.
+The patterns match plain text, as `cleaning.normalized` returns it. All repetitions are bounded, so that the
+time is linear in the length of the text.
 """
 
 import re

@@ -65,9 +65,10 @@ def number(text: str) -> str | None:
 
 
 def stated(text: str) -> Quantity | None:
-    """Return the number that a text states as its answer, by the rules of `number`, with its position.
+    """Return the number that a text states as its answer, by the rules of `number`.
 
-    None: the text states no number, or a range or alternatives.
+    Its position is in the plain text that `cleaning` makes of the text. None: the text states no number, or a
+    range, alternatives or an unfinished expression.
     """
     for section in cleaning.parts(text):
         candidates = _candidates(cleaning.normalized(section))
@@ -79,7 +80,8 @@ def stated(text: str) -> Quantity | None:
 def only(text: str) -> Quantity | None:
     """Return the number that a benchmark's target announces as the answer, or else its only number.
 
-    None: the target has no number, or several that could be the answer.
+    Its position is in the plain text that `cleaning.normalized` makes of the target. None: the target has no
+    number, or several that could be the answer.
     """
     text = cleaning.normalized(text)
     for rule in (_final, _announced, _alone):

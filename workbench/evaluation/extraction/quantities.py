@@ -64,7 +64,7 @@ class Quantity:
 
 
 def as_decimal(value: Fraction) -> str | None:
-    """Return a number as a decimal without trailing zeros; None if the decimal is infinite."""
+    """Return a number as a decimal without trailing zeros; None if it has infinitely many decimal places."""
     cofactor, places = value.denominator, 0
     for prime in (2, 5):
         count = 0

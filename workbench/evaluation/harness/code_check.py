@@ -47,6 +47,11 @@ def check_files(name: str, config: BenchmarkConfig) -> None:
 def check_metrics(name: str, manager: Any, tasks: Sequence[str]) -> None:
     """Check that no task's metric would be loaded as a script by `evaluate.load`, unless code is trusted.
 
+    Args:
+        name: Name of the benchmark, for the message.
+        manager: The harness's TaskManager.
+        tasks: Names of tasks, groups and tags in it, or paths of task files.
+
     Raises:
         ConfigError: A metric is a script; the message names the task and the metric.
     """

@@ -16,7 +16,7 @@ def read_examples(
     """Return the items of a task, with their prompts as plain text, without a chat format.
 
     An item's `description` has all its prompts with their few-shot examples, joined by newlines;
-    `continuations` has the answers to score.
+    `continuations` has the answers to score. The task's few-shot seed and requests are set on the way.
 
     Args:
         task: The harness's task.

@@ -49,16 +49,17 @@ class BoundedRe:
 
 
 def bound_substitutions(function: Any) -> None:
-    """Replace `re` in the module of a function, so that substitutions have a time limit."""
+    """Replace `re` in a function's module, for the rest of the process: substitutions get a time limit."""
     module_names = getattr(function, "__globals__", {})
     if module_names.get("re") is re:
         module_names["re"] = BoundedRe()
 
 
 def bound_filters(task: Any, where: str) -> None:
-    """Put time limits on the patterns of a task's filters and of the metric exact_match.
+    """Put time limits on the patterns of a task's filters, and of the harness's metric exact_match.
 
-    Each filter is built once, to check that it can be built.
+    The task is changed in place, the metric for the rest of the process. Each filter is built once, to check
+    that it can be built.
 
     Raises:
         DataError: A filter can't be built.

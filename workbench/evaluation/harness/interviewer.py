@@ -61,7 +61,7 @@ class HarnessInterviewer:
         cache: AnswerCache,
         model_name: str,
     ) -> Outcome:
-        """Run the tasks on a model, and return their predictions and scores.
+        """Run the tasks on a model, and return their predictions and scores; log a warning of cut prompts.
 
         Raises:
             WorkbenchError: The model can't answer, or the tasks can't score the answers.

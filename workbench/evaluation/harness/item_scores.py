@@ -74,7 +74,10 @@ def _are_labels(value: Any) -> bool:
 
 
 def bound_totals(task: Any) -> None:
-    """Wrap the functions that compute a task's scores from its items, so that an overflow gives infinity."""
+    """Make an overflow in the functions that compute a task's scores from its items give infinity.
+
+    The method `aggregation` of the task is replaced.
+    """
     aggregations: Mapping[str, Combine] = task.aggregation()
     bounded = {name: partial(_bounded, combine=combine) for name, combine in aggregations.items()}
     task.aggregation = lambda: bounded

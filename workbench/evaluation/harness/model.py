@@ -53,7 +53,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
         Args:
             lm: model and tokenizer.
-            cache: cached answers, to which new answers are added.
+            cache: cached answers, to which new answers are added; None: they are kept in memory.
             title: title of the progress bar.
             seed: seed of sampled answers, together with task, item and repeat.
             samples: task -> indices of the selected rows, if they aren't the first rows.
@@ -67,13 +67,22 @@ class HarnessLM(LM):  # type: ignore[misc]
         self.seed = seed
         self.samples = samples or {}
         self.num_asked = 0
+        """Number of items without a cached answer that this process has asked."""
         self.num_cut = 0
         self.is_asking = False
         """True while the model answers, and after a failure of the model."""
         self._terminal = sys.stderr
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Return the log-likelihood of each continuation, in nats, and whether greedy decoding gives it."""
+        """Return the log-likelihood of each continuation, in nats, and whether greedy decoding gives it.
+
+        Args:
+            requests: the harness's requests; those of one item follow each other.
+
+        Raises:
+            CheckpointError: The model's logits are NaN.
+            DataError: A continuation adds no token to its context.
+        """
         items = [
             list(item) for _, item in groupby(requests, lambda request: (request.task_name, request.doc_id))
         ]
@@ -119,6 +128,9 @@ class HarnessLM(LM):  # type: ignore[misc]
         """Return the log-likelihood of each whole text, in nats.
 
         A text longer than the model's context is split into windows; every token is scored once.
+
+        Raises:
+            CheckpointError: The model's logits are NaN.
         """
         keys = [prompt_hash(["rolling", *request.args]) for request in requests]
         keyed = (
@@ -137,7 +149,12 @@ class HarnessLM(LM):  # type: ignore[misc]
             yield index, Answer(loglikelihoods=_checked([total]), num_tokens=(num_tokens,))
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Return the generated text after each prompt, cut before the first stop text."""
+        """Return the generated text after each prompt, cut before the first stop text.
+
+        Raises:
+            CheckpointError: The model's logits are NaN.
+            ConfigError: A generation option of a request isn't supported.
+        """
         texts: dict[int, str] = {}
         repeats: dict[tuple[Any, ...], int] = {}
         groups: dict[str, list[tuple[int, str, str]]] = {}
@@ -199,7 +216,13 @@ class HarnessLM(LM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Render a conversation in the tokenizer's chat format."""
+        """Render a conversation with the tokenizer's chat template.
+
+        Without `add_generation_prompt`, the text ends with the last message, which the model continues.
+
+        Raises:
+            DataError: The template refuses the conversation.
+        """
         try:
             return chat_text(
                 self.lm.tokenizer,
@@ -220,7 +243,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
     @property
     def tokenizer_name(self) -> str:
-        """Name of the tokenizer."""
+        """Name or path from which the tokenizer was loaded."""
         return str(self.lm.tokenizer.name_or_path)
 
 

@@ -11,7 +11,13 @@ Sample = Mapping[str, Any]
 
 
 def sample_predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
-    """Return one prediction per item: its answer after the first filter, its scores after each filter."""
+    """Return one prediction per item: its answer after the first filter, its scores after each filter.
+
+    Args:
+        samples: samples of one task, as the harness returns them.
+        subset: name of the task in a group, or empty.
+        task: the harness's task, which says how its metrics are computed.
+    """
     by_item: dict[int, list[Sample]] = {}
     for sample in samples:
         by_item.setdefault(sample["doc_id"], []).append(sample)

@@ -39,6 +39,10 @@ def evaluate(
 
     The harness computes the scores' values; standard errors and intervals are computed as for the benchmarks
     of this project.
+
+    Raises:
+        ConfigError: No metric has a finite value.
+        DataError: A task's filters or metrics can't score the answers.
     """
     selected = interviewer.tasks
     for task in selected.tasks.values():

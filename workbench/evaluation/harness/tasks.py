@@ -73,9 +73,9 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """In the `with` block, suppress the harness's progress bars and logs, and seed the random generators.
+    """In the `with` block, discard all output to stderr, and seed Python's, numpy's and torch's generators.
 
-    The generators' states are restored afterwards.
+    The generators' states are restored afterwards. The harness's logger stays at the level CRITICAL.
     """
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     states = random.getstate(), np.random.get_state()

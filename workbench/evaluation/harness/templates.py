@@ -17,7 +17,7 @@ class BoundedTemplate(Template):
     """Template for which the limits of BoundedEnvironment apply to each rendering separately."""
 
     def render(self, *arguments: Any, **named: Any) -> str:
-        """Render the template."""
+        """Return the rendered text; the environment's limits on time and size start anew with each call."""
         environment = self.environment
         assert isinstance(environment, BoundedEnvironment)
         environment.start()
@@ -37,7 +37,7 @@ class HarnessEnvironment(BoundedEnvironment):
         self.compiled = lru_cache(maxsize=1024)(self._compiled)
 
     def from_string(self, source: Any, *arguments: Any, **named: Any) -> Any:
-        """Return the compiled template."""
+        """Return the compiled template of a source text, the same object for the same text."""
         return self.compiled(source)
 
     def _compiled(self, source: str) -> Template:
@@ -46,7 +46,11 @@ class HarnessEnvironment(BoundedEnvironment):
 
 
 def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
-    """Substitute like the harness's filter of this name, with a time limit."""
+    """Substitute like the harness's filter of this name, with a time limit.
+
+    Raises:
+        TemplateError: Matching takes too long, or the pattern is wrong.
+    """
     try:
         return replaced(pattern, repl, string, count)
     except PatternError as error:
@@ -55,7 +59,7 @@ def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
 
 @cache
 def bound_templates() -> None:
-    """Make the harness render its templates in the bounded environment."""
+    """Make the harness render its templates in a `HarnessEnvironment`, for the rest of the process."""
     from lm_eval import utils
 
     utils.env = HarnessEnvironment()

@@ -36,7 +36,7 @@ class TransformersLM(LanguageModel):
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
     ) -> None:
-        """Wrap a model in evaluation mode; a probe tests whether it can share prefixes."""
+        """Wrap a model in evaluation mode; a few forward passes test whether it can share prefixes."""
         super().__init__(tokenizer, evaluate.max_length or encoding.context_length(model, tokenizer))
         self.model = model
         embedding = model.get_input_embeddings().weight
@@ -204,7 +204,7 @@ class TransformersLM(LanguageModel):
 
     @torch.no_grad()
     def padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
-        """Return the logits (batch, longest, vocabulary) of sequences padded on the right."""
+        """Return the logits (batch, longest, vocabulary) of token sequences, padded here on the right."""
         ids, mask = encoding.pad(batch, "right", self.device)
         self.computed_tokens += ids.numel()
         self.rope.reset()

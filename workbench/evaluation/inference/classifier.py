@@ -36,9 +36,10 @@ class TransformersClassifier:
         return encode(self.tokenizer, texts, closed=True)
 
     def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
-        """Yield index and log-probabilities of the labels of each text, as soon as they are known.
+        """Yield a text's index and the log-probability of each label, in nats, as soon as they are known.
 
-        A head with one output (regression) gives the output itself.
+        A head with one output (regression) gives the output itself. Texts must fit the model: they are not
+        truncated.
         """
         encoded = self.encode(texts)
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), encoded[i]))

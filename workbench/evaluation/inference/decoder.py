@@ -69,17 +69,24 @@ class Decoder:
         return decoder
 
     def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Yield index and answer of each prompt; answers end before the first stop text.
+        """Yield index and answer of each prompt, batch by batch; answers end before the first stop text.
 
         Args:
             prompts: token ids.
-            seeds: seed of each answer's sampling, which depends on nothing else.
+            seeds: seed of each answer's sampling; not used where the temperature is 0.
+
+        Raises:
+            CheckpointError: The model's logits are NaN.
         """
         for index, generated in self.tokens(prompts, seeds):
             yield index, self.endings.text(generated)
 
     def tokens(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
-        """Yield index and generated tokens of each prompt, including the token that ended the answer."""
+        """Yield index and generated tokens of each prompt, including the token that ended the answer.
+
+        Raises:
+            CheckpointError: The model's logits are NaN.
+        """
         rows_at_once = _ROWS if self.lm.shares_prefixes and not self.lm.invariant else 1
         most_new = self.limits.max_new_tokens - 1  # the last one is not an input
         fits = [self.lm.fits_window(len(prompt) + most_new) for prompt in prompts]

@@ -42,7 +42,9 @@ class LanguageModel(PromptEncoder, ABC):
         return [likelihoods[index] for index in range(len(requests))]
 
     def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
-        """Return the likelihoods of one item's requests, with the same bits whichever other items are scored.
+        """Return the likelihoods of one item's requests, in order.
+
+        A model with `invariant` gives the same bits whichever other items are scored.
 
         Args:
             requests: requests of one item.

@@ -55,9 +55,10 @@ class TokenTexts:
         return parts[num_before:]
 
     def dropped_space(self, before: Sequence[int], tokens: Sequence[int], text: str) -> str:
-        """Return the space in front of `tokens`, if it isn't in their `text`, else an empty text.
+        """Return the space between the tokens `before` and `tokens`, if `text` lacks it; else an empty text.
 
-        Tokenizers such as LLaMA's drop it where they decode tokens without those before them.
+        `text` is what `tokens` are decoded to without those before them: tokenizers such as LLaMA's then drop
+        a leading space.
         """
         joined = "".join(self.parts([*before, *tokens], len(before))) if before and text else ""
         spaces, kept = (len(some) - len(some.lstrip(" ")) for some in (joined, text))

@@ -34,6 +34,9 @@ def predictions(
 ) -> list[Prediction]:
     """Return one prediction per item, in order, with the answer that the benchmark's first metric scores.
 
+    `answers` has one answer per item. If the benchmark sets `plain_text: false`, prompts and generated texts
+    are left out.
+
     If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
     normalized to log-probabilities among the options.
     """
@@ -91,7 +94,19 @@ def scores(
     model_name: str,
     **more: Any,
 ) -> list[Score]:
-    """Return one score per metric, the main metric first; `more` has further fields of a Score."""
+    """Return one score per metric of the benchmark, the main metric first.
+
+    Args:
+        benchmark: the benchmark.
+        items: its items that were asked.
+        answers: one answer per item.
+        evaluate: coverage of the intervals, and number of option orders.
+        model_name: name of the model, a field of each score.
+        more: further fields of each score.
+
+    Raises:
+        ConfigError: A metric's value is infinite or NaN.
+    """
     return [
         _score(name, benchmark, items, answers, evaluate, model=model_name, **more)
         for name in benchmark.config.metrics

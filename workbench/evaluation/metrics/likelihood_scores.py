@@ -13,29 +13,32 @@ _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 def most_likely(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood; of equal choices, the first."""
+    """Return the index of the choice or label with the highest log-likelihood; of equal ones, the first."""
     return _best(answer.loglikelihoods)
 
 
 def most_likely_per_character(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood per character; the delimiter isn't counted."""
+    """Return the index of the choice with the highest log-likelihood per character, delimiter not counted."""
     lengths = [len(text) for text in example.continuations]
     return _best([ll / length for ll, length in zip(answer.loglikelihoods, lengths, strict=True)])
 
 
 def most_likely_per_byte(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood per UTF-8 byte: fair between Chinese and English."""
+    """Return the index of the choice with the highest log-likelihood per UTF-8 byte.
+
+    This is fair between Chinese and English choices. The delimiter isn't counted.
+    """
     encoded = [text.encode("utf-8") for text in example.continuations]
     return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, encoded, strict=True)])
 
 
 def most_likely_per_token(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood per token."""
+    """Return the index of the choice with the highest log-likelihood per scored token."""
     return _best([ll / count for ll, count in zip(answer.loglikelihoods, answer.num_tokens, strict=True)])
 
 
 def most_likely_by_pmi(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest pointwise mutual information with the question.
+    """Return the index of the choice with the highest pointwise mutual information with the question.
 
     That is its log-likelihood minus its log-likelihood after the unconditional prompt.
 
@@ -69,13 +72,17 @@ def greedy_match(prediction: int | str | None, answer: Answer, example: Example)
 
 
 def target_loglikelihood(prediction: int | str | None, answer: Answer, example: Example) -> float:
-    """Return the log-likelihood of the target, in nats."""
+    """Return the log-likelihood of the only right choice, in nats."""
     assert isinstance(example.target, int)
     return answer.loglikelihoods[example.target]
 
 
 def target_perplexity(judged: Sequence[Judged]) -> float:
-    """Return exp of the mean negative log-likelihood of the targets (LAMBADA's perplexity)."""
+    """Return exp of the mean negative log-likelihood of the targets (LAMBADA's perplexity).
+
+    Raises:
+        ConfigError: The perplexity overflows a float.
+    """
     nats = -math.fsum(target_loglikelihood(*item) for item in judged) / len(judged)
     return _exponential(nats, "target_perplexity")
 
@@ -132,17 +139,29 @@ def _num_words(item: Judged) -> int:
 
 
 def token_perplexity(judged: Sequence[Judged]) -> float:
-    """Return the perplexity per token: not comparable between tokenizers."""
+    """Return the perplexity per token: not comparable between tokenizers.
+
+    Raises:
+        ConfigError: The perplexity overflows a float.
+    """
     return _exponential(_mean_nats(judged, lambda item: item.answer.num_tokens[0]), "token_perplexity")
 
 
 def word_perplexity(judged: Sequence[Judged]) -> float:
-    """Return the perplexity per word, split at white space, as lm-evaluation-harness does."""
+    """Return the perplexity per word, split at white space, as lm-evaluation-harness does.
+
+    Raises:
+        ConfigError: The perplexity overflows a float.
+    """
     return _exponential(_mean_nats(judged, _num_words), "word_perplexity")
 
 
 def byte_perplexity(judged: Sequence[Judged]) -> float:
-    """Return the perplexity per UTF-8 byte: comparable between tokenizers."""
+    """Return the perplexity per UTF-8 byte: comparable between tokenizers.
+
+    Raises:
+        ConfigError: The perplexity overflows a float.
+    """
     return _exponential(_mean_nats(judged, _num_bytes), "byte_perplexity")
 
 

@@ -22,7 +22,9 @@ _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generati
 
 
 def metric_named(name: str, key: str = "metrics") -> Metric:
-    """Return the metric `name`; a name with a slash is a file or hub id for `evaluate.load`.
+    """Return the metric `name`; a name with a slash is a file or Hub id for `evaluate.load`.
+
+    `key` is the configuration key that has the name, for messages.
 
     Raises:
         ConfigError: The metric is unknown, can't be loaded, needs a package that isn't installed, or its code

@@ -17,8 +17,11 @@ class Judged(NamedTuple):
 
 
 Judge = Callable[[Answer, Example], "int | str | None"]
+"""Takes the prediction from an answer: index of the choice or label, or text; None: it has no prediction."""
 ItemScore = Callable[["int | str | None", Answer, Example], float]
+"""Returns the score of one item from the prediction, the answer and the example."""
 CorpusScore = Callable[[Sequence[Judged]], float]
+"""Returns the score of many items together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +30,12 @@ class Metric:
 
     output_types: tuple[OutputType, ...]
     judge: Judge
-    """Takes the prediction from an answer: index of the choice or label, or text."""
     score: ItemScore
-    """Returns the score of one item."""
     corpus: CorpusScore | None = None
-    """Returns the score of many items, if it isn't the mean of their scores."""
+    """Returns the score of many items; None: it is the mean of their scores by `score`."""
     guessing: bool = False
     """Whether the expected score of guessing among the choices is reported."""
     compares_texts: bool = False
     """Whether the score depends on `text_similarity.comparable`."""
     needs: str = ""
-    """Package that the metric needs."""
+    """Name of a package of an optional extra that the metric imports; empty: it needs none."""

@@ -32,7 +32,7 @@ from workbench.evaluation.records import Answer, Example
 
 
 def generated(answer: Answer, example: Example) -> str | None:
-    """Return the answer that the benchmark's `extract` rule found in the generated text, or None."""
+    """Return the answer that the benchmark's `extract` rule found in the generated text; None: none."""
     return answer.extracted
 
 

@@ -11,7 +11,12 @@ class Answerer(Protocol):
     """Answers items with a model."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
+        """Turn each example into an item whose prompts fit; few-shot examples are dropped if need be.
+
+        Raises:
+            ConfigError: A setting doesn't fit the model.
+            DataError: An item can't fit, and `too_long` is `refuse`.
+        """
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Yield index and answer of each item, as soon as the answer is known."""
+        """Yield index and answer of each item, as soon as the answer is known, in any order."""

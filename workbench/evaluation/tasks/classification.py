@@ -27,6 +27,7 @@ class Classification:
 
         Raises:
             ConfigError: The benchmark's labels are not the labels of the head.
+            DataError: A prompt can't fit, and `too_long` is `refuse`.
         """
         labels = self.classifier.labels
         if examples and (choices := list(examples[0].choices)):

@@ -36,7 +36,7 @@ class Generation:
 
     @cached_property
     def decoder(self) -> Decoder | EndpointDecoder:
-        """Continues prompts with the model."""
+        """Decoder of the model, with the benchmark's limits; created at the first use."""
         return decoder_for(self.lm, self.config.generation, as_harness=self.config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
@@ -44,6 +44,7 @@ class Generation:
 
         Raises:
             ConfigError: `max_new_tokens` leaves no room for a prompt in the model's context.
+            DataError: A prompt can't fit, and `too_long` is `refuse`.
         """
         max_new_tokens = self.config.generation.max_new_tokens
         max_prompt_length = self.lm.max_length - max_new_tokens
@@ -65,7 +66,7 @@ class Generation:
         return encoded or self.lm.encode([item.contexts[0] for item in items])
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Yield index and answer of each item, as soon as the answer is known."""
+        """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         prompts = self._prompts(items)
         seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
@@ -73,7 +74,7 @@ class Generation:
 
 
 def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -> Decoder | EndpointDecoder:
-    """Return what continues prompts with a model, whose weights are here or behind an endpoint."""
+    """Return the decoder of a model: EndpointDecoder for a model behind an endpoint, else Decoder."""
     if isinstance(lm, EndpointLM):
         return EndpointDecoder(lm, limits, as_harness)
     assert isinstance(lm, TransformersLM)
@@ -81,9 +82,12 @@ def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:
-    """Return an Answer with `extracted` set to the answer that its generated text states, or None.
+    """Return a copy of an answer with `extracted`: what its generated text states, or None if it states none.
 
     An answer without a generated text is returned unchanged.
+
+    Raises:
+        ConfigError: Matching `generation.pattern` takes too long.
     """
     if config.output_type != OutputType.generation or answer.generation is None:
         return answer

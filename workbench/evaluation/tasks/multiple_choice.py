@@ -38,7 +38,11 @@ class MultipleChoice:
         """Item id -> two different choices with the same tokens, and so with the same score."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
+        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
+
+        Raises:
+            DataError: A prompt can't fit and `too_long` is `refuse`, or a choice has no token to score.
+        """
         # The last token of a sequence is predicted but never an input, so one more token fits.
         return fit(examples, self._lengths, self.lm.max_length + 1, self.chat, self.too_long)
 
@@ -58,6 +62,10 @@ class MultipleChoice:
         """Return the requests of each item: one per choice, after the item's prompt.
 
         For acc_pmi one more per choice follows, after the unconditional prompt.
+
+        Raises:
+            ConfigError: With scoring next-piece, the vocabulary doesn't have a choice.
+            DataError: A choice adds no token to its prompt.
         """
         pairs = [self._pairs(item) for item in items]
         if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):

@@ -61,6 +61,9 @@ def item(example: Example, dropped: int, chat: ChatFormat | None = None) -> Item
     """Turn an example into an item: its prompts, without the first `dropped` few-shot examples.
 
     The prompt is rendered as a conversation; it is plain text if `chat` is None.
+
+    Raises:
+        DataError: The chat template refuses the conversation.
     """
     num_shared = 0
     if chat is None:
@@ -83,6 +86,8 @@ def fit(
 ) -> list[Item]:
     """Return items whose prompts fit: few-shot examples are dropped from the left, then `too_long` decides.
 
+    There is one item per example, in order; those that are skipped are marked by `is_skipped`.
+
     Args:
         examples: examples to ask.
         lengths: returns the number of tokens of each item's longest prompt with answer.
@@ -91,7 +96,8 @@ def fit(
         too_long: what becomes of an item whose question is too long even without few-shot examples.
 
     Raises:
-        DataError: A question is too long even without few-shot examples, and `too_long` is `refuse`.
+        DataError: A question is too long even without few-shot examples, and `too_long` is `refuse`; or the
+            chat template refuses a conversation.
     """
     items = [item(example, 0, chat) for example in examples]
     excessive = list(range(len(items)))
@@ -132,9 +138,10 @@ def _without_excess(
 
 
 def possibly_too_long(examples: Sequence[Example], longest: int) -> list[Example]:
-    """Return the examples whose question may have more than `longest` tokens, without few-shot examples.
+    """Return copies of the examples whose question may have more than `longest` tokens.
 
-    A text has at most as many tokens as bytes, so all other questions fit and needn't be encoded.
+    The copies are without few-shot examples and other orders of the options. A text has at most as many
+    tokens as bytes, so all other questions fit and needn't be encoded.
     """
     return [
         replace(example, shots=(), rotations=())

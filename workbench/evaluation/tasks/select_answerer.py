@@ -30,7 +30,8 @@ def in_role(
     """Wrap the model as the causal model or the classifier that the benchmarks need.
 
     Raises:
-        ConfigError: Some benchmarks need a classification head and some a causal model.
+        ConfigError: Some benchmarks need a classification head and some a causal model, or an endpoint is
+            asked for a classification head.
     """
     heads = {benchmark.output_type == OutputType.classification for benchmark in benchmarks}
     if len(heads) > 1:
