@@ -29,17 +29,21 @@ def download(
     choose: Callable[[Sequence[str]], list[str]],
     kind: str = "model",
 ) -> tuple[Path, str | None]:
-    """Download files of a repository; return the local folder and the commit, None if the server names none.
+    """Download files of a repository into ModelScope's cache; return their local folder and the commit.
+
+    If `path` names a GGUF file, the file's path is returned in place of the folder. The commit is None if the
+    server names none; this is logged.
 
     Args:
-        path: modelscope:OWNER/NAME; a file's name may follow, as in OWNER/NAME/FILE.gguf.
+        path: modelscope:OWNER/NAME, or modelscope:OWNER/NAME/FILE.gguf.
         revision: Branch, tag or commit; None: master.
         key: The config key of the path, for messages.
-        choose: Takes the paths of all files, and returns those to download.
+        choose: Takes the paths of all files in the repository, and returns those to download.
         kind: model or dataset.
 
     Raises:
-        CheckpointError: The extra is not installed, there is no such repository, or no connection.
+        CheckpointError: The path has another form, the extra `modelscope` is not installed, there is no such
+            repository, or no connection.
     """
     match = NAME.fullmatch(path.removeprefix(PREFIX))
     if match is None:
@@ -71,7 +75,9 @@ def download(
 def newest_commit(files: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the commit that changed a listed file last; None if the listing has no commits.
 
-    An entry has the commit that changed its file last (`Revision`) and the time of it (`CommittedDate`).
+    Args:
+        files: Listed files, each with the commit that changed it last (`Revision`) and that commit's time
+            (`CommittedDate`).
     """
     dated = [(file.get("CommittedDate") or 0, str(file.get("Revision"))) for file in files]
     commits = [entry for entry in dated if COMMIT.fullmatch(entry[1])]

@@ -45,9 +45,9 @@ def check_pattern(pattern: str) -> None:
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """Return the last match of a pattern: its first group that isn't None, or if there is none, all of it.
+    """Return the last match of a pattern: its first group that took part, or without one the whole match.
 
-    None if nothing matches.
+    None: the pattern matches nowhere in the text.
 
     Raises:
         PatternError: The pattern is invalid or takes too long.
@@ -61,7 +61,7 @@ def last_match(pattern: str, text: str) -> str | None:
 
 
 def all_matches(pattern: str, text: str) -> list[Any]:
-    """Return the list that `re.findall` returns: all matches, or the groups of each match.
+    """Return the list that `re.findall` returns: all matches, or the group or tuple of groups of each.
 
     Raises:
         PatternError: The pattern is invalid or takes too long.
@@ -71,10 +71,16 @@ def all_matches(pattern: str, text: str) -> list[Any]:
 
 
 def replaced(pattern: str, new: str, text: str, count: int = 0) -> str:
-    """Return a text with the first `count` matches of a pattern replaced, or all for 0, as `re.sub` does.
+    r"""Return a text with the first `count` matches of a pattern replaced, or all for 0, as `re.sub` does.
+
+    Args:
+        pattern: Regular expression.
+        new: Replacement, in which `\1` stands for the first group.
+        text: Text to search.
+        count: Largest number of replacements; 0: any number.
 
     Raises:
-        PatternError: The pattern is invalid, takes too long, or makes the text too long.
+        PatternError: The pattern or the replacement is invalid, takes too long, or makes the text too long.
     """
     compiled = _compiled(pattern)
     _check_replacement(pattern, new)

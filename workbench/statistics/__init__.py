@@ -17,6 +17,7 @@
     sequential      tests that may stop as soon as a difference is decided
     audit           what a random sample of repeated items proves
 
-Differences are the second model's score minus the first model's. A verdict is exactly "the interval excludes
-0"; `alpha` is the level of the single test, that is the family's error rate divided by its size.
+Differences are the second model's score minus the first model's. A difference is shown exactly where the
+interval excludes 0, except where a result has a `reason` for no verdict. `alpha` is the level of the single
+test, that is the family's error rate divided by its size.
 """

@@ -29,5 +29,5 @@ def most_that_differ(
 
 
 def detection_probability(num_wrong: int, num_sampled: int, num_total: int) -> float:
-    """Return the chance that a random sample contains at least one of the wrong items."""
+    """Return the chance that a random sample, drawn without replacement, contains at least one wrong item."""
     return float(1 - hypergeom.pmf(0, num_total, num_wrong, num_sampled))

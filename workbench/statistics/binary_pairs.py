@@ -25,23 +25,23 @@ class Flips:
 
 @dataclass(frozen=True, kw_only=True)
 class FlipTests:
-    """Differences (share of right answers of the second model minus the first's), intervals and p-values.
-
-    Each array has the shape of the counts; p-values are two-sided.
-    """
+    """Results of `compare_flips`; each array has the shape of the counts that were tested."""
 
     difference: Floats
+    """Share of right answers of the second model minus that of the first."""
     low: Floats
     high: Floats
+    """Ends of the interval of the difference."""
     p_value: Floats
+    """Two-sided p-value."""
 
 
 def count_flips(outcomes: ArrayLike, answered: ArrayLike | None = None) -> Flips:
-    """Count gained and lost items of all pairs of models by matrix products.
+    """Count gained, lost and common items of all pairs of models, for the items that both were asked.
 
     Args:
         outcomes: (models, items), 1 where the answer is right, else 0.
-        answered: (models, items), whether the model was asked the item; None: all were.
+        answered: (models, items), whether the model was asked the item; None: all were asked all items.
     """
     right = np.asarray(outcomes, dtype=np.float32)  # exact: counts are below 2^24
     asked = np.ones_like(right) if answered is None else np.asarray(answered, dtype=np.float32)
@@ -52,7 +52,7 @@ def count_flips(outcomes: ArrayLike, answered: ArrayLike | None = None) -> Flips
 
 
 def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alpha: ArrayLike) -> FlipTests:
-    """Test differences of shares of right answers.
+    """Test differences of two models' shares of right answers, for each element of the arrays of counts.
 
     The test is scipy's `binomtest(gained, gained + lost)`. A difference is (2 share - 1) times the share of
     flipped items, where `share` is that of the gained among them. Its interval combines `binomtest`'s exact
@@ -107,7 +107,7 @@ def widened_for_flips(
     Instead of flipped items, it may be clusters that differ. An end's distance from the estimate, and the
     change of the end if the share of flips were at its upper Wilson bound, are added as squares. For an end
     between 0 and the estimate the same is done with logarithms and the lower bound, so that the end never
-    crosses 0.
+    crosses 0. Returns lower and upper ends; where no item flipped, they are unchanged.
 
     Args:
         low: Lower ends of the intervals.
@@ -141,9 +141,9 @@ def widened_for_flips(
 def made_consistent(
     low: ArrayLike, high: ArrayLike, difference: ArrayLike, is_significant: ArrayLike
 ) -> tuple[Floats, Floats]:
-    """Move ends of intervals that rounding put on the wrong side of 0, and return them (low, high).
+    """Return the ends (low, high) of intervals, moved where rounding put one on the wrong side of 0.
 
-    Afterwards an interval excludes 0 exactly if its test is significant.
+    The returned interval excludes 0 exactly if its test is significant.
     """
     low, high, difference = (np.asarray(values, dtype=np.float64) for values in (low, high, difference))
     significant = np.asarray(is_significant, dtype=bool)

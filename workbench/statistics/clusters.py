@@ -14,7 +14,13 @@ Labels = Sequence[object] | NDArray[np.generic]
 
 
 def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
-    """Return each item's weight in the mean of all items or, given `subsets`, in the mean of subset means."""
+    """Return each item's weight in the mean of all items or, given `subsets`, in the mean of subset means.
+
+    The weights sum to 1.
+
+    Raises:
+        DataError: The number of labels isn't that of the items.
+    """
     if subsets is None:
         return np.full(num_items, 1 / num_items)
     codes = cluster_codes(subsets, num_items)
@@ -24,7 +30,11 @@ def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
 
 
 def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
-    """Return each item's cluster as a number from 0; without clusters each item is a cluster by itself.
+    """Return each item's cluster as a number: 0 to number of clusters - 1.
+
+    Args:
+        clusters: Label of each item's cluster; None: each item is a cluster by itself.
+        num_items: Number of items.
 
     Raises:
         DataError: The number of labels isn't that of the items.

@@ -44,9 +44,9 @@ def level(error_rate: float, num_comparisons: int) -> float:
 
 
 def adjusted(p_value: float, num_comparisons: float) -> float:
-    """Return a Bonferroni-adjusted p-value: times the number of comparisons, at most 1.
+    """Return a p-value after Bonferroni's correction: multiplied by the number of comparisons, at most 1.
 
-    The comparison is significant if its adjusted p-value is below the error rate of the family.
+    The comparison is significant if the result is below the error rate of the family.
     """
     return min(1.0, max(1, num_comparisons) * p_value)
 
@@ -62,14 +62,14 @@ def default_kind(num_rows: int) -> str:
 def pairs_of(
     num_rows: int, kind: str = "pairs", *, reference: int = 0, chosen: Iterable[int] = ()
 ) -> list[tuple[int, int]]:
-    """Return the pairs of rows that are compared, as (first, second).
+    """Return the pairs of rows that are compared, as indices (first, second) of two different rows.
 
     Args:
         num_rows: Number of rows of the leaderboard.
         kind: `pairs` (every two rows), `reference` (each row with the reference row) or `names` (every two of
             the rows that the user names).
-        reference: Index of the reference row.
-        chosen: Indices of the rows that the user names.
+        reference: Index of the reference row, the first of each pair of kind `reference`; else ignored.
+        chosen: Indices of the rows that the user names, for kind `names`; else ignored.
 
     Raises:
         ConfigError: The kind is unknown.

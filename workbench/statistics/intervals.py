@@ -23,7 +23,7 @@ _FEW = 8
 
 
 def mean(scores: Sequence[float]) -> float:
-    """Return the arithmetic mean."""
+    """Return the arithmetic mean of at least one score."""
     return math.fsum(scores) / len(scores)
 
 
@@ -37,7 +37,10 @@ def stderr(scores: Sequence[float]) -> float:
 
 
 def interval(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
-    """Return the interval of the mean: Wilson's if every score is 0 or 1, else the bootstrap interval."""
+    """Return the interval (low, high) of the mean: Wilson's if every score is 0 or 1, else the bootstrap's.
+
+    `confidence` is the interval's coverage, `samples` the number of bootstrap samples.
+    """
     if is_binary(scores):
         return wilson(sum(scores), len(scores), confidence)
     return bootstrap(scores, confidence, samples)
@@ -49,7 +52,7 @@ def is_binary(scores: Sequence[float]) -> bool:
 
 
 def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a proportion.
+    """Return the Wilson score interval of the proportion successes / total; neither need be an integer.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
     """
@@ -64,7 +67,7 @@ def _wilson(share: float, total: float, z: float) -> Interval:
 
 
 def bootstrap(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
-    """Return the percentile bootstrap interval of the mean."""
+    """Return the percentile bootstrap interval of the mean, from `samples` resamples of the scores."""
     means = _resampled_means(np.asarray(scores, dtype=np.float64), samples)
     return _percentiles(means, confidence)
 
@@ -73,6 +76,9 @@ def macro_stderr(subsets: Mapping[str, Sequence[float]]) -> float:
     """Return the standard error of the mean of subset means; subsets are fixed, their items random.
 
     A subset of one item gets the variance of all items, because its own is unknown.
+
+    Args:
+        subsets: Subset -> scores of its items.
     """
     all_scores = [score for scores in subsets.values() for score in scores]
     pooled = stderr(all_scores) ** 2 * len(all_scores)
@@ -86,6 +92,11 @@ def macro_interval(
     """Return the interval of the mean of subset means: Wilson's for scores of 0 and 1, else the bootstrap's.
 
     Wilson's interval uses the number of items whose plain mean has the same standard error.
+
+    Args:
+        subsets: Subset -> scores of its items.
+        confidence: Coverage of the interval.
+        samples: Number of bootstrap samples.
     """
     if not is_binary([score for scores in subsets.values() for score in scores]):
         return macro_bootstrap(subsets, confidence, samples)
@@ -102,7 +113,7 @@ def macro_bootstrap(
     """Return the bootstrap interval of the mean of subset means; items are resampled within their subset.
 
     The resampled deviations are scaled by sqrt(n / (n - 1)), because they are too small for few items; a
-    subset of one item is resampled from all items.
+    subset of one item is resampled from all items. Arguments are those of `macro_interval`.
     """
     all_scores = [score for scores in subsets.values() for score in scores]
     total = np.zeros(samples)
@@ -117,6 +128,8 @@ def macro_bootstrap(
 def cluster_stderr(scores: Sequence[float], clusters: Labels) -> float:
     """Return the standard error of the mean where items of a cluster are correlated, clusters independent.
 
+    `clusters` has a label for each item, equal within a cluster.
+
     Source: K.-Y. Liang and S. Zeger, Longitudinal data analysis using generalized linear models,
         Biometrika 73, 1986, with the factor G / (G - 1) for G clusters.
     """
@@ -127,9 +140,9 @@ def cluster_stderr(scores: Sequence[float], clusters: Labels) -> float:
 def cluster_interval(scores: Sequence[float], clusters: Labels, confidence: float = 0.95) -> Interval:
     """Return the interval of the mean where items of a cluster are correlated, clusters independent.
 
-    Quantiles are Student's with G - 1 degrees of freedom for G clusters. For scores of 0 and 1 it is Wilson's
-    interval for the number of independent items that have the same standard error; if all items score the
-    same, for G items.
+    Quantiles are Student's with G - 1 degrees of freedom for G clusters, `clusters` having a label for each
+    item. For scores of 0 and 1 it is Wilson's interval for the number of independent items that have the same
+    standard error; if all items score the same, for G items.
 
     Source: C. Franco and others, Comparative study of confidence intervals for proportions in complex sample
         surveys, Journal of Survey Statistics and Methodology 7, 2019.

@@ -28,7 +28,7 @@ Input = NDArray[Any] | float
 
 
 class KeptResults:
-    """Results of computations in a file, by the digest of their inputs.
+    """Results of computations, read from a file and written back to it, by the digest of their inputs.
 
     Only the results that were used or computed since the file was read are written back.
     """
@@ -42,7 +42,13 @@ class KeptResults:
     def result(
         self, purpose: str, inputs: Sequence[Input], compute: Callable[[], list[float]]
     ) -> list[float]:
-        """Return the stored result for these inputs, or else compute the result and store it."""
+        """Return the result for these inputs from the file or this object; else compute it and keep it here.
+
+        Args:
+            purpose: Name of the computation.
+            inputs: All that the result depends on besides the program.
+            compute: Returns the result, which callers must not change.
+        """
         key = _digest(purpose, inputs)
         if key not in self._used:
             self._used[key] = self._known[key] if key in self._known else compute()
@@ -65,7 +71,7 @@ _kept: ContextVar[KeptResults | None] = ContextVar("kept", default=None)
 def keeping_results(path: Path) -> Iterator[None]:
     """In the `with` block, let `kept` reuse results from a file and store new ones.
 
-    The file is written if the block ends without an error.
+    If the block ends without an error, the file is written as `KeptResults.write` does.
     """
     results = KeptResults(path)
     token = _kept.set(results)
@@ -77,12 +83,12 @@ def keeping_results(path: Path) -> Iterator[None]:
 
 
 def kept(purpose: str, inputs: Sequence[Input], compute: Callable[[], list[float]]) -> list[float]:
-    """Return the result of `compute`; in a `keeping_results` block, a stored result of equal inputs.
+    """Return the result of `compute`, or in a `keeping_results` block the stored result of equal inputs.
 
     Args:
         purpose: Name of the computation.
         inputs: All that the result depends on besides the program.
-        compute: Returns floats, which the caller must not change.
+        compute: Returns floats; callers must not change the returned list, which is the stored one.
     """
     results = _kept.get()
     return compute() if results is None else results.result(purpose, inputs, compute)

@@ -45,7 +45,8 @@ def compare_labels(
     """Compare two models' predicted labels in a metric of all labels together.
 
     The test is Student's t of the items' influences on the metric. Where a class has few items, or a model
-    always predicts the same, a permutation test must agree, else the result has the `reason` NOT_SETTLED.
+    always predicts the same, a permutation test must agree, else the result has the `reason` NOT_SETTLED; the
+    p-value is then that of the permutation test. If few clusters differ, the `reason` says so.
 
     Args:
         metric: `f1`, `macro_f1`, `mcc` or `acc`.
@@ -237,8 +238,10 @@ METRICS: dict[str, Callable[[Floats, Floats], tuple[float, Floats]]] = {
     "macro_f1": _macro_f1,
     "mcc": _mcc,
 }
+"""Metric -> function of one-hot targets and predictions that returns score and each item's influence."""
 OF_COUNTS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
     "f1": _macro_f1_of,
     "macro_f1": _macro_f1_of,
     "mcc": _mcc_of,
 }
+"""Metric -> function of `Counts` that returns the score."""

@@ -25,6 +25,7 @@ def compare_linearised(
     """Test a difference of two scores by Student's t; its variance is that of the clusters' influences.
 
     If that variance is 0, as with F1 of 0 and of 1, the standard error is |difference| / number of clusters.
+    If fewer than FEWEST_CLUSTERS clusters differ, the result has a `reason`, and NaN as p-value and interval.
 
     Args:
         difference: Difference of the two models' scores.
@@ -32,8 +33,8 @@ def compare_linearised(
         codes: Each item's cluster, as a number from 0.
         alpha: Level of the test.
         test: Name of the test in the result.
-        scores: Change of each item's own score, whose sign says whether the item is gained or lost.
-        is_changed: Whether the models differ on an item.
+        scores: Second minus first model's score of each item; its sign says if the item is gained or lost.
+        is_changed: For each item whether the models differ on it.
 
     Source: D. Binder, On the variances of asymptotically normal estimators from complex surveys, 1983.
     """
@@ -60,7 +61,10 @@ def compare_linearised(
 
 
 def with_student(draft: PairedTest, degrees: float) -> PairedTest:
-    """Return the test with p-value and interval, by Student's t with `degrees` degrees of freedom."""
+    """Return the draft with p-value and interval, by Student's t with `degrees` degrees of freedom.
+
+    Difference, level and standard error, which must not be 0, are those of the draft.
+    """
     margin = float(special.stdtrit(degrees, 1 - draft.alpha / 2)) * draft.stderr
     p_value = float(2 * special.stdtr(degrees, -abs(draft.difference) / draft.stderr))
     low, high = made_consistent(

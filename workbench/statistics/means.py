@@ -14,15 +14,18 @@ from workbench.statistics.paired import PairedTest, compare_paired
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Two models' scores on the items of one benchmark."""
+    """Two models' scores on the items of one benchmark, in the same order of items."""
 
     first: ArrayLike
+    """The first model's score of each item."""
     second: ArrayLike
+    """The second model's score of each item."""
     chance: float = 0.0
     """Score of guessing: the mean over the items of 1 / choices; 0 for generated answers."""
     clusters: Labels | None = None
+    """Label of each item's cluster; None: independent items."""
     subsets: Labels | None = None
-    """Subset of each item, where the benchmark's score is the mean of subset means."""
+    """Subset of each item, where the benchmark's score is the mean of subset means; None: it isn't."""
 
 
 def normalised(score: float, chance: float) -> float:
@@ -39,7 +42,16 @@ def normalised(score: float, chance: float) -> float:
 def mean_of_scores(
     scores: Sequence[float], errors: Sequence[float], chances: Sequence[float]
 ) -> tuple[float, float]:
-    """Return the mean of normalised scores and its standard error; benchmarks are independent."""
+    """Return the mean of the normalised scores of independent benchmarks, and the mean's standard error.
+
+    Args:
+        scores: Score of each benchmark, not normalised.
+        errors: Standard error of each score.
+        chances: Score of guessing on each benchmark.
+
+    Raises:
+        DataError: Guessing is always right on a benchmark.
+    """
     values = [normalised(score, chance) for score, chance in zip(scores, chances, strict=True)]
     scaled = [error / (1 - chance) for error, chance in zip(errors, chances, strict=True)]
     return math.fsum(values) / len(values), math.hypot(*scaled) / len(scaled)
@@ -48,7 +60,11 @@ def mean_of_scores(
 def compare_means(columns: Sequence[Column], *, alpha: float = 0.05) -> PairedTest:
     """Test the difference of two models' equal-weight mean of normalised scores.
 
-    All items of all benchmarks enter one sign-flip test, each with its weight in the mean.
+    All items of all benchmarks enter one sign-flip test, each with its weight in the mean; see
+    `compare_paired`. Cluster labels are separate for each benchmark.
+
+    Raises:
+        DataError: Guessing is always right on a benchmark, or the scores can't be compared.
     """
     for column in columns:
         normalised(0.0, column.chance)  # refuses a benchmark that guessing solves

@@ -13,14 +13,15 @@ from workbench.statistics.means import Column, compare_means
 def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
     """Return the upper bound, with one-sided confidence 1 - alpha, of the second model's loss.
 
-    The loss is that in the mean of the benchmarks. For a single benchmark whose items are right or wrong,
-    independent and of equal weight, the bound is Tango's score bound; otherwise that of the paired test. If
-    too few items differ for that test, only losses count: Clopper and Pearson's bound of the share of
-    clusters that lose, as if each of them lost all that it can, and nothing were gained. For scores outside
-    of 0 to 1 that bound is infinite.
+    The loss is the first model's mean over the benchmarks minus the second's; a certain gain gives a negative
+    bound. For a single benchmark whose items are right or wrong, independent and of equal weight, the bound
+    is Tango's score bound; otherwise that of the paired test. If too few items differ for that test, only
+    losses count: Clopper and Pearson's bound of the share of clusters that lose, as if each of them lost all
+    that it can, and nothing were gained. For scores outside of 0 to 1 that bound is infinite.
 
     Args:
-        columns: The two models' scores on each benchmark; higher is better.
+        columns: The two models' scores on each benchmark; higher is better. Their `chance` should be 0: only
+            the paired test takes it into account.
         alpha: Largest chance that the true loss exceeds the bound.
     """
     if len(columns) == 1 and _is_binary(columns[0]):
@@ -33,7 +34,7 @@ def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
 
 
 def most_lost_of_pairs(lost: int, gained: int, num_items: int, alpha: float = 0.05) -> float:
-    """Return the upper bound of the share of lost items minus the share of gained items.
+    """Return the upper bound, with one-sided confidence 1 - alpha, of lost minus gained items, as a share.
 
     It is the largest difference that the score test of Tango (Statistics in Medicine 17, 1998) doesn't
     reject. For alpha = 5% the true difference exceeds the bound with a probability of at most 6%, computed

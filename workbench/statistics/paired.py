@@ -19,21 +19,24 @@ FEWEST_CLUSTERS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Difference of two models on the same items; `difference` is the second model's score minus the first's.
+    """Result of testing the difference of two models' scores on the same items.
 
     `low`, `high` and `p_value` are NaN where there is no test; `reason` says why.
     """
 
     difference: float
+    """The second model's score minus the first model's."""
     stderr: float
-    """Standard error of the difference; by cluster if there are clusters."""
+    """Standard error of the difference, by cluster if there are clusters; some tests have a floor above 0."""
     low: float
     high: float
-    """Interval of coverage 1 - alpha; it excludes 0 exactly where `p_value` is below `alpha`."""
+    """Interval of coverage 1 - alpha; without a `reason` it excludes 0 exactly where `p_value` < `alpha`."""
     p_value: float
     """Two-sided p-value, not corrected for the number of comparisons."""
     alpha: float
+    """Level of the test."""
     test: str
+    """Name of the test, such as mcnemar-exact or sign-flip-exact."""
     num_items: int
     gained: int
     """Items on which the second model scores higher."""
@@ -75,9 +78,9 @@ def compare_paired(
 ) -> PairedTest:
     """Compare two models' scores on the same items in the same order.
 
-    Items that are right or wrong, independent and of equal weight take the exact McNemar test; all others
-    the exact sign-flip test of the clusters' differences. That needs FEWEST_CLUSTERS clusters that differ;
-    with fewer, the result has a `reason` in place of p-value and interval.
+    Scores of 0 and 1 on independent items of equal weight take the exact McNemar test; all others the exact
+    sign-flip test of the clusters' differences. The latter needs FEWEST_CLUSTERS clusters that differ; with
+    fewer, the result has a `reason`, and NaN for p-value and interval.
 
     Args:
         first: Scores of the first model.
@@ -89,7 +92,8 @@ def compare_paired(
         weights: Weight of each item in the difference; None: 1 / number of items, or that of the macro mean.
 
     Raises:
-        DataError: The models have different numbers of items, no items, or scores that aren't numbers.
+        DataError: The models have different numbers of items, no items, or scores that aren't finite, or the
+            labels aren't one per item.
     """
     before, after = _checked(first, second)
     num_items = len(before)

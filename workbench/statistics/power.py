@@ -1,8 +1,8 @@
 """Computes the smallest true difference that the exact tests find with a given power.
 
 An item flips if only one of the two models answers it right. The number of items that flip is random too:
-each item flips with the observed share. The power is the sum
-over all numbers of flips of their chance times the chance that the exact McNemar test rejects.
+each item flips with the observed share as its probability. The power is the sum over all numbers of flips of
+their chance times the chance that the exact McNemar test rejects.
 """
 
 import math
@@ -23,10 +23,14 @@ _REACH = 5.5
 
 
 def detectable(test: PairedTest, power: float = 0.8) -> float | None:
-    """Return the smallest true difference that a test like the given one finds with a chance of `power`.
+    """Return the smallest true difference, as a magnitude, that a test like the given one finds.
 
     Items, level and the number of items (clusters) that differ are those of the given test. None: the test
-    can't find any difference.
+    can't find any difference with that power.
+
+    Args:
+        test: A test of observed scores.
+        power: Chance with which the difference is found.
     """
     if test.test == "mcnemar-exact":
         return detectable_difference(test.num_items, test.num_differing, test.alpha, power)
@@ -60,9 +64,9 @@ def detectable_difference(
 
 @lru_cache(maxsize=65536)
 def detectable_damage(num_items: int, num_differing: int, alpha: float, power: float = 0.8) -> float | None:
-    """Return the smallest loss in one subject that the exact McNemar test finds.
+    """Return the smallest loss in one subject that the exact McNemar test finds, as a share of its items.
 
-    The damage adds lost items to those that flip without damage, of which half are gained and half lost.
+    The loss is of items in addition to those that flip without damage, half of which are gained, half lost.
 
     Args:
         num_items: Items of the subject.

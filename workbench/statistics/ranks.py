@@ -5,14 +5,14 @@ from numpy.typing import ArrayLike
 
 
 def rank_intervals(better: ArrayLike, comparable: ArrayLike | None = None) -> list[tuple[int, int]]:
-    """Return each row's best and worst rank.
+    """Return each row's best and worst rank as (best, worst), counted from 1.
 
     The best rank is 1 + the number of rows that are significantly better, the worst is the number of rows
     minus those that are significantly worse. If no significant difference has a false sign, all intervals
     contain the true ranks.
 
     Args:
-        better: (rows, rows), whether row i is significantly better than row j.
+        better: (rows, rows), at [i, j] whether row i is significantly better than row j.
         comparable: (rows, rows), whether two rows have the same items; None: all have. A row is ranked among
             the rows it's comparable with.
     """

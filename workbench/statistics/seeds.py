@@ -38,17 +38,19 @@ def compare_seeds(
     """Compare the mean scores of two recipes, each trained with several seeds.
 
     The variance of a recipe's mean over k seeds and n items is s²_seed / k + s²_item / n -
-    s²_interaction / (k n), with Satterthwaite's degrees of freedom.
+    s²_interaction / (k n), with Satterthwaite's degrees of freedom. With fewer than FEWEST_SEEDS seeds of
+    either recipe, the test of the recipes has the `reason` DESCRIPTIVE; with a single seed, p-value and
+    interval are NaN too.
 
     Args:
-        first: The first recipe's scores, (seeds, items).
+        first: The first recipe's scores, (seeds, items), or (items) of a single seed.
         second: The second recipe's scores; the number of seeds may differ, the items are the same.
         alpha: Level of each test.
         clusters: Label of each item's cluster; None: independent items.
         subsets: Subset of each item, for the mean of subset means.
 
     Raises:
-        DataError: The recipes have different numbers of items.
+        DataError: The recipes have different numbers of items, or `compare_paired` refuses the scores.
 
     Source: B. L. Welch, The generalization of Student's problem when several different population variances
         are involved, Biometrika 34, 1947.

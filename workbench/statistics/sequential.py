@@ -66,17 +66,17 @@ class SequentialTest:
 
     @property
     def difference(self) -> float:
-        """Return the estimated difference: the sum of contributions / the sum of shares; 0 at the start."""
+        """The estimated difference, second minus first model, from the clusters seen; 0 at the start."""
         return self._sum / self._share_seen if self._share_seen else 0.0
 
     def update(self, contributions: ArrayLike, shares: ArrayLike) -> str:
-        """Let the test see further clusters, in their random order, and return the decision.
+        """Let the test see further clusters, in their random order, and return `decision`.
 
         The test ignores the clusters after that which decides.
 
         Args:
-            contributions: Sum over each cluster's items of weight * (second - first).
-            shares: Sum over each cluster's items of weight.
+            contributions: Of each further cluster, the sum over its items of weight * (second - first score).
+            shares: Of each further cluster, the sum of its items' weights.
         """
         values = np.atleast_1d(np.asarray(contributions, dtype=np.float64))
         if self.decision != UNDECIDED or not len(values):

@@ -33,7 +33,8 @@ def sign_flip(
 
     The null hypothesis is that each contribution could as well have the opposite sign. The interval contains
     the differences d for which the same test, of contributions - d * shares, doesn't reject. It excludes 0
-    exactly where p < alpha.
+    exactly where p < alpha. An end can be infinite.
+
     Contributions that are multiples of a common step are tested exactly; others are rounded to 1/400 of the
     standard deviation of their sum, which leaves the test exact and changes its weights slightly.
 

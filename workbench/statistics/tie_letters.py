@@ -8,10 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
-    """Return each row's letters: two rows share a letter exactly where no difference is shown between them.
+    """Return each row's letters, as `ab`: two rows share a letter exactly where no difference is shown.
 
     Each letter is a group of rows of which no two differ; together the groups contain all pairs without a
-    difference. Each group is grown from the first pair that no group contains yet, best rows first.
+    difference. Each group is grown from the first pair that no group contains yet, best rows first. The
+    result has the order of `different`.
 
     Args:
         different: (rows, rows), whether a difference is shown between two rows; symmetric.

@@ -30,7 +30,7 @@ Rows = list[dict[str, Any]]
 
 
 def all_rows() -> dict[str, Rows]:
-    """Generate the rows of each file; the keys are file names."""
+    """Generate file name -> rows for all files of data/; every call gives the same rows."""
     rng, ends_rng = Random(SEED), Random(SEED + 1)
     files: dict[str, Rows] = {"pretrain.jsonl": [], "instruct.jsonl": [], "reviews.jsonl": []}
     for language in LANGUAGES:
@@ -72,7 +72,8 @@ def documents(
         language: zh or en.
         used_reviews: Reviews that a text may contain.
         count: Number of rows.
-        held_out: Whether the sets of numbers are those held out for the benchmarks.
+        held_out: Whether the numbers of a sentence about the most or the least are a set that is held out for
+            the benchmarks.
     """
     rows = []
     for _ in range(count):
@@ -96,20 +97,23 @@ def held_out_choices(rng: Random) -> list[numbers.Choice]:
 
 
 def instruction(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """Build a training row that asks for the smallest or the largest number."""
+    """Return a training row (prompt and completion) that asks for the smallest or the largest number."""
     space = " " if language == "en" else ""
     return {"prompt": numbers.question(choice, language), "completion": f"{space}{choice.answer}"}
 
 
 def ends_instruction(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """Build a training row that asks for the smallest and the largest number."""
+    """Return a training row (prompt and completion) that asks for the smallest and the largest number.
+
+    `asked` are the numbers in the order of the question.
+    """
     space = " " if language == "en" else ""
     answer = numbers.ends_answer(asked, language)
     return {"prompt": numbers.ends_question(asked, language), "completion": f"{space}{answer}"}
 
 
 def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """Build a multiple-choice item of a benchmark: which of the numbers is the largest or smallest?"""
+    """Return a multiple-choice item of a benchmark: which of the numbers is the largest or smallest?"""
     return {
         "question": numbers.question(choice, language),
         "choices": [str(number) for number in choice.numbers],
@@ -118,7 +122,7 @@ def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
 
 
 def ends_item(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """Build an item of a benchmark with generated answers: the smallest and the largest number.
+    """Return an item of a benchmark with generated answers: the smallest and the largest number.
 
     It asks for two numbers: a model that only learned to answer with numbers gets one of a hundred right by
     chance now and then, but hardly ever a pair.
@@ -157,7 +161,7 @@ def tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def write(folder: Path) -> None:
-    """Write data/ and the tokenizer of base/ below `folder`."""
+    """Write the files of data/ and the tokenizer's files of base/ below `folder`, replacing existing ones."""
     files = all_rows()
     for name, rows in files.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -24,6 +24,7 @@ class Choice:
     numbers: tuple[int, ...]
     """The numbers in the order of the question."""
     largest: bool
+    """Whether the largest number is asked for, else the smallest."""
 
     @property
     def answer(self) -> int:
@@ -37,7 +38,7 @@ def is_held_out(numbers: tuple[int, ...]) -> bool:
 
 
 def choice(rng: Random, count: int, held_out: bool) -> Choice:
-    """Draw a random question about `count` numbers, whose set is held out for the benchmarks or isn't.
+    """Draw a random question about `count` different numbers; `held_out`: whether their set is held out.
 
     The answer is drawn first, uniformly: otherwise extreme numbers would be more frequent answers, and a
     model that only learned the frequencies would score above chance.
@@ -52,7 +53,10 @@ def choice(rng: Random, count: int, held_out: bool) -> Choice:
 
 
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
-    """Generate pretraining text: a count, a comparison of two numbers, or the largest or smallest of some."""
+    """Generate pretraining text: a count, a comparison of two numbers, or the largest or smallest of some.
+
+    `held_out` decides whether the set of numbers of the last kind is one held out for the benchmarks.
+    """
     kind = rng.random()
     if kind < 0.1:
         first = rng.randrange(LIMIT - 6)

@@ -11,7 +11,11 @@ HELD_OUT_SHARE = 4
 
 @dataclass(frozen=True)
 class Words:
-    """Words of one language, and the patterns of sentences in which they are put."""
+    """Words of one language, and templates of sentences with {thing}, {place}, {word}, {person}, {negation}.
+
+    `good` and `bad` are adjectives, `people` names. A `review` has one adjective, with or without `negation`;
+    `happy` or `sad` follows it. `everyday` is a sentence without a judgment.
+    """
 
     things: tuple[str, ...]
     good: tuple[str, ...]
@@ -95,7 +99,7 @@ def reviews(language: str) -> tuple[list[Review], list[Review]]:
 
 
 def sentence(rng: Random, language: str, used_reviews: list[Review]) -> str:
-    """Generate pretraining text: a review and the mood that it causes, or an everyday sentence."""
+    """Generate pretraining text: one of `used_reviews` with the mood that it causes, or an everyday one."""
     words = WORDS[language]
     person = rng.choice(words.people)
     if rng.random() < 0.5:
