@@ -21,7 +21,8 @@ def check_settings(name: str, config: BenchmarkConfig) -> None:
     """Check a benchmark's settings, some of which its protocol (such as lm-eval) may have replaced.
 
     Raises:
-        ConfigError: A setting can't be meant, or contradicts another.
+        ConfigError: A setting is out of range, a template or pattern doesn't parse, a needed setting is
+            missing, or a setting doesn't fit another, such as a metric and the output type.
     """
     key = f"benchmarks.{name}"
     if config.output_type == OutputType.answer_loss:

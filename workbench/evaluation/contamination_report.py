@@ -70,8 +70,8 @@ def clean_score(
         found: ids of the items that are in the training rows.
 
     Returns:
-        The keys value, stderr, interval and num_items; None if the score is not a mean of the items' scores,
-        or no item is left.
+        A dict with the keys value, stderr, interval and num_items; None if the score is not a mean of the
+        items' scores, or if all items are in the training rows.
     """
     others = [
         prediction

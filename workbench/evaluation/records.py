@@ -270,7 +270,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
     """Read the facts about the run and the scores of a results.json.
 
     Raises:
-        DataError: The file is not a results.json of a known schema version.
+        DataError: The file is not a results.json of a known schema version. OSError: It can't be read.
     """
     try:
         values = read_json(path)

@@ -33,7 +33,7 @@ def verified(
     `evaluate.verify` is 0, or there are no questions that can be asked again.
 
     Raises:
-        DataError: The answers differ by more than rounding explains.
+        DataError: The answers differ by more than rounding explains (`allowance`).
     """
     if not config.verify or not questions:
         return {}

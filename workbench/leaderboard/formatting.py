@@ -97,7 +97,10 @@ def equal(value: float) -> str:
 
 
 def measured(name: str, value: Any) -> str:
-    """Format a measured value, with the unit that the end of its name tells: seconds, bytes, _per_second."""
+    """Return a measured value as text, with the unit that the end of its name tells.
+
+    Names end in seconds, bytes or _per_second; other numbers get no unit, and other values are cleaned texts.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return clean(str(value))
     if name.endswith("_per_second"):

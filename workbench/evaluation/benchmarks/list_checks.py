@@ -61,7 +61,8 @@ def check_lists(name: str, config: BenchmarkConfig) -> None:
     """Check that a benchmark's lists have no duplicates, and that its groups contain only its own subsets.
 
     Raises:
-        ConfigError: Names the key and the duplicate or unknown name.
+        ConfigError: A list has a duplicate, or a group has an unknown subset; the message names both key and
+            name.
     """
     key = f"benchmarks.{name}"
     for field in ("metrics", "only", "options", "tasks"):

@@ -86,7 +86,7 @@ def check_can_move(
 ) -> None:
     """Check on one row that a benchmark's options can be moved between letters.
 
-    After a move, the prompt must still show each letter before exactly one option.
+    If the prompt shows letters before options, each must be before exactly one option after a move too.
 
     Args:
         row: row of a question.
@@ -95,8 +95,8 @@ def check_can_move(
         question: renders the question of a row.
 
     Raises:
-        DataError: The question doesn't show the options in their order, or neither the question nor the
-            options have the letters that the model chooses from.
+        DataError: The question doesn't show all options in their order, or the options start with letters of
+            their own that aren't `letters` in order, while the question doesn't show `letters`.
     """
     texts = texts_of(row, options)
     rendered = question(

@@ -41,6 +41,8 @@ class Target:
 def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choices: Sequence[str]) -> Target:
     """Return the right answer or answers of a row, after checking that a model's answer can equal them.
 
+    The target of a perplexity benchmark is an empty text.
+
     Raises:
         DataError: The row has no right answer, or one that no model can give.
     """

@@ -24,7 +24,7 @@ def check_files(name: str, config: BenchmarkConfig) -> None:
 
     Raises:
         ConfigError: A file names code; the message names both.
-        DataError: A file can't be read.
+        DataError: A file can't be read, or includes itself, directly or by other files.
     """
     task_files = [Path(task) for task in config.tasks if Path(task).is_file()]
     included_files = sorted(Path(config.include_path).rglob("*.yaml")) if config.include_path else []

@@ -23,6 +23,8 @@ _KNOWN = {"until", "do_sample", "temperature", *_COUNTS}
 def limits(options: Mapping[str, Any], where: str) -> GenerationConfig:
     """Convert a task's `generation_kwargs` to a GenerationConfig; without sampling its temperature is 0.
 
+    Options that name no number of tokens give 256, the harness's default. Messages start with `where`.
+
     Raises:
         ConfigError: An unsupported option would change the answers.
     """

@@ -45,6 +45,9 @@ log = logging.getLogger("workbench")
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dict[str, PreparedBenchmark]:
     """Load the tasks that a benchmark names, and return each as a benchmark `NAME.TASK`.
 
+    A group of tasks with a common score is one benchmark, `NAME.GROUP`. The harness may load data sets from
+    the Hub.
+
     Raises:
         ConfigError: The harness is not installed, a task is unknown, or this engine doesn't support it.
         DataError: A task's rows can't be loaded.

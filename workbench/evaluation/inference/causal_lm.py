@@ -55,7 +55,7 @@ class TransformersLM(LanguageModel):
         self._prefix_cache = DynamicCache()
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
-        """Yield index and likelihood of each request, as soon as the likelihood is known."""
+        """Yield index and likelihood of each request, as soon as the likelihood is known, in any order."""
         can_share = [self._can_share(request) for request in requests]
         for score, is_shared in ((self._shared, True), (self._padded, False)):
             indices = [index for index, can in enumerate(can_share) if can == is_shared]

@@ -34,7 +34,7 @@ class LanguageModel(PromptEncoder, ABC):
 
     @abstractmethod
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
-        """Yield index and likelihood of each request, as soon as the likelihood is known."""
+        """Yield index and likelihood of each request, as soon as the likelihood is known, in any order."""
 
     def loglikelihoods(self, requests: Sequence[TokenRequest]) -> list[Likelihood]:
         """Return the likelihood of each request, in order."""

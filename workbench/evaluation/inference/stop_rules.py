@@ -60,7 +60,10 @@ class Endings:
         return endings
 
     def reached(self, generated: Sequence[int]) -> bool:
-        """Return whether the newest token is an end token, or a stop text occurs in the newest tokens."""
+        """Return whether the newest token is an end token, or a stop text occurs in the newest tokens.
+
+        `generated` has all tokens of the answer so far, at least one.
+        """
         if generated[-1] in self.tokens:
             return True
         newest = str(self.tokenizer.decode(list(generated[-self._window :]), skip_special_tokens=False))

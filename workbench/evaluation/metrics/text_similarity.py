@@ -105,6 +105,9 @@ def bleu(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) 
 
     Several references of a prediction count together, as in sacrebleu: an n-gram is right if it occurs in any
     of them, and the length is compared with the closest reference.
+
+    Raises:
+        ImportError: sacrebleu, of the extra `metrics`, isn't installed.
     """
     import sacrebleu  # the optional extra `metrics`
 
@@ -115,7 +118,11 @@ def bleu(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) 
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
-    """Return the corpus chrF from 0 to 1, by sacrebleu; the best of several references counts."""
+    """Return the corpus chrF from 0 to 1, by sacrebleu; the best of several references counts.
+
+    Raises:
+        ImportError: sacrebleu, of the extra `metrics`, isn't installed.
+    """
     import sacrebleu  # the optional extra `metrics`
 
     return float(sacrebleu.CHRF().corpus_score(list(predictions), _streams(references)).score) / 100

@@ -99,9 +99,9 @@ def exact_tests(gained: ArrayLike, lost: ArrayLike, num_items: int, alpha: float
     """Return the exact McNemar tests of many pairs of models, in the order of the pairs.
 
     Args:
-        gained: Number of items per pair that only the second model answers right.
-        lost: Number of items per pair that only the first model answers right.
-        num_items: Number of items that all models answered.
+        gained: (num_pairs,) number of items that only the second model answers right.
+        lost: (num_pairs,) number of items that only the first model answers right.
+        num_items: Number of items that all models answered, at least 1.
         alpha: Level of each test.
     """
     up, down = np.asarray(gained, dtype=np.int64), np.asarray(lost, dtype=np.int64)

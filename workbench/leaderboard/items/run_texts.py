@@ -120,9 +120,10 @@ def _loglikelihoods(
 
 
 def questions(contexts: Sequence[str], subsets: Sequence[str]) -> list[str]:
-    """Remove from each prompt the first lines that all prompts of its subset share.
+    """Return the prompts without the first lines that all prompts of their subset share.
 
-    These are the instruction and the few-shot examples.
+    These are the instruction and the few-shot examples. The only prompt of a subset stays whole, and so does
+    a prompt of which nothing would remain.
     """
     by_subset: dict[str, list[str]] = {}
     for context, subset in zip(contexts, subsets, strict=True):

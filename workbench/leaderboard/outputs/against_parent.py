@@ -8,7 +8,10 @@ SWAPPED = {BETTER: WORSE, WORSE: BETTER}
 
 
 def against_parent(board: Board, model: Model, column: str) -> Difference | None:
-    """Return the difference of a model to its parent in a column; None if the board has none."""
+    """Return a model's score minus its parent's in a column or mean, as tested; None if the board has none.
+
+    `column` is the key of a column, or the name of a mean.
+    """
     for difference in board.differences:
         if difference.column == column and model.parent is not None:
             if (difference.first, difference.second) == (model.parent, model.key):

@@ -17,7 +17,8 @@ DEEPEST = 8
 def page_value(value: Any, depth: int = 0) -> Any:
     """Convert a value to JSON: strings, numbers, lists and objects; NaN and infinity become None.
 
-    A translatable message becomes a list of its English text, its template and its values.
+    A translatable message becomes a list of its English text, its template and its values. Lists and objects
+    nested more deeply than `DEEPEST`, and values of other types, become texts.
     """
     if value is None or isinstance(value, bool | np.bool_):
         return None if value is None else bool(value)
@@ -35,7 +36,7 @@ def page_value(value: Any, depth: int = 0) -> Any:
 
 
 def rounded(value: float | None) -> float | int | None:
-    """Return a number with six significant digits; None if it is not finite."""
+    """Return a number with six significant digits, a whole one as int; None if it is None or not finite."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.{DIGITS}g}")

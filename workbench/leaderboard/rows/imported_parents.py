@@ -13,7 +13,8 @@ HELD = ("dtype", "quantization", "revision")
 def parents_of_imported(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> dict[str, str]:
     """Return the row key of each imported adapter -> the row key of its base.
 
-    The base is found if the same tool scored it without an adapter.
+    The base is the imported model without an adapter that is called as the adapter's facts name its base, and
+    has the same `HELD` facts. Adapters without such a base on the board are left out.
 
     Args:
         runs: All runs.
