@@ -24,7 +24,7 @@ SCHEDULERS = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Check that the loggers of `train.report_to` are installed, except TensorBoard, which is optional.
+    """Check that the loggers of `train.report_to` are known and installed; TensorBoard may be missing.
 
     Raises:
         ConfigError: The Trainer doesn't know a logger, or its package isn't installed.
@@ -42,17 +42,20 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def total_steps(num_batches: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps of a training, given one rank's number of batches in an epoch."""
+    """Return the number of optimizer steps of a training: `train.max_steps`, or those of `train.num_epochs`.
+
+    `num_batches` is the number of batches that one rank takes in an epoch.
+    """
     if train.max_steps > 0:
         return train.max_steps
     return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
 def warmup_steps(train: TrainConfig, steps: int) -> float:
-    """Return `train.warmup_steps` (a number, or a fraction of all steps), to pass to the Trainer.
+    """Return `train.warmup_steps` for the Trainer: a number of steps, or below 1 a fraction of all `steps`.
 
     Return 0 for a fraction that makes every step a warmup step: the first warmup step has rate 0, so that a
-    training of one step would change nothing.
+    training of one step would change nothing. A number that reaches `steps` is logged as a warning.
     """
     warmup = train.warmup_steps
     if 0 < warmup < 1 and math.ceil(warmup * steps) >= steps:

@@ -21,7 +21,7 @@ They are enough to save padding, and few enough to leave the order random.
 
 
 class PaddedDataset(Dataset[Any]):
-    """A data set plus one dummy row, all of whose labels are masked.
+    """A data set plus one dummy row, all of whose labels are -100.
 
     A rank without a batch of its own at the end of an epoch takes the dummy row: all ranks must run the same
     number of batches.
@@ -36,7 +36,7 @@ class PaddedDataset(Dataset[Any]):
         return len(self.rows) + 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one row; the dummy row is a copy of the first row with all labels masked."""
+        """Return a copy of one row; the dummy row is a copy of the first row with -100 as each label."""
         if index < len(self.rows):
             return dict(self.rows[index])
         row = dict(self.rows[0])
@@ -103,7 +103,7 @@ class Batches(Sampler[list[int]]):
         return iter(batches_of_rank(self.epoch_batches(), len(self.lengths), self.rank, self.world_size))
 
     def epoch_batches(self) -> list[list[int]]:
-        """Return the epoch's batches of all ranks, each as row indices."""
+        """Return the batches of all ranks in the epoch of `set_epoch`, each as row indices."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.token_limited is not None:
             return [self.token_limited[index] for index in permutation(len(self.token_limited), generator)]
@@ -141,7 +141,7 @@ class Batches(Sampler[list[int]]):
 
 
 def permutation(count: int, generator: torch.Generator) -> list[int]:
-    """Return the integers below `count` in random order."""
+    """Return the integers from 0 to `count - 1` in random order, drawn from `generator`."""
     return torch.randperm(count, generator=generator).tolist()
 
 
@@ -150,7 +150,7 @@ def batches_of_rank(
 ) -> list[list[int]]:
     """Return the batches of one rank: every `world_size`-th batch, beginning with index `rank`.
 
-    If the ranks can't get equally many batches, the last ranks get one more batch, of the dummy row alone.
+    If the ranks can't get equally many batches, each of the last ranks gets one more batch, `[dummy_row]`.
     """
     num_missing = -len(batches) % world_size
     return [*batches, *[[dummy_row]] * num_missing][rank::world_size]

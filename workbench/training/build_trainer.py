@@ -31,7 +31,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class Training:
-    """The arguments of `fit`: model, rows, settings and folder of a training."""
+    """The arguments of `fit`, which explains them: model, rows, settings and folder of a training."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ def build_trainer(
     progress: ProgressBar,
     second_term: OrthogonalityLoss | None = None,
 ) -> CountingTrainer:
-    """Build a Trainer that is ready to train.
+    """Build a Trainer that is ready to train; the model is in evaluation mode afterwards.
 
     Args:
         training: The arguments of `fit`.
@@ -68,7 +68,8 @@ def build_trainer(
         second_term: Term of the loss whose gradients are added once a step; None: there is none.
 
     Raises:
-        ConfigError: The rows don't fit the model, or the batches that the train section asks for.
+        ConfigError: A row is longer than `train.max_tokens_per_batch`, the model lets packed texts attend to
+            each other, or AdaLoRA has no steps to remove ranks in.
     """
     model, rows, train, seed = training.model, training.rows, training.train, training.seed
     joined = can_join_rows(model, rows)
@@ -111,7 +112,8 @@ def build_trainer(
 def recording_callbacks(training: Training, identity: str, counters: TrainCounters) -> list[TrainerCallback]:
     """Return the callbacks that write train.jsonl, TensorBoard files and manifests, or stop a training early.
 
-    Early stopping reads train.jsonl, so it comes after the callback that writes the file.
+    Only rank 0 gets those for train.jsonl and TensorBoard. Early stopping reads train.jsonl, so it comes
+    after the callback that writes the file.
     """
     train, folder = training.train, training.folder
     journal = [Journal(folder), *tensorboard_callbacks(training)] if is_rank0() else []
@@ -120,7 +122,7 @@ def recording_callbacks(training: Training, identity: str, counters: TrainCounte
 
 
 def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
-    """Return the TensorBoard callback if `train.report_to` names it and tensorboard is installed."""
+    """Return [the TensorBoard callback] if `train.report_to` names it and it is installed, else []."""
     if "tensorboard" not in training.train.report_to:
         return []
     if not is_tensorboard_available():  # type: ignore[no-untyped-call]
@@ -134,8 +136,8 @@ def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
 def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
     """Return whether a batch can be its rows concatenated to one sequence, without padding.
 
-    That is possible if the model lets each row attend only to itself; never for a classifier. The test puts
-    the model into evaluation mode.
+    That is possible if the model lets each row attend only to itself; never for a classifier. The test runs
+    the model, and leaves it in evaluation mode.
 
     Raises:
         ConfigError: Several texts are packed into each row, and the model lets them attend to each other.
@@ -153,11 +155,14 @@ def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
 
 
 def num_classes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
-    """Return the number of outcomes of a prediction: a classifier's classes, or the vocabulary's tokens."""
+    """Return the number of outcomes of a prediction: a classifier's classes, or the vocabulary's tokens.
+
+    A regression has 1.
+    """
     config = model.config.get_text_config()
     return cast(int, config.num_labels if is_classification(dataset) else config.vocab_size)
 
 
 def is_classification(dataset: Dataset) -> bool:
-    """Return whether a row has one label (a class or a number) instead of a label per token."""
+    """Return whether the rows of a data set (at least one) have a class or a number as label, not tokens."""
     return not isinstance(dataset[0]["labels"], list)

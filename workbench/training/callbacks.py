@@ -35,7 +35,7 @@ class StepCallback(TrainerCallback):
     """Adds each step to the counters, raises an error if the loss explodes, and has the last step logged."""
 
     def __init__(self, counters: TrainCounters, num_classes: int, rows: Dataset) -> None:
-        """Set the loss above which a training has exploded: a multiple of 1 + the loss of random guessing.
+        """Set the limit of the loss, EXPLODED_LOSS x (1 + the loss of random guessing).
 
         Args:
             counters: Counters with the loss of each step.
@@ -49,17 +49,17 @@ class StepCallback(TrainerCallback):
         self.steps_above_limit = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Set the intervals of logging and saving from this run's settings: a checkpoint may store others."""
+        """Set the intervals of logging and saving from `args`: a checkpoint may have stored others."""
         state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Clear the counters' list of rows, which then collects those of the new step."""
+        """Clear `step_rows` of the counters, which then collects the rows of the new step."""
         self.counters.step_rows = []
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Add the step to the counters, and check its loss.
+        """Add the step to the counters, check its loss, and have the Trainer log the last step.
 
         Raises:
             TrainingError: The loss is infinite or NaN, or above the limit for `EXPLODED_STEPS` steps or at
@@ -82,7 +82,7 @@ class StepCallback(TrainerCallback):
     def row_sources(self, rank_rows: list[int]) -> str:
         """Return file and line of rows, for an error message; at most `MAX_NAMED_ROWS` are named.
 
-        `rank_rows` are the row indices of this rank; the rows of all ranks are named.
+        `rank_rows` are the row indices of this rank; the rows of all ranks are named, so all must call this.
         """
         indices = {row for rows in all_gather(rank_rows) for row in rows}
         columns = zip(self.rows["row"], self.rows["where"], strict=True)
@@ -95,17 +95,17 @@ class WriteManifest(TrainerCallback):
     """Writes the manifest (checksums and counters) of each checkpoint."""
 
     def __init__(self, identity: str, counters: TrainCounters) -> None:
-        """Take the training's fingerprint, which each manifest contains, and the counters."""
+        """Set the fingerprint of the training and the counters, both of which each manifest contains."""
         self.identity = identity
         self.counters = counters
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the manifest of the checkpoint that all ranks have just written, unless a weight is broken.
+        """Write, on rank 0, the manifest of the checkpoint that all ranks have just written.
 
         Raises:
-            TrainingError: A trained weight is NaN, infinite or absurdly large.
+            TrainingError: A trained weight is NaN, infinite or above LARGEST_WEIGHT; no manifest is written.
         """
         for name, weight in kwargs["model"].named_parameters():
             largest = float(weight.detach().abs().max()) if weight.requires_grad and weight.numel() else 0.0
@@ -170,7 +170,7 @@ class ProgressBar(TrainerCallback):
         self.progress.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Advance the bar by a step, with the step's loss and speed."""
+        """Advance the bar to this step, with its loss and the tokens per second of the session."""
         pace = f"loss {self.counters.losses[-1]:.4f}, {self.counters.tokens_per_second:,.0f} tokens/s"
         if self.progress is not None:
             self.progress.reach(state.global_step, pace)
@@ -178,7 +178,7 @@ class ProgressBar(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Print the validation loss and the scores at this step."""
+        """Print the validation loss and the scores at this step above the bar, or log them without a bar."""
         line = f"train: step {state.global_step}, {evaluation_text(kwargs['metrics'])}"
         show = log.info if self.progress is None else self.progress.say
         show(line)
@@ -191,7 +191,10 @@ class ProgressBar(TrainerCallback):
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
-    """Return an evaluation as text, as in `score 0.7107 (cmmlu 0.6893, hellaswag 0.7321)`."""
+    """Return an evaluation as text, as in `score 0.7107 (cmmlu 0.6893, hellaswag 0.7321)`.
+
+    `metrics` has the Trainer's names, as `eval_loss`, `eval_score` and `eval_score/NAME`.
+    """
     values = {journal_key(name): value for name, value in metrics.items()}
     totals = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items() if "/" not in name]
     by_name = [f"{name.partition('/')[2]} {value:.4f}" for name, value in values.items() if "/" in name]

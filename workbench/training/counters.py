@@ -33,11 +33,11 @@ class TrainCounters:
     tokens: int = 0
     """Tokens of all steps, without padding."""
     unmasked_tokens: int = 0
-    """Tokens with a label that isn't ignored; for a classifier, rows."""
+    """Tokens of all steps with a label other than -100; for a classifier, rows."""
     earlier_seconds: float = 0.0
     """Seconds of the sessions before this one."""
     losses: list[float] = field(default_factory=list)
-    """Loss of each step since the last line of train.jsonl."""
+    """Mean loss over all ranks of each step since the last line of train.jsonl."""
     step_loss: float = 0.0
     """Sum of the losses of this rank's microbatches in the current step."""
     step_tokens: int = 0
@@ -53,11 +53,12 @@ class TrainCounters:
     initial_validation_loss: float | None = None
     """Validation loss before the first step; None: there are no validation rows."""
     started: float = field(default_factory=time.perf_counter)
+    """Value of the clock at which this session began."""
     earlier_tokens: int = 0
     """Tokens of the sessions before this one."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue counting from the counters in a checkpoint's manifest."""
+        """Continue counting from the counters in a checkpoint's manifest, as `state_dict` returned them."""
         for key, value in state.items():
             setattr(self, "earlier_seconds" if key == "seconds" else SAVED[key], value)
         self.earlier_tokens = self.tokens
@@ -67,7 +68,10 @@ class TrainCounters:
         return {key: getattr(self, name) for key, name in SAVED.items()}
 
     def end_step(self) -> None:
-        """Add the current step's loss and tokens, of all ranks, to the totals."""
+        """Add the current step's loss and tokens, of all ranks, to the totals; every rank must call this.
+
+        The sums of the step (`step_loss` and others, but not `step_rows`) are 0 afterwards.
+        """
         loss, tokens, unmasked = all_reduce_sum(self.step_loss, self.step_tokens, self.step_unmasked_tokens)
         self.losses.append(loss / rank_and_world_size()[1])  # DDP averages the gradients over the ranks
         self.tokens += int(tokens)
@@ -75,7 +79,7 @@ class TrainCounters:
         self.step_loss, self.step_tokens, self.step_unmasked_tokens = 0.0, 0, 0
 
     def pop_mean_loss(self) -> float:
-        """Return the mean loss of the steps since the last call, and forget these losses."""
+        """Return the mean of `losses` (at least one), those since the last call, and empty the list."""
         mean = sum(self.losses) / len(self.losses)
         self.losses = []
         return mean

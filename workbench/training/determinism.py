@@ -19,13 +19,13 @@ FLASH = "FLASH_ATTENTION_DETERMINISTIC"
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Allow only deterministic kernels inside the `with` block, on a GPU.
+    """Allow only deterministic kernels inside the `with` block, if `device` is a GPU; else do nothing.
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html. Kernels without a deterministic form
     must raise an error: if PyTorch only warns, memory-efficient attention isn't deterministic.
 
     Raises:
-        TrainingError: An operation has no deterministic kernel.
+        TrainingError: An operation in the block has no deterministic kernel.
     """
     if device.type != "cuda":
         yield

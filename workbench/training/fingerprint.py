@@ -17,10 +17,9 @@ def training_identity(
 ) -> str:
     """Return a fingerprint of a training; a training may resume only from checkpoints with its fingerprint.
 
-    The fingerprint covers names, shapes and dtypes of the trained weights, the rows, the settings of `train`
-    that change the weights, the seed and `inputs`.
-
-    The number of processes counts too, because it changes how many rows a step has.
+    The fingerprint covers names, shapes and dtypes of the trained weights (not their values), the rows, the
+    settings of `train` that change the weights, the seed, `inputs` (a fingerprint of anything else), and the
+    number of processes, which changes how many rows a step has.
     """
     shapes = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
     return fingerprint(

@@ -66,8 +66,11 @@ class TrainReport:
     trained_tokens: int
     """Tokens with loss; for a classifier, rows."""
     seconds: float
+    """Seconds of all sessions, from their starts to the end of training."""
     tokens_per_second: float
+    """`tokens` per second of all sessions."""
     peak_bytes: int
+    """Largest peak memory of a session: of the GPU, or without one of the process."""
     pieces: int
     """Number of microbatches that each batch was split into at the end, because memory ran out.
 
@@ -94,6 +97,8 @@ def fit(
 
     Writes checkpoints to `folder`/checkpoints, a line per logged step to train.jsonl, and its plot to
     loss.svg. A call that was killed and is repeated ends with exactly the weights of an uninterrupted one.
+    The model ends with the weights of the last step, or with `train.keep=best` of the best checkpoint; its
+    modes are restored. All ranks must call this, and get the same report.
 
     Args:
         model: The model; weights that require gradients are trained in place.
@@ -108,7 +113,7 @@ def fit(
         autocast: 16-bit dtype of matrix products with float32 weights (mixed precision); None: no autocast.
 
     Raises:
-        ConfigError: The settings don't suit the model or the rows, or `folder` holds checkpoints of another
+        ConfigError: The settings don't suit the model or the rows, or `folder` has checkpoints of another
             training.
         TrainingError: The loss or a weight became infinite, NaN or far too large, or memory or disk is full.
     """
@@ -164,7 +169,10 @@ def check(training: Training) -> None:
 
 
 def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:
-    """Load a finished training's weights from its last checkpoint; rewrite train.jsonl from its history."""
+    """Load a finished training's weights into the model from its last checkpoint.
+
+    On rank 0, rewrite train.jsonl and loss.svg in `folder` from the checkpoint's history.
+    """
     log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
     load_weights(model, checkpoint.path)
     if is_rank0():
@@ -172,9 +180,15 @@ def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folde
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
-    """Load the weights of the best checkpoint, and return its step.
+    """Load the weights of the best checkpoint according to train.jsonl into the model, and return its step.
 
-    None: that checkpoint is damaged, and the model keeps the weights it has.
+    None: that checkpoint is damaged, which is logged, and the model keeps its weights. All ranks must call
+    this.
+
+    Args:
+        model: The model.
+        folder: The run folder.
+        identity: Fingerprint of the training.
     """
     step = broadcast_from_rank0(lambda: best_step(journal_lines(RunDir(folder).train_jsonl)))
     path = RunDir(folder).checkpoints / f"checkpoint-{step}"
@@ -188,7 +202,9 @@ def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -
 
 
 def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
-    """Train to the end; if training fails, say which checkpoint remains.
+    """Train to the end; errors, and the log after Ctrl-C, name the newest complete checkpoint.
+
+    A checkpoint that couldn't be written completely is deleted.
 
     Args:
         trainer: The Trainer.
@@ -196,7 +212,8 @@ def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint 
         checkpoint: Checkpoint to resume from; None: start at step 0.
 
     Raises:
-        TrainingError: Memory or disk is full, or the loss exploded.
+        TrainingError: Memory or disk is full, or a loss or weight is infinite, NaN or far too large.
+        KeyboardInterrupt: The user pressed Ctrl-C.
     """
     checkpoints = Path(str(trainer.args.output_dir))
     if checkpoint:
@@ -236,12 +253,12 @@ def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint 
 def train_report(
     folder: Path, counters: TrainCounters, checkpoint: Checkpoint | None, best: int | None
 ) -> TrainReport:
-    """Return the report of a finished training, mostly from train.jsonl.
+    """Build the report of a finished training from train.jsonl and the counters.
 
     Args:
         folder: The run folder.
         counters: Counters after the last step.
-        checkpoint: Checkpoint that this session resumed from, if any.
+        checkpoint: Checkpoint that this session resumed from; None: it started at step 0.
         best: Step whose weights were loaded at the end; None: the last step.
     """
     lines = journal_lines(RunDir(folder).train_jsonl)

@@ -15,11 +15,11 @@ The default is 1,024 shapes each.
 
 
 def keep_few_kernels() -> None:
-    """Limit the CPU kernel caches to 256 shapes, unless the user has set a limit.
+    """Limit the CPU kernel caches of this process to 256 shapes, unless the user has set a limit.
 
-    It must be called before the first matrix product. If each batch has a different length, the kernels of
-    earlier batches take half a gigabyte, and no later batch uses them. A step of SmolLM2-135M uses 50 to 110
-    kernels. Source: oneDNN's guide, "Primitive Cache".
+    This sets environment variables, and must be called before the first matrix product. If each batch has a
+    different length, the kernels of earlier batches take half a gigabyte, and no later batch uses them. A
+    step of SmolLM2-135M uses 50 to 110 kernels. Source: oneDNN's guide, "Primitive Cache".
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, "256")

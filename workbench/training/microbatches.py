@@ -31,7 +31,8 @@ class MicrobatchSplitter:
 
         Args:
             model: The model; its gradients are set to zero when a step is repeated.
-            counters: Stores the number of microbatches per batch, so that a resumed training splits, too.
+            counters: Has the number of microbatches per batch, which is raised here when memory runs out; a
+                checkpoint stores it, so that a resumed training splits, too.
             batch_size: Rows of a batch; None: the number varies.
             can_split: Whether the losses of microbatches add up, and no other rank waits for this rank.
         """
@@ -46,7 +47,9 @@ class MicrobatchSplitter:
     def train(
         self, step: int, batch: Batch, lengths: Sequence[int], forward_backward: ForwardBackward
     ) -> Tensor:
-        """Add the gradients of one batch to the model's gradients, and return the batch's loss.
+        """Add the gradients of one batch to the model's, and return the batch's share of the step's loss.
+
+        If memory runs out, all batches of the step so far are repeated in smaller microbatches.
 
         Args:
             step: The optimizer step that the batch belongs to.
@@ -117,8 +120,10 @@ class MicrobatchSplitter:
 def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
     """Split a batch of tensors into microbatches of `size` rows, each padded only to its own longest row.
 
+    The results are views of the batch's tensors, or the batch itself if it has at most `size` rows.
+
     Args:
-        batch: Tensors of shape (rows, width) if padded, (1, all tokens) if joined, or (rows,).
+        batch: Name -> tensor, of shape (rows, width) if padded, (1, all tokens) if joined, or (rows,).
         lengths: Number of tokens of each row.
         size: Rows of a microbatch; the last may have fewer.
     """

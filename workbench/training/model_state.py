@@ -12,9 +12,9 @@ from workbench.contexts import restored_modes
 
 
 def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
-    """Replace each trained weight that FSDP has sharded by the full, unsharded weight on the CPU.
+    """Replace, in the model, each trained weight that FSDP has sharded by the full weight on the CPU.
 
-    Every rank must call this.
+    Every rank must call this. Without FSDP nothing changes.
     """
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
@@ -24,9 +24,9 @@ def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
 
 @contextmanager
 def restored_model_state(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """After the `with` block, restore the modules' modes (train or eval) and `use_cache`.
+    """After the `with` block, restore the modules' modes (train or eval) and the configuration's `use_cache`.
 
-    Activation checkpointing is off afterwards.
+    Activation checkpointing is off afterwards, even if it was on before.
     """
     use_cache = getattr(model.config, "use_cache", None)  # a composite configuration has none of its own
     try:

@@ -15,10 +15,11 @@ quantized weights or in 16 bits."""
 def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
     """Return whether texts in one row attend only to themselves if their position ids restart at 0.
 
-    Runs the model: the second of two packed texts must get the logits that it gets alone, not those that it
-    gets as the continuation of the first. Models whose attention ignores positions fail. The tolerance
-    allows for quantization noise, which is small compared with the influence of another text. Models with a
-    recurrent state (Mamba, Falcon-H1, Qwen3.5) fail without a test, since the state passes between texts.
+    Runs the model, which must be in evaluation mode: the second of two packed texts must get the logits that
+    it gets alone, not those that it gets as the continuation of the first. The result is false for models
+    whose attention ignores positions, and without a test for models with a recurrent state (Mamba,
+    Falcon-H1, Qwen3.5), which passes between texts. The tolerance allows for quantization noise, which is
+    small compared with the influence of another text.
     """
     if getattr(model, "_is_stateful", False):
         return False
@@ -36,7 +37,10 @@ def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def last_logits(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: Tensor | None) -> Tensor:
-    """Return the logits of the last NUM_TOKENS tokens, of shape (1, NUM_TOKENS, vocabulary size)."""
+    """Return the float32 logits of the last NUM_TOKENS tokens, of shape (1, NUM_TOKENS, vocabulary size).
+
+    `position_ids` has the shape of `ids`, (1, tokens); None: the model numbers the tokens itself.
+    """
     positions = {} if position_ids is None else {"position_ids": position_ids}
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids, use_cache=False, **positions).logits

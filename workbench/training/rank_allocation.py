@@ -1,7 +1,7 @@
-"""Trains AdaLoRA: removes ranks after each step, and resumes where that was (arXiv:2303.10512).
+"""Trains AdaLoRA: removes ranks after each step, and resumes this from a checkpoint (arXiv:2303.10512).
 
-peft's `AdaLoraModel` decides which ranks go. In between, this module keeps the matrices whole, also in
-checkpoints: a rank that was removed early may come back.
+peft's `AdaLoraModel` decides which ranks are removed, and zeroes them. Until training ends, this module keeps
+the shapes of the matrices, also in checkpoints: a rank that was removed early may come back.
 """
 
 import json
@@ -27,13 +27,13 @@ PATTERN = "rank_pattern"
 
 
 def adalora_layers(model: PreTrainedModel | PeftModel) -> AdaLoraModel | None:
-    """Return the part of a model that holds AdaLoRA's layers; None: it has another adapter, or none."""
+    """Return peft's model inside a PeftModel that has an AdaLoRA adapter; None: another adapter, or none."""
     layers = model.base_model if isinstance(model, PeftModel) else None
     return layers if isinstance(layers, AdaLoraModel) else None
 
 
 def matrices(layers: AdaLoraModel) -> dict[str, nn.Parameter]:
-    """Return AdaLoRA's matrices A, B and E, under the names that peft's allocator has for them."""
+    """Return AdaLoRA's matrices A, B and E (the parameters themselves) by the names of peft's allocator."""
     suffix = f".{layers.trainable_adapter_name}"
     parameters = cast(nn.Module, layers.model).named_parameters()
     return {name: weight for name, weight in parameters if ".lora_" in name and name.endswith(suffix)}
@@ -41,10 +41,12 @@ def matrices(layers: AdaLoraModel) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def whole_ranks(model: PreTrainedModel | PeftModel) -> Iterator["OrthogonalityLoss | None"]:
-    """Keep AdaLoRA's matrices whole within the block, and afterwards tell peft which ranks remain.
+    """Take AdaLoRA's second term out of the model's loss within the block; afterwards set `rank_pattern`.
 
     Within the block the model's loss is the loss on the labels alone, which is comparable with that of other
-    adapters. The block gets AdaLoRA's second term, to be added once a step; None: another adapter.
+    adapters. The block gets the second term, whose gradients are to be added once a step; None: the model
+    has no AdaLoRA. After a block without error, the adapter's configuration says which ranks remain, so that
+    peft saves those only.
     """
     layers = adalora_layers(model)
     if layers is None:
@@ -64,7 +66,7 @@ def whole_ranks(model: PreTrainedModel | PeftModel) -> Iterator["OrthogonalityLo
 
 
 def configuration(layers: AdaLoraModel) -> AdaLoraConfig:
-    """Return the configuration of the trained adapter."""
+    """Return the configuration of the trained adapter: the object itself, which peft reads."""
     return cast(AdaLoraConfig, layers.peft_config[layers.trainable_adapter_name])
 
 
@@ -72,12 +74,12 @@ class OrthogonalityLoss:
     """Second term of AdaLoRA's loss, as in peft: mean distance of A A^T and B^T B from the identity."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter], factor: float) -> None:
-        """Take AdaLoRA's matrices by name, and the factor of the term."""
+        """Set the matrices, from `matrices`, and the factor of the term in the loss."""
         self.weights = weights
         self.factor = factor
 
     def value(self) -> Tensor:
-        """Compute the term, without its factor."""
+        """Return the term, without its factor, as a scalar tensor with gradient."""
         distances = []
         for name, weight in self.weights.items():
             if ".lora_E." not in name:
@@ -95,7 +97,7 @@ class AllocateRanks(TrainerCallback):
     """Lets peft remove ranks after each optimizer step, and saves what that depends on in checkpoints."""
 
     def __init__(self, layers: AdaLoraModel, steps: int) -> None:
-        """Set the number of steps, over which the ranks are removed.
+        """Tell peft's allocator the number of steps, which decides when ranks are removed.
 
         Args:
             layers: AdaLoRA's layers.
@@ -114,7 +116,7 @@ class AllocateRanks(TrainerCallback):
         layers.rankallocator.set_total_step(steps)  # type: ignore[no-untyped-call]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Restore the allocator of the checkpoint that the training resumes from."""
+        """Restore peft's allocator from the checkpoint that the training resumes from, if it does."""
         if state.global_step:
             file = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / FILE
             tensors, self.pattern = read_allocation(file)
@@ -129,7 +131,7 @@ class AllocateRanks(TrainerCallback):
                 setattr(self.layers.rankallocator, kind, values)
 
     def on_optimizer_step(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Update the importances by this step's gradients, and zero the ranks that are removed."""
+        """Let peft update the importances by this step's gradients, and zero the ranks that are removed."""
         self.config.rank_pattern = self.pattern
         self.layers.update_and_allocate(state.global_step + 1)  # type: ignore[no-untyped-call]
         # With a pattern in the configuration, peft would cut the matrices in each checkpoint.
@@ -138,7 +140,7 @@ class AllocateRanks(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Write the allocator's state into the checkpoint, before its manifest."""
+        """Write importances and remaining ranks into the checkpoint, before its manifest is written."""
         allocator = self.layers.rankallocator
         tensors = {
             f"{kind}.{name}": tensor.contiguous()
@@ -150,7 +152,10 @@ class AllocateRanks(TrainerCallback):
 
 
 def read_allocation(file: Path) -> tuple[dict[str, Tensor], dict[str, list[bool]] | None]:
-    """Read the allocator's tensors and the ranks that remain from a checkpoint's file.
+    """Read (importances, remaining ranks) from a checkpoint's file.
+
+    Importances are by "ATTRIBUTE.MATRIX", with an attribute of AVERAGES. Remaining ranks are, for each matrix
+    E by name, whether each rank remains; None: no rank has been removed yet.
 
     Raises:
         SafetensorError, OSError, ValueError, TypeError: The file is missing or damaged.
@@ -161,7 +166,7 @@ def read_allocation(file: Path) -> tuple[dict[str, Tensor], dict[str, list[bool]
 
 
 def allocation_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield why a checkpoint's allocator can't be restored; nothing for a model without AdaLoRA."""
+    """Yield why the file FILE of a checkpoint can't be restored; nothing for a model without AdaLoRA."""
     layers = adalora_layers(model)
     if layers is None:
         return

@@ -45,7 +45,7 @@ class Checkpoint:
 def write_manifest(
     folder: Path, step: int, identity: str, counters: dict[str, Any], *, is_final: bool
 ) -> None:
-    """Write the manifest of a complete checkpoint.
+    """Write the manifest of a complete checkpoint: checksums of its files, counters and fingerprint.
 
     Args:
         folder: The checkpoint.
@@ -74,7 +74,7 @@ def newest_good_checkpoint(
     """Return the newest undamaged checkpoint of this training; None: there is none.
 
     Damaged checkpoints are logged and deleted, because the Trainer would count them when it decides which old
-    checkpoints to keep.
+    checkpoints to keep. Contents are checked from the newest on, until a checkpoint is good.
 
     Args:
         folder: Folder of the checkpoints.
@@ -105,7 +105,7 @@ def newest_good_checkpoint(
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints in a folder; other files stay."""
+    """Delete the `checkpoint-STEP` entries of a folder; of a link only the link. Other files stay."""
     for path in checkpoint_folders(folder):
         _delete(path)
 
@@ -118,13 +118,16 @@ def _delete(path: Path) -> None:
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """Return the `checkpoint-STEP` entries of a folder, oldest first."""
+    """Return the `checkpoint-STEP` entries of a folder by step, the lowest first; also files and links."""
     paths = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
     return sorted(paths, key=lambda path: int(path.name[11:]))
 
 
 def checkpoint_problem(folder: Path, identity: str) -> str | None:
     """Return why a training can't use a checkpoint, such as `model.safetensors is damaged`; None: it can.
+
+    Only the files' checksums are compared, not their contents with the model. A checkpoint of another
+    training gives OTHER_TRAINING.
 
     Args:
         folder: The checkpoint.
@@ -185,7 +188,7 @@ def sha256(path: Path) -> str:
 
 
 def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
-    """Load a checkpoint's weights into a model: those of the adapter, or of the whole model."""
+    """Load a checkpoint's weights into a model, in place: those of the active adapter, or all weights."""
     if isinstance(model, peft.PeftModel):
         model.load_adapter(str(folder), model.active_adapter, is_trainable=True)
         return
@@ -200,5 +203,5 @@ def newest_complete_name(folder: Path) -> str:
 
 
 def is_incomplete(folder: Path) -> bool:
-    """Return whether a checkpoint was begun but not completed: it has no manifest."""
+    """Return whether `folder` is a checkpoint that was begun but not completed: it has no manifest."""
     return folder.is_dir() and not (folder / MANIFEST).is_file()

@@ -25,7 +25,7 @@ from workbench.training.microbatches import MicrobatchSplitter
 from workbench.training.rank_allocation import OrthogonalityLoss
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
-"""Evaluates a model: returns `score`, where higher is better, and `score/NAME` for each benchmark in it."""
+"""Evaluates a model; returns a mapping with `score` (higher is better) and `score/NAME` of each benchmark."""
 
 
 class CountingTrainer(Trainer):
@@ -70,7 +70,7 @@ class CountingTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create AdamW; with LoRA+, B matrices have another learning rate than A matrices."""
+        """Create the optimizer, AdamW, once; with LoRA+, B matrices have another rate than A matrices."""
         if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
             return super().create_optimizer(model)
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
@@ -111,7 +111,10 @@ class CountingTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Run forward and backward on one batch and return its loss; in microbatches if memory runs out.
+        """Run forward and backward on one batch and return its share of the step's loss.
+
+        The batch is run in microbatches if memory runs out. Its rows, tokens and loss are added to the
+        counters.
 
         Raises:
             TrainingError: Not even a single row fits into memory, or the batch doesn't and can't be split.
@@ -149,9 +152,10 @@ class CountingTrainer(Trainer):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Evaluate the model: return the validation loss if there are validation rows, and the score if any.
+        """Evaluate the model, and log and return `eval_loss` (with validation rows) and the scores, if any.
 
         The random state is restored, so that a run with evaluations trains the same weights as a run without.
+        The model is in evaluation mode afterwards. All ranks must call this.
         """
         metrics: dict[str, float] = {}
         with torch.random.fork_rng(), torch.no_grad():
@@ -168,7 +172,10 @@ class CountingTrainer(Trainer):
         return metrics
 
     def initial_validation_loss(self) -> float | None:
-        """Return the validation loss before the first step; None: there are no validation rows."""
+        """Return the validation loss now, before the first step; None: there are no validation rows.
+
+        The random state is restored; the model is in evaluation mode afterwards. All ranks must call this.
+        """
         if not self.eval_dataset:
             return None
         with torch.random.fork_rng(), torch.no_grad():
@@ -176,7 +183,10 @@ class CountingTrainer(Trainer):
             return self.validation_loss()
 
     def validation_loss(self) -> float:
-        """Return the mean validation loss of all ranks, per token with loss; of a classifier, per row."""
+        """Return the mean validation loss per token with loss, or per row of a classifier, over all ranks.
+
+        The model must be in evaluation mode. All ranks must call this.
+        """
         rows, (rank, world_size) = cast(Rows, self.eval_dataset), rank_and_world_size()
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
@@ -219,10 +229,11 @@ def num_items(labels: Tensor) -> int:
 def classification_loss(
     outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
 ) -> Tensor:
-    """Return the cross entropy, or the squared error of float labels, divided by the rows of the step.
+    """Return the summed cross entropy (of float labels, squared error) divided by `num_items_in_batch`.
 
-    The classification heads of transformers average over each microbatch, and the Trainer doesn't divide by
-    the number of microbatches, so that gradient accumulation would multiply the gradient.
+    That is the number of rows of the step; None: of this batch. The classification heads of transformers
+    average over each microbatch, and the Trainer doesn't divide by the number of microbatches, so that
+    gradient accumulation would multiply the gradient.
     """
     logits = outputs["logits"].float()
     total: Tensor

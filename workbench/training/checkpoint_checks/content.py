@@ -44,9 +44,11 @@ FOREIGN_FILES = (
 def content_problem(checkpoint: Checkpoint, trainer: CountingTrainer, *, chooses: bool) -> str | None:
     """Return why a training can't resume from a checkpoint, with the file's name; None: it can.
 
+    Nothing is loaded into the trainer or its model. With FSDP or DeepSpeed only trainer_state.json is read.
+
     Args:
         checkpoint: A checkpoint that matches its manifest.
-        trainer: The Trainer, before its first step.
+        trainer: The Trainer, before its first step and without an optimizer.
         chooses: Whether evaluations decide which step's weights the training ends with, or when it stops.
     """
     return _first(_problems(checkpoint, trainer, chooses), checkpoint.path)
@@ -94,7 +96,10 @@ def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -
 
 
 def untrained_states(trainer: CountingTrainer) -> Untrained:
-    """Create optimizer and scheduler, and return their state before the first step."""
+    """Return the state of the trainer's optimizer and scheduler before the first step.
+
+    They are created for this, and removed from the trainer.
+    """
     trainer.create_optimizer_and_scheduler(trainer.args.max_steps)
     optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
     trainer.optimizer = trainer.lr_scheduler = None

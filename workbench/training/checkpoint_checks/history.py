@@ -25,12 +25,14 @@ LARGEST = 1e300
 
 
 def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator[str]:
-    """Yield the problems of a checkpoint's trainer_state.json, in the order of the file.
+    """Yield the problems of a checkpoint's trainer_state.json.
+
+    Callers must stop at the first problem: later checks rely on earlier ones.
 
     Args:
         folder: The checkpoint; its name ends with the step.
         is_final: Whether this was the last step.
-        chooses: Whether the evaluations in the history decide which weights the training ends with.
+        chooses: Whether evaluations decide which weights the training ends with; then the history needs one.
     """
     try:
         state = read_json(folder / FILE)

@@ -45,10 +45,11 @@ class Untrained:
     groups: list[dict[str, Any]]
     """The optimizer's parameter groups, without the weights."""
     scheduler: Any
+    """The learning rate scheduler itself, before its first step."""
 
 
 def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
-    """Yield what is wrong with the checkpoint's optimizer: AdamW's moments and learning rates.
+    """Yield what is wrong with the optimizer of the checkpoint `folder`: AdamW's moments and learning rates.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
@@ -109,6 +110,8 @@ def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[st
 def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterator[str]:
     """Yield what is wrong with the learning rate scheduler's state after `step` steps.
 
+    Callers must stop at the first problem: later checks rely on earlier ones.
+
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
     """
@@ -133,7 +136,9 @@ def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterato
 
 
 def random_problems(folder: Path, name: str) -> Iterator[str]:
-    """Yield the random states in a file of a checkpoint that aren't valid; each rank has a file.
+    """Yield a problem for each random state that isn't valid in the file `name` of a checkpoint.
+
+    Each rank has a file. The random state of the process doesn't change.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
@@ -148,7 +153,7 @@ def random_problems(folder: Path, name: str) -> Iterator[str]:
 
 
 def scaler_problems(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the state of the float16 loss scaler.
+    """Yield what is wrong with the state of the float16 loss scaler in the checkpoint `folder`.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.

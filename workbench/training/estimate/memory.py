@@ -25,7 +25,11 @@ Transformers' layers keep float32 copies for norms and adapters.
 
 
 def peak_parts(setting: Setting) -> dict[str, int]:
-    """Return purpose -> bytes at the moment when memory peaks; their sum is the peak memory."""
+    """Return purpose -> bytes at the moment when memory peaks; their sum is the peak memory.
+
+    Purposes are process, weights, adapter, gradients, optimizer, activations, logits and passing (temporary
+    tensors of the backward pass).
+    """
     trained = trained_weights(setting)
     weight_bytes = setting.residual_bytes if setting.adapter is None else 4
     logits = logits_bytes(setting)
@@ -74,7 +78,7 @@ def dequantized_experts_bytes(setting: Setting) -> int:
 
 
 def adapted(setting: Setting) -> list[tuple[Linear, int]]:
-    """Return (group of linear layers, the adapter's rank) for each group that the adapter targets."""
+    """Return (group of linear layers, the adapter's rank) for each targeted group; [] without an adapter."""
     adapter = setting.adapter
     if adapter is None:
         return []
@@ -167,7 +171,7 @@ def logits_bytes(setting: Setting) -> int:
 def passing_bytes(setting: Setting) -> int:
     """Return the temporary bytes of one layer's backward pass.
 
-    They are gradients in the MLP, float32 copies in the norm, and a copy of the largest weight.
+    They are gradients in the MLP, float32 copies in the norm, and a copy of the largest linear layer.
     """
     shape, batch = setting.shape, setting.batch
     largest = max((layer.weights for layer in shape.linear), default=0) * setting.dtype_bytes
@@ -178,7 +182,7 @@ def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -
     """Return the FLOP of the forward and backward passes over `tokens` tokens.
 
     Args:
-        setting: The training.
+        setting: Model and adapter of the training; its batch doesn't matter.
         tokens: Number of tokens, padding included.
         labelled: Number of tokens with loss among them.
         length: Mean length of the texts in tokens.
@@ -197,7 +201,8 @@ def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[s
     """Return changes of settings that save memory, in order, until the training fits into `room` bytes.
 
     Each is (text for the command line, such as `adapter=lora`, peak memory in bytes after this change and all
-    before it). If the training doesn't fit at the end, no change is left to try.
+    before it). If the training doesn't fit after the last one, no change is left to try; the list is empty if
+    none saves memory.
 
     Args:
         setting: The training.

@@ -32,6 +32,7 @@ class Linear:
     inputs: int
     outputs: int
     count: int
+    """Number of layers in the group."""
 
     @property
     def weights(self) -> int:
@@ -64,7 +65,7 @@ class Shape:
     outputs: int = 0
     """Number of classes; 0 for a causal model."""
     native: bool = False
-    """Whether the modelling code is transformers' own."""
+    """Whether the modelling code is transformers' own, not this project's."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, outputs: int = 0, *, native: bool = False) -> "Shape":
@@ -113,6 +114,8 @@ class Shape:
 
 def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int:
     """Read a size from a model's configuration; of a list with one size per layer, the largest.
+
+    If the field is missing or None, `default` is returned.
 
     Raises:
         CheckpointError: The field is missing and there is no default, or it is not a number above 0.
@@ -184,7 +187,7 @@ class Setting:
     shape: Shape
     quantization: QuantizationConfig
     adapter: AdapterConfig | None
-    """None: there is no adapter, and the model's weights are trained."""
+    """None: there is no adapter, and all weights of the model are trained."""
     batch: Batch
     checkpointing: bool
     dtype_bytes: int
@@ -195,7 +198,7 @@ class Setting:
     masters: bool = False
     """Mixed precision: whether weights are trained in float32 and multiplied as 16-bit copies."""
     process_bytes: int = CONTEXT_BYTES
-    """Memory of the process without the model."""
+    """Bytes of memory that the process takes without the model."""
 
     @property
     def residual_bytes(self) -> int:
@@ -203,7 +206,7 @@ class Setting:
         return 4 if self.masters else self.dtype_bytes
 
     def on_this_cpu(self, resident: int) -> "Setting":
-        """Return this setting for training in this CPU process.
+        """Return a copy of this setting for training in this CPU process.
 
         `resident` are the bytes of memory that the process takes before the model is loaded.
         """

@@ -31,6 +31,7 @@ class Forecast:
     mean_length: float
     """Mean over all tokens of the length of the token's text, so that a long text counts more."""
     largest: Batch
+    """The batch with the most tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RowSizes:
 
 
 def row_sizes(dataset: Dataset) -> RowSizes:
-    """Return the sizes of the rows of an encoded data set."""
+    """Return the sizes of the rows of an encoded data set, which must have a row."""
     lengths: list[int] = list(dataset["length"])
     squares = sum(length * length for row in text_lengths(dataset, lengths) for length in row)
     return RowSizes(
@@ -90,10 +91,11 @@ def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
 
 
 def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
-    """Return all ranks' batches of the first epochs (MAX_EPOCHS at most), to count their tokens.
+    """Return (all ranks' batches of the first epochs, how many times as many batches all `steps` have).
 
-    Also return how many times as many batches all `steps` have. The last step of an epoch has fewer batches
-    if `accumulation` doesn't divide their number.
+    With less than MAX_EPOCHS full epochs, all batches are returned, and the factor is 1; else those of the
+    first MAX_EPOCHS. The last step of an epoch has fewer batches if `accumulation` doesn't divide their
+    number. `batches` is left at the last epoch counted.
     """
     num_epochs, num_left_steps = divmod(steps, math.ceil(len(batches) / accumulation))
     counted: list[list[int]] = []
@@ -127,8 +129,8 @@ def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
     """Measure matrix products on the CPU; return the FLOP per second of the fastest.
 
-    The products are of (tokens, width) and (width, inner) matrices: six, with 64 tokens at first, 1,024 in
-    the end, or fewer if they take more than half a second together.
+    The products are of (tokens, width) and (width, inner) matrices: six, with 64 tokens at first and 1,024
+    in the end, but no further one after half a second.
     """
     weight = torch.zeros(inner, width, dtype=dtype)
     rates: list[float] = []

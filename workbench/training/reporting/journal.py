@@ -27,7 +27,7 @@ class Journal(TrainerCallback):
         self.path = RunDir(folder).train_jsonl
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Rewrite train.jsonl from the checkpoint's history: later lines go, as their steps are repeated."""
+        """Rewrite train.jsonl from the checkpoint's history, without lines of later steps, which repeat."""
         rewrite_journal(self.folder, state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class Journal(TrainerCallback):
         append_bytes(self.path, text_line(line).encode())
 
     def on_save(self, *_: Any, **__: Any) -> None:
-        """Redraw the plot with each checkpoint."""
+        """Redraw loss.svg with each checkpoint."""
         draw(self.folder, journal_lines(self.path))
 
 
@@ -52,7 +52,7 @@ def journal_key(name: str) -> str:
 
 
 def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a line of train.jsonl: first the step, the others sorted by the Trainer's keys.
+    """Return a line of train.jsonl, key -> value: first the step, the others sorted by the Trainer's keys.
 
     Args:
         step: Number of optimizer steps done.
@@ -67,7 +67,9 @@ def text_line(values: Mapping[str, Any]) -> str:
 
 
 def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Write train.jsonl and its plot from a checkpoint's history, and return the lines' values.
+    """Write train.jsonl and loss.svg from a checkpoint's history, and return the lines as dicts.
+
+    Log a warning if lines of these steps in train.jsonl were changed.
 
     Args:
         folder: The run folder.
@@ -83,20 +85,20 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def logged_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """Return the Trainer's `log_history` of a checkpoint that passed the checks, one mapping per log call."""
+    """Return the Trainer's `log_history` of an undamaged checkpoint folder, one dict per log call."""
     history = read_json(checkpoint / "trainer_state.json")["log_history"]
     assert isinstance(history, list)
     return history
 
 
 def draw(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Draw loss.svg if any line has a loss or a validation loss."""
+    """Write loss.svg into the run folder from lines of train.jsonl, if any has a loss or validation loss."""
     if any(line.keys() & DRAWN for line in lines):
         write_atomic(RunDir(folder).loss_svg, loss_plot_svg(lines, folder.name))
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the values of a train.jsonl's undamaged lines; empty if there is no file."""
+    """Return the lines of a train.jsonl as dicts, without damaged lines; empty if there is no file."""
     if not path.is_file():
         return []
     values: list[dict[str, Any]] = []
@@ -111,9 +113,9 @@ def journal_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Return (step, value) of each evaluation; a higher value is better.
+    """Return (step, value) of each evaluation in lines of train.jsonl; a higher value is better.
 
-    The value is the score, or without a score minus the validation loss.
+    The value is the score, or without a score the negative validation loss.
     """
     values = []
     for line in lines:
@@ -125,5 +127,5 @@ def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
 
 
 def best_step(lines: Sequence[Mapping[str, Any]]) -> int:
-    """Return the step of the best evaluation; if several are equal, of the first."""
+    """Return the step of the best evaluation (there must be one); if several are equal, of the first."""
     return max(evaluations(lines), key=lambda evaluation: evaluation[1])[0]

@@ -23,7 +23,7 @@ def loss_plot_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
     """Return an SVG of the training loss over the steps, and of the validation loss if there is one.
 
     Args:
-        lines: Lines of train.jsonl; at least one has a loss.
+        lines: Lines of train.jsonl; at least one has a loss or a validation loss.
         title: Title above the plot.
     """
     losses: list[tuple[int, float]] = [(line["step"], line["loss"]) for line in lines if "loss" in line]
