@@ -5,14 +5,28 @@ import copy
 import pytest
 import torch
 from causal_kinds import KINDS, kind
+from relatives import RELATIVES, relative
 from torch import nn
+from transformers import Gemma3ForCausalLM
 
 from workbench.config.adapter import AdapterConfig
 from workbench.models.adapters import attach
+from workbench.models.ops.logit_map import LogitMap
 from workbench.models.trials.chunked_loss import use_chunked_loss
+from workbench.models.trials.logit_map import find_logit_map
 
-OTHER_LOGITS = {"gemma2": "soft cap", "cohere": "scale"}
-SAME_LOGITS = [name for name in KINDS if name not in OTHER_LOGITS]
+MAPPED = {
+    "gemma2": {"final_logit_softcapping": 3.0},
+    "gemma3, text": {"final_logit_softcapping": 2.5},
+    "cohere": {"logit_scale": 0.3},
+    "falcon_h1": {"lm_head_multiplier": 0.7},
+    "granite": {"logits_scaling": 2.5},
+}
+"""Models that scale or cap the output of their head, so that it matters."""
+
+
+def made(name: str, **fields):
+    return relative(name, **fields) if name in RELATIVES else kind(name, **fields)
 
 
 def batch(size: int = 100):
@@ -33,9 +47,13 @@ def loss_and_gradients(model):
     }
 
 
-@pytest.mark.parametrize("name", SAME_LOGITS)
-def test_loss_and_gradients_are_those_of_the_models_own_loss(name):
-    own, ours = kind(name), kind(name)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [*((name, {}) for name in (*KINDS, "mistral, window", "qwen3")), *MAPPED.items()],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
+)
+def test_loss_and_gradients_are_those_of_the_models_own_loss(name, fields):
+    own, ours = made(name, **fields), made(name, **fields)
     assert use_chunked_loss(ours) == ""
     loss, gradients = loss_and_gradients(own)
     chunked, chunked_gradients = loss_and_gradients(ours)
@@ -46,19 +64,73 @@ def test_loss_and_gradients_are_those_of_the_models_own_loss(name):
         torch.testing.assert_close(chunked_gradients[weight] / scale, gradient / scale, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "words"), OTHER_LOGITS.items())
-def test_logits_that_are_not_the_heads_output_keep_the_models_own_loss(name, words):
-    model = kind(name)
-    assert words in use_chunked_loss(model)
+def with_logits(change):
+    """A Gemma 3 whose code changes its logits in a way that no number of its configuration tells."""
+
+    class Changed(Gemma3ForCausalLM):
+        def forward(self, *args, labels=None, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output.logits = change(output.logits)
+            if labels is not None:
+                output.loss = self.loss_function(output.logits, labels, self.vocab_size)
+            return output
+
+    model = kind("gemma3, text")
+    model.__class__ = Changed
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: (logits / 29.0).tanh() * 29.0,
+        lambda logits: (logits / 51.0).tanh() * 51.0,
+        lambda logits: logits * 1.01,
+        lambda logits: logits.clamp(-90, 90),
+        lambda logits: logits + torch.arange(logits.shape[-1]) / 100,
+    ],
+    ids=["cap of 29", "cap of 51", "scale", "clamp", "sum"],
+)
+def test_logits_that_no_number_of_the_configuration_explains_keep_the_models_own_loss(change, dtype):
+    model = with_logits(change).to(dtype)
+    assert model(**batch()).logits.abs().max() < 8
+    assert "its logits are not its head's output" in use_chunked_loss(model)
     assert "forward" not in vars(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("cap", [30.0, 50.0])
-def test_a_planted_soft_cap_is_seen_at_logits_far_below_it(cap, dtype):
+def test_a_cap_is_known_at_logits_far_below_it(cap, dtype):
     model = kind("gemma3, text", final_logit_softcapping=cap).to(dtype)
     assert model(**batch()).logits.abs().max() < 8
-    assert "soft cap" in use_chunked_loss(model)
+    assert find_logit_map(model, model.lm_head) == LogitMap(cap=cap)
+
+
+def test_a_cap_is_computed_in_float32_where_the_model_does():
+    def capped(logits):
+        return (logits.float() / 40).tanh() * 40
+
+    model = with_logits(capped).bfloat16()
+    model.config.cap_of_logits = 40
+    assert find_logit_map(model, model.lm_head) == LogitMap(cap=40.0, in_float32=True)
+    model.float()
+    assert find_logit_map(model, model.lm_head) == LogitMap(cap=40.0)
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_16_bit_losses_are_rounded_as_the_models_own(name):
+    own, ours = made(name, **MAPPED[name]).bfloat16(), made(name, **MAPPED[name]).bfloat16()
+    assert use_chunked_loss(ours) == ""
+    torch.testing.assert_close(loss_and_gradients(ours)[0], loss_and_gradients(own)[0], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_logits_that_are_read_are_scaled_and_capped(name):
+    model = made(name, **MAPPED[name])
+    expected = model.train()(**batch()).logits
+    assert use_chunked_loss(model.eval()) == ""
+    torch.testing.assert_close(model.train()(**batch()).logits, expected, rtol=0, atol=1e-5)
 
 
 def test_a_router_with_a_loss_of_its_own_keeps_the_models_loss():

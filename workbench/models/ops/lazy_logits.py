@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from workbench.models.ops.logit_map import IDENTITY, LogitMap
+
 
 class LazyLogitsOutput(CausalLMOutputWithPast):
     """Output with a loss, whose logits are computed when they are read, by name or index.
@@ -46,7 +48,7 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
         return () if self.logits is None else super().to_tuple()
 
 
-def logits_maker(head: nn.Linear, hidden: Tensor) -> Callable[[], Tensor]:
+def logits_maker(head: nn.Linear, hidden: Tensor, logit_map: LogitMap = IDENTITY) -> Callable[[], Tensor]:
     """Return a function that computes the logits of `hidden` (B, S, H) later, with the present autocast.
 
     The function fails if the head's weight has changed since.
@@ -60,7 +62,6 @@ def logits_maker(head: nn.Linear, hidden: Tensor) -> Callable[[], Tensor]:
                 "logits: the head has changed since the forward pass (read them before the optimizer step)"
             )
         with torch.autocast(device, dtype, enabled):
-            logits: Tensor = head(hidden)
-        return logits
+            return logit_map(head(hidden))
 
     return make

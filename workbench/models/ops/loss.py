@@ -20,6 +20,7 @@ from workbench.config.names import IGNORED
 from workbench.models.ops.elementwise import product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
+from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
 CHUNK_BYTES = 1 << 27  # of a chunk's logits in float32; larger chunks are not faster
 CACHE_BYTES = 1 << 21  # of logits that a CPU converts to float32 at a time
@@ -31,6 +32,7 @@ def causal_lm_loss(
     labels: Tensor,
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
+    logit_map: LogitMap = IDENTITY,
 ) -> Tensor:
     """Compute the mean negative log-likelihood of each label given the tokens before it, in nats and float32.
 
@@ -40,6 +42,7 @@ def causal_lm_loss(
         labels: (B, S) token ids, -100 where nothing is predicted.
         num_items_in_batch: Divisor of the sum; default: the number of labels other than -100.
         shift_labels: (B, S), used in place of `labels`: position t predicts label t.
+        logit_map: Computes the logits from the head's output.
 
     Returns:
         A scalar; NaN if there are no labels and no divisor, as in PyTorch.
@@ -47,9 +50,9 @@ def causal_lm_loss(
     rows, labels = _labelled(hidden, _shifted(labels) if shift_labels is None else shift_labels)
     weight = _weight(head)
     if weight is None:
-        total = _total_by_module(head, rows, labels)
+        total = _total_by_module(head, rows, labels, logit_map)
     else:
-        total = _ChunkedLoss.apply(rows, weight, labels)  # type: ignore[no-untyped-call]
+        total = _ChunkedLoss.apply(rows, weight, labels, logit_map)  # type: ignore[no-untyped-call]
     return _divided(total, labels, num_items_in_batch)
 
 
@@ -111,7 +114,7 @@ class _ChunkedLoss(torch.autograd.Function):
     """Summed loss of rows (T, H) under the weight (V, H), with gradients computed in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor, logit_map: LogitMap) -> Tensor:
         dtype = product_dtype(rows)
         product_weight = weight.to(dtype)
         rows_grad = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
@@ -125,7 +128,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 states = rows[chunk].to(dtype)
                 product = logits[: len(states)]
                 torch.mm(states, product_weight.t(), out=product)
-                total += _loss_and_gradients(product, labels[chunk])
+                total += _loss_and_gradients(product, labels[chunk], logit_map)
                 if rows_grad is not None:
                     rows_grad[chunk] = product @ product_weight
                 if weight_grad is not None:
@@ -140,26 +143,30 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         rows_grad, weight_grad = ctx.saved_tensors
         return (
             None if rows_grad is None else rows_grad * gradient.to(rows_grad.dtype),
             None if weight_grad is None else (weight_grad * gradient.to(weight_grad.dtype)).to(ctx.dtype),
             None,
+            None,
         )
 
 
-def _loss_and_gradients(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the summed loss of logits (T, V) in float32; overwrite the logits with its gradient.
+def _loss_and_gradients(outputs: Tensor, labels: Tensor, logit_map: LogitMap) -> Tensor:
+    """Return the summed loss of a head's outputs (T, V) in float32; overwrite them with its gradient.
 
     On a CPU, rows are processed in groups that fit into its cache.
     """
-    size = max(1, CACHE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
-    total = logits.new_zeros((), dtype=torch.float32)
-    groups = zip(torch.split(logits, size), torch.split(labels, size), strict=True)
+    size = max(1, CACHE_BYTES // (4 * outputs.shape[1])) if outputs.device.type == "cpu" else len(outputs)
+    total = outputs.new_zeros((), dtype=torch.float32)
+    groups = zip(torch.split(outputs, size), torch.split(labels, size), strict=True)
     for group, group_labels in groups:
-        exact = group.float()
+        exact = logit_map(group).float()
+        slope = None if logit_map.is_identity else logit_map.slope(exact)
         total += _losses_and_gradient(exact, group_labels).sum()
+        if slope is not None:
+            exact.mul_(slope)
         if exact is not group:
             group.copy_(exact)
     return total
@@ -184,11 +191,11 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
+def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor, logit_map: LogitMap) -> Tensor:
     """Return the summed loss of rows (T, H) under any head; the backward pass calls `head` again."""
 
     def chunk_loss(rows: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(head(rows).float(), labels, reduction="sum")
+        return F.cross_entropy(logit_map(head(rows)).float(), labels, reduction="sum")
 
     total = rows.sum() * 0.0  # has a gradient even without chunks
     for chunk in _chunks(len(rows), int(head.out_features)):  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 The model's own code runs as it is, except that its head is called without positions, so that its logits are
 empty; the loss follows from the hidden states that the head would have got. That is the model's loss only if
-its logits are `head(hidden)`: no soft cap, no scale, no other divisor.
+its logits are `head(hidden)`, or a known element-wise function of it: a scale or a soft cap.
 
 Shapes: B batch, S tokens, H hidden size, V vocabulary.
 """
@@ -21,16 +21,12 @@ from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.fused import is_plain, plain_layers
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
+from workbench.models.ops.logit_map import LogitMap
 from workbench.models.ops.loss import causal_lm_loss, is_plain_linear
+from workbench.models.trials.logit_map import find_logit_map, trial_ids
 
-NUM_TOKENS = 24
-"""Tokens of the trial's text."""
-SCALES = (1.0, 30.0)
-"""Factors on the hidden states: a soft cap changes small logits too little to be seen."""
 FLOAT32_LOSS, HALF_LOSS = 1e-5, 1e-3
 """Largest difference of the two losses, relative to the loss: in float32, and with 16-bit logits."""
-LARGE_LOGIT = 1000.0
-"""Largest logit of the trial's last factor, far beyond all soft caps."""
 
 
 def use_chunked_loss(model: PreTrainedModel) -> str:
@@ -46,13 +42,13 @@ def use_chunked_loss(model: PreTrainedModel) -> str:
         Why the model keeps its own loss; empty if it has the chunked one.
     """
     with plain_layers():
-        reason = _difference(model)
-    if not reason:
-        model.forward = MethodType(_with_chunked_loss(model.forward), model)
+        logit_map, reason = _trial(model)
+    if logit_map is not None:
+        model.forward = MethodType(_with_chunked_loss(model.forward, logit_map), model)
     return reason
 
 
-def _with_chunked_loss(original: Callable[..., Any]) -> Callable[..., Any]:
+def _with_chunked_loss(original: Callable[..., Any], logit_map: LogitMap) -> Callable[..., Any]:
     """Return a replacement of a model's bound method `forward`, with the same signature."""
 
     @functools.wraps(original.__func__)  # type: ignore[attr-defined]
@@ -68,9 +64,10 @@ def _with_chunked_loss(original: Callable[..., Any]) -> Callable[..., Any]:
         head = cast(nn.Module, self.get_output_embeddings())  # type: ignore[no-untyped-call]
         with _without_positions(head) as hidden:
             outputs = original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
-        loss = causal_lm_loss(head, hidden[-1], labels, count, shift_labels)
+        loss = causal_lm_loss(head, hidden[-1], labels, count, shift_labels, logit_map)
         if is_plain_linear(head):
-            loss.make_logits = logits_maker(cast(nn.Linear, head), hidden[-1])  # type: ignore[attr-defined]
+            make_logits = logits_maker(cast(nn.Linear, head), hidden[-1], logit_map)
+            loss.make_logits = make_logits  # type: ignore[attr-defined]
         names = ("past_key_values", "hidden_states", "attentions")
         return LazyLogitsOutput(loss, **{name: outputs.get(name) for name in names})
 
@@ -100,73 +97,35 @@ def _without_positions(head: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _difference(model: PreTrainedModel) -> str:
-    """Return in what the model's loss differs from that of `head(hidden)`; empty if in nothing."""
+def _trial(model: PreTrainedModel) -> tuple[LogitMap | None, str]:
+    """Return the function from the head's output to the logits, or why the model keeps its own loss."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Module):
-        return "it has no language model head of its own"
+        return None, "it has no language model head of its own"
     if _counts_router(model, {}):
-        return "its loss has a term for the router of its experts"
+        return None, "its loss has a term for the router of its experts"
     try:
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
-            return _difference_of_logits(model, head) or _difference_of_losses(model, head)
+            logit_map = find_logit_map(model, head)
+            if logit_map is None:
+                return None, "its logits are not its head's output, nor that times a scale or with a soft cap"
+            reason = _difference_of_losses(model, head, logit_map)
     except BROKEN as error:
-        return f"the trial ended with {type(error).__name__}: {first_line(error):.80}"
+        return None, f"the trial ended with {type(error).__name__}: {first_line(error):.80}"
+    return None if reason else logit_map, reason
 
 
-def _difference_of_logits(model: PreTrainedModel, head: nn.Module) -> str:
-    largest = _scaled_logits(model, head, 1.0)[0].abs().amax().float()
-    for scale in (*SCALES, float(LARGE_LOGIT / largest.clamp(min=1e-6))):
-        logits, hidden = _scaled_logits(model, head, scale)
-        if not _equal(logits, head(hidden)):
-            return "its logits are not the head's output (a soft cap or a scale)"
-    return ""
-
-
-def _scaled_logits(model: PreTrainedModel, head: nn.Module, scale: float) -> tuple[Tensor, Tensor]:
-    """Return the model's logits (1, S, V) if its last hidden states are multiplied by `scale`, and these."""
-    hidden: list[Tensor] = []
-
-    def multiply(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden.append(args[0] * scale)
-        return (hidden[-1], *args[1:])
-
-    handle = head.register_forward_pre_hook(multiply)
-    try:
-        logits: Tensor = model(input_ids=_text(model), use_cache=False).logits
-    finally:
-        handle.remove()
-    return logits, hidden[-1]
-
-
-def _difference_of_losses(model: PreTrainedModel, head: nn.Module) -> str:
-    ids = _text(model)
+def _difference_of_losses(model: PreTrainedModel, head: nn.Module, logit_map: LogitMap) -> str:
+    """Return in what the model's loss differs from that of its logits; empty if in nothing."""
+    ids = trial_ids(model)
     labels = ids.clone()
     labels[:, ::3] = -100
     own: Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
     with _without_positions(head) as hidden:
         model(input_ids=ids, use_cache=False)
-    ours = causal_lm_loss(head, hidden[-1], labels)
+    ours = causal_lm_loss(head, hidden[-1], labels, logit_map=logit_map)
     rounding = FLOAT32_LOSS if own.dtype == hidden[-1].dtype == torch.float32 else HALF_LOSS
     if bool((own.float() - ours).abs() <= rounding * own.abs()):
         return ""
     return "its loss has a term of its own"
-
-
-def _text(model: PreTrainedModel) -> Tensor:
-    """Return the trial's token ids (1, S), the same at every call."""
-    size = int(model.config.get_text_config().vocab_size)
-    ids = torch.randint(size, (1, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
-    return ids.to(model.device)
-
-
-def _equal(first: Tensor, second: Tensor) -> bool:
-    """Return whether two results are equal, except for a few units of rounding of their dtype."""
-    if torch.equal(first, second):
-        return True
-    rounding = max(1e-5, 4 * torch.finfo(first.dtype).eps, 4 * torch.finfo(second.dtype).eps)
-    first, second = first.float(), second.float()
-    if first.shape != second.shape or not bool((first.isfinite() & second.isfinite()).all()):
-        return False
-    return bool((first - second).abs().max() <= rounding * second.abs().max())
