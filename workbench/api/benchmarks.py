@@ -23,6 +23,7 @@ class Benchmark:
 
     name: str
     config: BenchmarkConfig
+    """Where the rows are, how a row becomes a prompt, and how answers are scored."""
 
     def __repr__(self) -> str:
         """Return the name and the settings that are changed most often, on one line."""

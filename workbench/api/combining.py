@@ -20,10 +20,12 @@ class Combined(Shown):
     """Result of `combine`: the folder of the combined adapter, and the report."""
 
     folder: Path
+    """Folder of the combined adapter."""
     report: Combination
+    """Method, rank, the adapters with their weights, and the difference from their weighted sum."""
 
     def table(self) -> Table:
-        """Return a table with one row per adapter."""
+        """Return a table with one row per adapter: weight, path, number of layers."""
         rows = [[f"{part.weight:g}", part.path, str(part.num_layers)] for part in self.report.adapters]
         difference = self.report.difference
         notes = [] if difference is None else [f"{difference:.2g} of the weighted sum's size away from it"]
@@ -44,7 +46,7 @@ def combine(
         combine({"runs/zh/adapter": 0.5, "runs/en/adapter": 0.7}, "runs/both", model_path="MODEL")
 
     Args:
-        adapters: Folder or Hub id -> weight; of a list each weight is 1.
+        adapters: Folder or Hub id -> weight; or a list of these, each with weight 1.
         output: Folder of the combined adapter, in peft's format.
         model_path: The base, whose layers the adapters must fit; None: it is not checked.
         overwrite: Replace the contents of `output`; False: a folder that isn't empty is refused.

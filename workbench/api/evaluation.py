@@ -44,13 +44,13 @@ def evaluate(
     Args:
         model: From `load_model` or from elsewhere, with or without an adapter; its state is not changed.
         tokenizer: The model's tokenizer.
-        benchmarks: From `load_benchmark`, or names of benchmarks.
+        benchmarks: From `load_benchmark`, or names or YAML files of benchmarks; one or several.
         name: Name of the model in the results.
         trust_code: Run code that a benchmark names: metrics in files, functions of lm-eval tasks.
         settings: Fields of `EvaluateConfig`, such as batch_tokens, chat_template, permutations, confidence.
 
     Returns:
-        The scores with the answer to every item.
+        The scores with the answer to every item; no files are kept.
 
     Raises:
         WorkbenchError: A setting is unknown, a benchmark can't be read, or it needs another kind of model.
@@ -82,7 +82,7 @@ def evaluate(
 
 
 def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
-    """Log the warnings of `prepare_benchmarks` about each benchmark."""
+    """Log the warnings that `prepare_benchmarks` has stored in each benchmark; keys are benchmark names."""
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)

@@ -23,6 +23,7 @@ class Examples:
 
     tokenizer: PreTrainedTokenizerBase
     training: Encoded
+    """The encoded rows to train on."""
     validation: Encoded | None
     """The encoded held-out rows; None: no rows are held out."""
     rows: Sequence[Row]
@@ -54,9 +55,9 @@ def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
 
 
 def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> DataConfig:
-    """Return the data section; empty `labels` become the classes of the head that the training starts from.
+    """Return the data section with `labels`: if empty, the classes of the head that the training starts from.
 
-    For a causal model, and for a head without class names, nothing changes.
+    For a causal model, and for a head without class names, the section is returned unchanged.
 
     Args:
         data: The data section.

@@ -50,8 +50,9 @@ class FineTuned(Shown):
     folder: Path
     """Folder of the adapter, or with `method="none"` of the model."""
     report: TrainReport
+    """Steps, losses, numbers of tokens, time and memory of the training."""
     journal: list[dict[str, Any]]
-    """One entry per logged step: step, loss, learning rate, ..."""
+    """The lines of train.jsonl, one per log or validation: step, loss, learning_rate, ..."""
 
     def table(self) -> Table:
         """Return a table of steps, losses, tokens and time."""
@@ -69,7 +70,7 @@ class FineTuned(Shown):
         return Table(title=title, header=["", ""], rows=[[name, fact] for name, fact in facts.items()])
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with one row per logged step."""
+        """Return `journal` as a DataFrame, one row per line; needs pandas."""
         import pandas
 
         return pandas.DataFrame(self.journal)
@@ -101,13 +102,15 @@ def finetune(
         quantization: none, int8, nf4 or fp4, or a `QuantizationConfig`.
         seed: Seed of row order, new weights and dropout. The global random states are set to it.
         trust_code: Run modelling code from the model's folder.
-        settings: Fields of `AdapterConfig`, `TrainConfig`, `DataConfig` and `ModelConfig`.
+        settings: Fields of `AdapterConfig`, `TrainConfig`, `DataConfig` and `ModelConfig`; of a name that two
+            of them have, the first one's.
 
     Returns:
         The folder of the weights, the report of the training and its journal.
 
     Raises:
-        WorkbenchError: A setting is unknown, the rows can't be read, or the training diverged.
+        WorkbenchError: A setting is unknown, the rows can't be read, `output` holds something else, or the
+            training diverged.
     """
     chosen = route(settings, SCHEMAS, "finetune", NOT_HERE)
     _check_no_effect(adapter, chosen["adapter"])

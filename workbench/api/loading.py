@@ -27,15 +27,15 @@ def load_model(
     trust_code: bool = False,
     **settings: Any,
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Load a model in evaluation mode, and its tokenizer.
+    """Load a model in eval mode, and its tokenizer.
 
         model, tokenizer = load_model("MODEL", quantization="nf4", adapter="ADAPTER")
 
     Args:
-        path: Folder, Hub id or `.gguf` file.
-        adapter: Folder or Hub id of an adapter; the model is then a `PeftModel`.
+        path: Folder, Hub id or `.gguf` file; None: a new model with random weights, from the setting `init`.
+        adapter: Folder or Hub id of an adapter; the model is then a `PeftModel`. None: no adapter.
         quantization: none, int8, nf4 or fp4, or a `QuantizationConfig`.
-        dtype: auto (that of the checkpoint), float32, bfloat16 or float16.
+        dtype: auto (that of the checkpoint; of a `.gguf` file bfloat16), float32, bfloat16 or float16.
         trust_code: Run modelling code from the model's folder.
         settings: Further fields of `ModelConfig`, such as task, device, architecture, revision, tokenizer.
 
@@ -55,7 +55,10 @@ def load_model(
 
 
 def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
-    """Load an adapter onto its base model; generated answers then end at the adapter's end tokens.
+    """Attach a stored adapter to its base model, and return both as a `PeftModel`.
+
+    The base model is changed: it has the adapter's layers, and its generated answers end at the adapter's end
+    tokens.
 
     Raises:
         CheckpointError: There is no adapter, or it doesn't fit the model.

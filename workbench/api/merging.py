@@ -17,13 +17,14 @@ from workbench.trust import trusting
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Merged(Shown):
-    """A merged model, and the proof that its logits are those of base model and adapter."""
+    """Result of `merge`: the folder of the merged model, and the report of the comparisons that prove it."""
 
     folder: Path
     """Folder of the merged model."""
     report_file: Path
     """JSON file with the report."""
     report: MergeReport
+    """Differences of logits and weights between the merged model and base plus adapter."""
 
     def table(self) -> Table:
         """Return a table with one row per comparison of logits that the proof made."""
@@ -71,7 +72,7 @@ def merge(
         adapter_path: Folder or Hub id of the adapter.
         output: Folder of the merged model.
         quantization: Quantization of the base model in training; the merged model is not quantized.
-        base_dtype: The dtype of the base model in training.
+        base_dtype: The dtype of the base model in training; auto: as in `load_model`.
         probe: Texts on which the logits are compared; None: four sentences, in Chinese and English.
         accept_base: Merge into another base than the one that the adapter was trained on.
         overwrite: Replace the contents of `output`; False: a folder that isn't empty is refused.

@@ -68,17 +68,23 @@ def train_weights(
 ) -> tuple[PreTrainedModel | PeftModel, TrainReport]:
     """Load the model, attach the adapter, train, and write the weights; an interrupted training is resumed.
 
+    The global random states are set to the seed.
+
     Args:
         sections: The model, its quantization and adapter, and how to train.
         examples: What to train on; the tokenizer gets the rows' chat template.
-        run_dir: Gets checkpoints, journal and weights.
-        inputs: Fingerprint of whatever else decides the weights.
-        autocast: From `models.dtypes.autocast_dtype`.
-        score: Scores the model at each checkpoint.
-        on_base: Called with the loaded model before the adapter is attached.
+        run_dir: Folder for checkpoints/, train.jsonl, loss.svg, and adapter/ or model/, which rank 0 writes.
+        inputs: Fingerprint of what else decides the weights; a checkpoint with another one isn't resumed.
+        autocast: 16-bit dtype of mixed precision, from `models.dtypes.autocast_dtype`; None: no autocast.
+        score: Scores the model at each checkpoint and decides which is best; None: the validation loss does.
+        on_base: Called with the loaded model before the adapter is attached; None: nothing is called.
 
     Returns:
-        The trained model and the report.
+        The trained model, as a PeftModel if it has an adapter, and the report.
+
+    Raises:
+        WorkbenchError: The model or adapter can't be loaded, the settings don't suit the model or the rows,
+            or the training broke down.
     """
     tokenizer = examples.tokenizer
     _take_trained_template(tokenizer, examples.training.account)

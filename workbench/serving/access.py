@@ -12,18 +12,20 @@ from workbench.serving.refusal import Refusal
 from workbench.shown import remember_secret
 
 KEY_VARIABLE = "WORKBENCH_API_KEY"
+"""Environment variable with the server's API key."""
 LEAST_KEY = 16
 """Smallest number of characters of a key, which could be guessed if it were short."""
 
 
 class Access:
-    """Checks the headers of requests."""
+    """Checks the headers of requests: API key, Host and Origin."""
 
     def __init__(self, config: ServeConfig) -> None:
-        """Read the API key from the environment; it is never shown.
+        """Read the API key from `KEY_VARIABLE`; all later outputs of this process show *** instead.
 
         Raises:
-            ConfigError: There is no key and clients of other machines can connect, or the key is too short.
+            ConfigError: There is no key and clients of other machines can connect, or the key is too short or
+                has other characters than visible ASCII.
         """
         self.is_local = is_loopback(config.host)
         key = os.environ.get(KEY_VARIABLE, "")
@@ -57,10 +59,12 @@ class Access:
             raise Refusal(403, "Origin: pages of a browser are refused")
 
     def check_key(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Check the API key, if there is one; the time doesn't depend on where a wrong key differs.
+        """Check the API key in the header Authorization; without a key of the server, every request passes.
+
+        The time that this takes doesn't depend on where a wrong key differs.
 
         Raises:
-            Refusal: The key is missing or wrong.
+            Refusal: The server has a key, and the request's key is missing or wrong.
         """
         if self._key is None:
             return

@@ -31,16 +31,17 @@ class ServedModels(Protocol):
     """The models that a server answers with."""
 
     def answering(self, name: str) -> AbstractContextManager[Decoder]:
-        """Return a context in which the decoder of a model can be used."""
+        """Return a context that yields the decoder of the model `name`, for use within the context."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers to a request: those of the first prompt, then those of the next."""
+    """All answers to a request: those to the first prompt, then those to the next."""
 
     choices: list[dict[str, Any]]
-    """Each in the fields of the interface; none in a stream, whose chunks were handed on."""
+    """The answers as objects of OpenAI's interface; empty in a stream, whose texts went to `Work.on_text`."""
     usage: Usage
+    """Numbers of tokens of all prompts and answers."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,17 @@ class _Prompt:
 
 @dataclass
 class Work:
-    """A request, and what is called while it is computed."""
+    """A request to answer, and the functions that are called while its answers are computed."""
 
     request: Request
     check: Callable[[], None]
     """Called before each forward pass or token; raises an error when nobody waits for the answer anymore."""
     on_text: Callable[[int, str], None]
-    """Called with an answer's index and its next characters, in a stream."""
+    """Called with an answer's index and its next characters, in a stream only."""
     on_end: Callable[[int, str], None]
-    """Called with an answer's index and its reason to end, in a stream."""
+    """Called with an answer's index and its finish reason, stop or length, in a stream only."""
     seed: int = field(default_factory=lambda: secrets.randbits(63))
+    """Seed of drawn tokens if the request has none."""
 
 
 class Answerer:
@@ -71,19 +73,20 @@ class Answerer:
         """Create an answerer.
 
         Args:
-            models: The models.
-            data: The data section, which says how chats are rendered.
-            limits: What requests may ask for.
+            models: The models of the server.
+            data: The data section, whose chat template renders the messages of a chat.
+            limits: The serve section, with the limits on requests.
         """
         self.models, self.data, self.limits = models, data, limits
         self._texts: dict[str, TokenTexts] = {}
 
     def answer(self, work: Work) -> Answers:
-        """Return all answers to a request.
+        """Compute and return all answers to a request; in a stream, texts are handed to `work` as they grow.
 
         Raises:
-            Refusal: The request can't be answered.
+            Refusal: The request can't be answered, for example because it doesn't fit into the context.
             WorkbenchError: The chat can't be rendered, or the model's logits are NaN.
+            Exception: What `work.check` raises, when nobody waits for the answer anymore.
         """
         request = work.request
         with self.models.answering(request.model) as decoder:

@@ -14,12 +14,12 @@ MOST_STOP_TEXTS = 16
 MOST_STOP_CHARACTERS = 256
 MOST_MESSAGES = 1024
 MOST_TOP_LOGPROBS = 20
-"""Most likely tokens in place of each token."""
+"""Maximum number of alternatives whose log-probabilities are reported at each token."""
 ROLES = ("system", "user", "assistant")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Parse a request's body.
+    """Return the JSON object in a request's body.
 
     Raises:
         Refusal: It isn't a JSON object in UTF-8, a field is there twice, or a number is NaN or infinite.
@@ -45,7 +45,9 @@ def _no_constant(name: str) -> None:
 def read_fields(
     values: Mapping[str, Any], readers: Mapping[str, Reader], neutral: Mapping[str, tuple[Any, ...]]
 ) -> dict[str, Any]:
-    """Return a request's fields as `readers` return them; null is a field that isn't there.
+    """Return field -> value as its reader returns it, for the fields of `readers` that the request has.
+
+    A field that is null counts as missing. Fields in `neutral` are checked and left out.
 
     Args:
         values: The request's JSON object.
@@ -71,7 +73,7 @@ def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 
 def integer(least: int, most: int) -> Reader:
-    """Return a reader of integers in a range."""
+    """Return a reader of integers from `least` to `most`, both included."""
 
     def read(value: Any, name: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -82,7 +84,7 @@ def integer(least: int, most: int) -> Reader:
 
 
 def number(least: float, most: float) -> Reader:
-    """Return a reader of numbers in a range."""
+    """Return a reader of numbers from `least` to `most`, both included, which returns them as float."""
 
     def read(value: Any, name: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -94,7 +96,7 @@ def number(least: float, most: float) -> Reader:
 
 
 def temperature(value: Any, name: str) -> float:
-    """Read a temperature: 0, or a number that logits can be divided by."""
+    """Return a temperature, 0 or from 0.0001 to 100; raise Refusal for any other value."""
     read: float = number(0, 100)(value, name)
     if 0 < read < 1e-4:
         raise Refusal(400, f"{name}: 0, or from 0.0001 to 100", name)
@@ -102,14 +104,14 @@ def temperature(value: Any, name: str) -> float:
 
 
 def flag(value: Any, name: str) -> bool:
-    """Read true or false."""
+    """Return a value that is true or false; raise Refusal for any other."""
     if not isinstance(value, bool):
         raise Refusal(400, f"{name}: neither true nor false", name)
     return value
 
 
 def text(value: Any, name: str) -> str:
-    """Read a text, whose characters are all whole."""
+    """Return a value that is a text; raise Refusal for any other, and for half of a surrogate pair in it."""
     if not isinstance(value, str):
         raise Refusal(400, f"{name}: not a text", name)
     try:
@@ -120,7 +122,7 @@ def text(value: Any, name: str) -> str:
 
 
 def stop_texts(value: Any, name: str) -> list[str]:
-    """Read a stop text or a list of them."""
+    """Return a stop text, or a list of at most MOST_STOP_TEXTS, as a list; raise Refusal for other values."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or len(values) > MOST_STOP_TEXTS:
         raise Refusal(400, f"{name}: not a text or a list of at most {MOST_STOP_TEXTS} texts", name)
@@ -131,7 +133,13 @@ def stop_texts(value: Any, name: str) -> list[str]:
 
 
 def prompts(value: Any, name: str) -> list[str | list[int]]:
-    """Read a prompt: a text, a list of token ids, or a list of several of one kind."""
+    """Return the prompts in a value as a list: each a text, or each a list of token ids.
+
+    The value is one prompt, or a list of prompts of one kind. Token ids aren't compared with a vocabulary.
+
+    Raises:
+        Refusal: The value has another form, or an empty list.
+    """
     if isinstance(value, str):
         return [text(value, name)]
     if isinstance(value, list) and value:
@@ -147,7 +155,11 @@ def prompts(value: Any, name: str) -> list[str | list[int]]:
 
 
 def messages(value: Any, name: str) -> list[dict[str, str]]:
-    """Read the messages of a chat, of which the last one is the user's."""
+    """Return the messages of a chat, each with `role` and `content`; text parts of a content are joined.
+
+    Raises:
+        Refusal: The value has another form, or its last message is not the user's.
+    """
     if not isinstance(value, list) or not 0 < len(value) <= MOST_MESSAGES:
         raise Refusal(400, f"{name}: not a list of 1 to {MOST_MESSAGES:,} messages", name)
     read = [_message(message, f"{name}[{index}]") for index, message in enumerate(value)]
@@ -169,7 +181,11 @@ def _message(value: Any, name: str) -> dict[str, str]:
 
 
 def stream_options(value: Any, name: str) -> bool:
-    """Read whether a stream ends with the numbers of tokens."""
+    """Return `include_usage` of the value: whether a stream ends with the numbers of tokens.
+
+    Raises:
+        Refusal: The value is not an object with at most this field, or the field is neither true nor false.
+    """
     if not isinstance(value, dict) or value.keys() - {"include_usage"}:
         raise Refusal(400, f"{name}: not an object of include_usage", name)
     return flag(value.get("include_usage", False), f"{name}.include_usage")

@@ -24,12 +24,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Connection:
-    """A client's connection, whose requests are answered one after the other."""
+    """A client's connection, whose requests are answered one after the other.
+
+    Of each request, `head` is read, then `body` or `no_body`; then `answer` is sent, or `start_events`,
+    `event` and `end_events`. Methods that send raise ConnectionError if the client is gone or takes nothing
+    in time.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: ServeConfig
     ) -> None:
-        """Take over an accepted connection."""
+        """Wrap the streams of an accepted connection; `close` closes them."""
         self._reader, self._writer, self._limits = reader, writer, limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
         self._has_bytes = False
@@ -58,10 +63,11 @@ class Connection:
         return event
 
     async def body(self, head: h11.Request) -> bytes:
-        """Return the body of the request.
+        """Return the body of the request whose `head` was read.
 
         Raises:
-            Refusal: It is too large, or not JSON by its header.
+            Refusal: The body is too large, or its Content-Type is not application/json.
+            ConnectionError: The client is gone before all of it has arrived.
         """
         fields = dict(head.headers)
         kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -84,10 +90,10 @@ class Connection:
                 raise ConnectionError
 
     async def no_body(self) -> None:
-        """Receive the end of a request without a body.
+        """Read the end of a request that must have no body.
 
         Raises:
-            Refusal: It has a body.
+            Refusal: The request has a body.
         """
         if not isinstance(await self._event(), h11.EndOfMessage):
             raise Refusal(400, "a body, where none is expected")
@@ -108,7 +114,7 @@ class Connection:
         return event
 
     def receiving(self) -> asyncio.Timeout:
-        """Return a context which ends with TimeoutError unless a request arrives in time."""
+        """Return an async context that raises TimeoutError unless it ends within `receive_seconds`."""
         return asyncio.timeout(self._limits.receive_seconds)
 
     @property
@@ -119,8 +125,8 @@ class Connection:
     async def gone(self) -> None:
         """Return when the client has closed the connection, or its half of it.
 
-        What it sends before it has its answer is kept for its next request; beyond the size of headers, it is
-        taken for gone.
+        What the client sends meanwhile is kept for its next request; if that is more than MOST_HEADER_BYTES,
+        the client is taken for gone.
         """
         with suppress(ConnectionError):
             while len(self._http.trailing_data[0]) <= MOST_HEADER_BYTES:
@@ -130,7 +136,13 @@ class Connection:
                 self._http.receive_data(data)
 
     async def answer(self, status: int, value: Any, headers: Headers = ()) -> None:
-        """Send a JSON value as the answer."""
+        """Send a JSON value as the answer to the present request; to HEAD, only its headers.
+
+        Args:
+            status: HTTP status.
+            value: The JSON value.
+            headers: Headers besides those for type, length and connection.
+        """
         body = json_bytes(value)
         own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if self._http.their_state is not h11.DONE:
@@ -143,7 +155,7 @@ class Connection:
         await self._send(_response(200, [(b"content-type", b"text/event-stream; charset=utf-8")]))
 
     async def event(self, data: bytes) -> None:
-        """Send a server-sent event, whose data has no end of a line."""
+        """Send one server-sent event with `data`, which must not contain a line end."""
         await self._send(h11.Data(data=b"data: " + data + b"\n\n"))
 
     async def end_events(self) -> None:
@@ -170,14 +182,14 @@ class Connection:
         return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     def next_request(self) -> bool:
-        """Return whether the connection can have another request; if so, it is ready for it."""
+        """Get ready for the connection's next request; return False if there can't be one."""
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
         return False
 
     async def close(self) -> None:
-        """Close the connection; what the client still sends is read for a moment, and thrown away."""
+        """Close the connection, after reading and dropping what the client still sends for LINGER_SECONDS."""
         with suppress(OSError, TimeoutError):
             if self._http.their_state is not h11.DONE and not self._reader.at_eof():
                 if self._writer.can_write_eof():
@@ -195,7 +207,11 @@ class Connection:
 def json_bytes(value: Any) -> bytes:
     """Return a value as JSON in one line of UTF-8.
 
-    Escaped are what some clients take for the end of a line, and half a surrogate pair (in a field's name).
+    Escaped are characters that some clients take for a line end, and halves of surrogate pairs, which a
+    client's field name can have.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     for end in _LINE_ENDS:

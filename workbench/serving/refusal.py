@@ -8,7 +8,7 @@ log = logging.getLogger("workbench")
 
 
 class Refusal(Exception):
-    """A request that isn't answered, with the HTTP status and the reason for its sender."""
+    """Raised for a request that isn't answered; has the HTTP status and the reason for the client."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
         """Create a refusal.
@@ -23,17 +23,17 @@ class Refusal(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
 
     def body(self) -> dict[str, Any]:
-        """Return the error in OpenAI's fields."""
+        """Return the JSON object to send to the client: the error in OpenAI's fields."""
         kinds = {401: "authentication_error", 403: "permission_error"}
         kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
 def failure(error: Exception) -> Refusal:
-    """Log where an unexpected error was raised, without its message, which may have a prompt in it.
+    """Log an unexpected error's type and traceback, without its message, which may contain a prompt.
 
     Returns:
-        The refusal for the client.
+        The refusal for the client, with status 500.
     """
     kind, places = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("serve: a request failed with %s\n%s", kind, places)

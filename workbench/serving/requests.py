@@ -32,29 +32,37 @@ NEUTRAL_CHAT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a client asks of a model: to continue prompts, or to answer a chat."""
+    """A client's request to a model, with checked fields: to continue prompts, or to answer a chat."""
 
     model: str
+    """Name of the model, which may be unknown to the server."""
     prompts: list[str | list[int]] = field(default_factory=list)
     """Prompts to continue, as texts or token ids; empty for a chat."""
     messages: list[dict[str, str]] = field(default_factory=list)
-    """Messages of a chat; empty for prompts."""
+    """Messages of a chat, each with role and content; empty for prompts."""
     max_tokens: int | None = None
-    """Longest answer; None: as long as allowed."""
+    """Largest number of tokens of an answer; None: as many as the server and the context allow."""
     n: int = 1
-    """Answers to each prompt."""
+    """Number of answers to each prompt."""
     temperature: float = 0.0
     """0: greedy decoding, as in the steps predict and chat."""
     top_k: int = 0
+    """Number of most likely tokens to draw from; 0: all tokens."""
     top_p: float = 1.0
+    """Tokens are drawn from the most likely ones whose probabilities add up to this."""
     seed: int | None = None
-    """None: another seed for each request."""
+    """Seed of drawn tokens; None: another seed for each request."""
     stop: list[str] = field(default_factory=list)
+    """Texts that end an answer."""
     logprobs: int | None = None
-    """Number of most likely tokens in place of each token; None: no log-probabilities."""
+    """Number of alternatives, the most likely tokens, to report with the log-probability of each token.
+
+    None: no log-probabilities.
+    """
     echo: bool = False
     """Whether texts and log-probabilities begin with the prompt."""
     stream: bool = False
+    """Whether answers are sent as events while they grow."""
     include_usage: bool = False
     """Whether a stream ends with the numbers of tokens."""
     return_tokens_as_token_ids: bool = False
@@ -67,7 +75,7 @@ class Request:
 
 
 def common_readers(limits: ServeConfig) -> dict[str, Reader]:
-    """Return the readers of the fields that completions and chat completions share."""
+    """Return field -> its reader, for the fields that completions and chat completions share."""
     return {
         "model": fields.text,
         "max_tokens": fields.integer(0, limits.max_new_tokens),
@@ -84,10 +92,14 @@ def common_readers(limits: ServeConfig) -> dict[str, Reader]:
 
 
 def completion_request(body: bytes, limits: ServeConfig) -> Request:
-    """Read the body of a completion request.
+    """Return the body of a completion request as a `Request`.
+
+    Args:
+        body: The JSON object as bytes.
+        limits: The serve section, with the limits on requests.
 
     Raises:
-        Refusal: It is malformed, a field is unknown or out of its range, or two fields contradict.
+        Refusal: It is malformed, a field is missing, unknown or out of its range, or two fields contradict.
     """
     readers = common_readers(limits) | {
         "prompt": fields.prompts,
@@ -109,10 +121,14 @@ def completion_request(body: bytes, limits: ServeConfig) -> Request:
 
 
 def chat_request(body: bytes, limits: ServeConfig) -> Request:
-    """Read the body of a chat completion request.
+    """Return the body of a chat completion request as a `Request`.
+
+    Args:
+        body: The JSON object as bytes.
+        limits: The serve section, with the limits on requests.
 
     Raises:
-        Refusal: It is malformed, a field is unknown or out of its range, or two fields contradict.
+        Refusal: It is malformed, a field is missing, unknown or out of its range, or two fields contradict.
     """
     readers = common_readers(limits) | {
         "messages": fields.messages,

@@ -17,40 +17,47 @@ LEAST_LOGPROB = -9999.0
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-probabilities of an answer's tokens, with `echo` of the prompt's too."""
+    """Log-probabilities of an answer's tokens, with `echo` of the prompt's too; each list has one a token."""
 
     tokens: list[int]
+    """Token ids."""
     parts: list[str]
     """Each token's part of the text."""
     scores: list[TokenScore | None]
-    """None for a first token, which nothing comes before."""
+    """Log-probabilities of the token and its alternatives; None for a prompt's first token."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer."""
+    """One answer to a prompt."""
 
     text: str
     finish_reason: str
     """stop: ended by the model or a stop text; length: by max_tokens."""
     scores: Scores | None = None
+    """Log-probabilities; None: the request asks for none."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Numbers of tokens of a request."""
+    """Numbers of tokens of a request and its answers."""
 
     prompt: int
+    """Tokens of all prompts."""
     completion: int
+    """Tokens of all answers."""
 
     def fields(self) -> dict[str, int]:
-        """Return the numbers in OpenAI's fields."""
+        """Return the numbers, and their total, in OpenAI's fields."""
         total = self.prompt + self.completion
         return {"prompt_tokens": self.prompt, "completion_tokens": self.completion, "total_tokens": total}
 
 
 def envelope(request: Request) -> dict[str, Any]:
-    """Return the fields besides the choices, which all chunks of a stream have in common: id, time, model."""
+    """Return the fields of an answer besides choices and usage: a new id, object, time and model.
+
+    All chunks of a stream have the same ones, so it is called once for a request.
+    """
     chat = "chat.completion.chunk" if request.stream else "chat.completion"
     return {
         "id": f"{'chatcmpl' if request.is_chat else 'cmpl'}-{secrets.token_hex(12)}",
@@ -61,7 +68,14 @@ def envelope(request: Request) -> dict[str, Any]:
 
 
 def choice_fields(request: Request, index: int, choice: Choice, texts: TokenTexts) -> dict[str, Any]:
-    """Return a whole answer."""
+    """Return an answer as an element of `choices`, in OpenAI's fields for completions or chats.
+
+    Args:
+        request: The request.
+        index: Number of the answer in the request, from 0.
+        choice: The answer.
+        texts: Texts of the model's tokens, for log-probabilities.
+    """
     fields: dict[str, Any] = {"index": index, "finish_reason": choice.finish_reason, "logprobs": None}
     if request.is_chat:
         fields["message"] = {"role": "assistant", "content": choice.text}
@@ -74,7 +88,14 @@ def choice_fields(request: Request, index: int, choice: Choice, texts: TokenText
 
 
 def chunk_fields(request: Request, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
-    """Return a chunk of an answer, or with a reason its end."""
+    """Return a chunk of a streamed answer as an element of `choices`, in OpenAI's fields.
+
+    Args:
+        request: The request.
+        index: Number of the answer in the request, from 0.
+        text: Next characters of the answer.
+        finish_reason: Why the answer ends here; None: it goes on.
+    """
     fields: dict[str, Any] = {"index": index, "finish_reason": finish_reason, "logprobs": None}
     if not request.is_chat:
         return {**fields, "text": text}
@@ -82,7 +103,10 @@ def chunk_fields(request: Request, index: int, text: str, finish_reason: str | N
 
 
 def completion_logprobs(scores: Scores, texts: TokenTexts, request: Request) -> dict[str, Any]:
-    """Return log-probabilities as completions have them; `text_offset` counts characters of the text."""
+    """Return log-probabilities in the fields of completions; `text_offset` counts characters of the text.
+
+    `top_logprobs` is null if the request asks for no alternatives.
+    """
     as_ids = request.return_tokens_as_token_ids
     top = [score and _top(score, texts, as_ids) for score in scores.scores]
     return {
@@ -105,7 +129,7 @@ def _top(score: TokenScore, texts: TokenTexts, as_ids: bool) -> dict[str, float]
 
 
 def chat_logprobs(scores: Scores, texts: TokenTexts, request: Request) -> dict[str, Any]:
-    """Return log-probabilities as chat completions have them."""
+    """Return log-probabilities in the fields of chat completions; tokens without a score are left out."""
     return {
         "content": [
             {
@@ -129,12 +153,21 @@ def _finite(logprob: float) -> float:
 
 
 def model_list(names: Sequence[str], created: int, lengths: dict[str, int]) -> dict[str, Any]:
-    """Return the list of models; `lengths` has the tokens of each model's context."""
+    """Return the list of models in OpenAI's fields.
+
+    Args:
+        names: Names of the models.
+        created: When the server was started, in seconds since 1970.
+        lengths: Name -> tokens of the model's context.
+    """
     return {"object": "list", "data": [model_fields(name, created, lengths[name]) for name in names]}
 
 
 def model_fields(name: str, created: int, length: int) -> dict[str, Any]:
-    """Return a model's fields."""
+    """Return a model in OpenAI's fields, and `length`, the tokens of its context, as `max_model_len`.
+
+    `created` is when the server was started, in seconds since 1970.
+    """
     return {
         "id": name,
         "object": "model",

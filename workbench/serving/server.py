@@ -26,11 +26,11 @@ READ = {COMPLETIONS: completion_request, CHAT: chat_request}
 SPARE_CONNECTIONS = 64
 """Connections besides those whose requests may wait."""
 STOP_SECONDS = 2
-"""How long clients may take their last answers when the server stops."""
+"""How long clients may still read their last answers when the server stops."""
 
 
 class Server:
-    """Serves models until it is stopped."""
+    """HTTP server that answers requests to models until it is stopped."""
 
     def __init__(self, worker: Worker, lengths: dict[str, int], config: ServeConfig, access: Access) -> None:
         """Create a server, which doesn't listen yet.
@@ -39,14 +39,16 @@ class Server:
             worker: The worker that computes answers.
             lengths: Name of each model -> tokens of its context.
             config: Address and limits.
-            access: The checks of key and names.
+            access: Checks of API key, Host and Origin.
         """
         self._worker, self._lengths, self._config, self._access = worker, lengths, config, access
         self._created = int(time.time())
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[int], None]) -> None:
-        """Listen and answer until `stopped` is set; then end the requests that are there.
+        """Listen and answer until `stopped` is set; then refuse unfinished requests and close connections.
+
+        Starts the worker's thread, and returns when that has ended.
 
         Args:
             stopped: The event that ends the server.

@@ -1,4 +1,4 @@
-"""Sends a job's answers: as one JSON object, or as server-sent events while they grow."""
+"""Sends the answers to a request: as one JSON object, or as server-sent events while they grow."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,17 +17,19 @@ END = b"[DONE]"
 async def send_answers(
     connection: Connection, worker: Worker, request: Request, seconds: float, on_status: Callable[[int], None]
 ) -> None:
-    """Have a request computed, and send its answers; a client that is gone stops the computation.
+    """Submit a request to the worker and send its answers; if the client is gone, the computation is stopped.
+
+    An error after a stream has begun, such as the end of the time, is sent as the stream's last event.
 
     Args:
         connection: The client's connection.
-        worker: The worker.
+        worker: The worker that computes the answers.
         request: The request.
         seconds: Time limit, from now until the last event.
         on_status: Called with the HTTP status when an answer begins.
 
     Raises:
-        Refusal: The request isn't answered, and nothing was sent.
+        Refusal: The request isn't answered, and nothing was sent; the caller sends the refusal.
         ConnectionError: The client is gone.
     """
     job = worker.submit(request)

@@ -1,4 +1,4 @@
-"""Runs the thread that owns the models, and keeps the requests that wait for it."""
+"""Runs the thread that computes answers, and the queue of requests that wait for it."""
 
 import asyncio
 import threading
@@ -18,15 +18,17 @@ LAST_PASS_SECONDS = 30
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next characters of a streamed answer, or with a reason the answer's end."""
+    """The next characters of a streamed answer, or with a finish reason the answer's end."""
 
     index: int
+    """Number of the answer in the request, from 0."""
     text: str
     finish_reason: str | None = None
+    """stop or length, with an empty text; None: the answer goes on."""
 
 
 Event = Chunk | Answers | Refusal
-"""What a job emits: chunks in a stream, and at the end all answers or an error."""
+"""What a job emits: chunks in a stream, and as its last event all answers or an error."""
 
 
 class _GivenUpError(Exception):
@@ -34,24 +36,30 @@ class _GivenUpError(Exception):
 
 
 class Job:
-    """A request that waits or is computed; its events come through an asyncio queue."""
+    """A request that waits for the worker or is computed.
+
+    Attributes:
+        request: The request.
+        events: Queue in the event loop, from which the job's events are read.
+        given_up: Set when nobody waits for the answers anymore.
+    """
 
     def __init__(self, request: Request) -> None:
-        """Create a job for the running event loop."""
+        """Create a job whose events are read in the running event loop."""
         self.request = request
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.given_up = threading.Event()
         self._loop = asyncio.get_running_loop()
 
     def emit(self, event: Event) -> None:
-        """Hand an event to the event loop, from any thread."""
+        """Put an event into `events`; may be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self.events.put_nowait, event)
         except RuntimeError:  # the loop is closed: nobody waits anymore
             self.given_up.set()
 
     def work(self) -> Work:
-        """Return the request as the worker computes it."""
+        """Return the request with callbacks that emit this job's chunks, and end it once it is given up."""
         return Work(
             self.request,
             self._check,
@@ -76,9 +84,9 @@ class Worker:
         """Create a worker.
 
         Args:
-            answer: Function that answers a request.
+            answer: Function that computes the answers to a request.
             most_waiting: Number of jobs that may wait while another one is computed.
-            context: Returns a context in which all answers are computed.
+            context: Returns a context manager, within which the thread computes all answers.
         """
         self._answer, self._most_waiting, self._context = answer, most_waiting, context
         self._jobs: deque[Job] = deque()
@@ -88,11 +96,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; called once."""
         self._thread.start()
 
     def submit(self, request: Request) -> Job:
-        """Add a request to those that wait.
+        """Add a request to the end of the queue, and return its job.
 
         Raises:
             Refusal: Too many requests wait, or the server stops.
@@ -110,14 +118,14 @@ class Worker:
         return job
 
     def give_up(self, job: Job) -> None:
-        """Take a job from those that wait, or stop it at its next token."""
+        """Remove a job from the queue, or if it is being computed, stop it before its next token."""
         job.given_up.set()
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
 
     def stop(self) -> None:
-        """Give up all jobs, and end the thread; it ends after its present forward pass."""
+        """Refuse all jobs with status 503, and tell the thread to end after its present forward pass."""
         with self._changed:
             self._stopping = True
             jobs = [*self._jobs, *([self._current] if self._current else [])]
@@ -128,7 +136,7 @@ class Worker:
             job.emit(Refusal(503, "the server stops"))
 
     def join(self) -> None:
-        """Wait for the end of the thread."""
+        """Wait until the thread has ended, at most `LAST_PASS_SECONDS`."""
         self._thread.join(LAST_PASS_SECONDS)
 
     def _run(self) -> None:
