@@ -1,4 +1,4 @@
-"""Reads A and B of a LoRA's layers, and measures the updates B·A without computing the products."""
+"""Reads A and B of each layer of a LoRA, and measures the updates B·A without computing the products."""
 
 import math
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ SMALLEST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class LoraPair:
-    """Update of one layer: scale · B · A, kept as its factors."""
+    """LoRA of one layer as its factors; its update of the weight is scale · B · A."""
 
     module: str
-    """Name of the layer in the adapter file."""
+    """Name of the layer in the base."""
     down: Tensor
     """A (rank, in)"""
     up: Tensor
@@ -36,7 +36,7 @@ class LoraPair:
 
     @property
     def rank(self) -> int:
-        """Return the number of rows of A."""
+        """Return the number of rows of A, which the update's rank doesn't exceed."""
         return len(self.down)
 
     @property
@@ -46,10 +46,10 @@ class LoraPair:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the singular value decomposition of the update, without zero singular values.
+        """Return the singular value decomposition of the update, without zero singular values, in float64.
 
-        Left vectors (out, n), singular values (n,), right vectors (in, n); n is the rank that the update
-        really has.
+        Left vectors (out, n), singular values (n,) descending, right vectors (in, n); n is the update's rank.
+        It is computed once.
         """
         left, upper = torch.linalg.qr(self.up.double())
         right, lower = torch.linalg.qr(self.down.double().T)
@@ -59,7 +59,7 @@ class LoraPair:
 
     @property
     def stable_rank(self) -> float:
-        """Return |update|² / (largest singular value)², a measure of its number of directions; 0 for none."""
+        """Return |update|² / (largest singular value)², an effective rank; 0 for an update of zeros."""
         values = self.spectrum[1]
         return float(values.square().sum() / values[0] ** 2) if len(values) else 0.0
 
@@ -72,7 +72,7 @@ def inner_product(first: LoraPair, second: LoraPair) -> float:
 
 
 def lora_pairs(path: str | Path) -> list[LoraPair]:
-    """Read the updates of the LoRA at `path`, a folder or hub id, in the order of their layers' names.
+    """Read A and B of all layers of the LoRA at `path`, a folder or hub id, sorted by the layers' names.
 
     Raises:
         CheckpointError: There is no adapter, it isn't a LoRA, or a file is damaged or has NaN.

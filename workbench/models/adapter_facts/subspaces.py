@@ -15,6 +15,7 @@ class LayerAngles:
     """Comparison of two adapters' updates of one layer."""
 
     module: str
+    """Name of the layer in the base."""
     ranks: tuple[int, int]
     """Ranks of the two updates, without singular values of zero."""
     cosine: float
@@ -52,7 +53,7 @@ def principal_angles(first: Tensor, second: Tensor) -> list[float]:
 
 
 def compare_adapters(first: Sequence[LoraPair], second: Sequence[LoraPair]) -> list[LayerAngles]:
-    """Compare the updates of each layer that both adapters have with the same shape."""
+    """Compare the updates of layers that both adapters have in the same shape, in the order of `first`."""
     others = {pair.module: pair for pair in second}
     compared = []
     for pair in first:

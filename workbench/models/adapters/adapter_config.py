@@ -42,10 +42,12 @@ adapter."""
 
 
 def read_config(path: str | Path) -> PeftConfig:
-    """Read the configuration of the adapter at `path`, a folder or hub id.
+    """Read adapter_config.json of the adapter at `path`, a folder or hub id, as a new peft configuration.
+
+    The name of the base in it is cleared.
 
     Raises:
-        CheckpointError: There is no adapter, or its peft type adapts no layers.
+        CheckpointError: There is no adapter, a field has a wrong value, or its peft type adapts no layers.
     """
     file = _file(path, CONFIG_FILE)
     description = read_json_object(file)
@@ -79,14 +81,19 @@ def changes_base(path: str | Path) -> bool:
 
 
 def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = False) -> None:
-    """Check that loading the adapter restores the trained model, or with `trainable` the training's state.
+    """Check that loading the adapter at `path` gives the trained model, and that it can be trained further.
 
-    Some initializations subtract their start values from the base, and each load of the adapter draws other
-    values, or needs the data or the unquantized weights that the first values were computed from. AdaLoRA
-    ends a training with the ranks that it left, and with none to remove.
+    Some initializations subtract their initial values from the base, and each load of the adapter draws other
+    values, or needs the data or the unquantized weights that the first values were computed from. A finished
+    AdaLoRA has no ranks left to remove.
+
+    Args:
+        config: The adapter's configuration.
+        path: The adapter, for messages.
+        trainable: Whether the adapter is loaded for more training; else that isn't checked.
 
     Raises:
-        CheckpointError: The initialization isn't restored by a load, or AdaLoRA's training.
+        CheckpointError: A load would give another model, or AdaLoRA is to be trained further.
     """
     if trainable and config.peft_type is PeftType.ADALORA:
         raise CheckpointError(
@@ -103,7 +110,7 @@ def check_restorable(config: PeftConfig, path: str | Path, *, trainable: bool = 
 
 
 def check_finite(path: str | Path, name: str, values: Tensor) -> None:
-    """Raise CheckpointError if a tensor of the adapter at `path` has NaN or infinite values."""
+    """Raise CheckpointError if the tensor `name` of the adapter at `path` has NaN or infinite `values`."""
     if not bool(values.float().isfinite().all()):
         raise CheckpointError(
             f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"
@@ -111,10 +118,12 @@ def check_finite(path: str | Path, name: str, values: Tensor) -> None:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of the adapter at `path`, a folder or hub id, without copies of the base's embedding.
+    """Return name in the file -> tensor on the CPU, for the adapter at `path`, a folder or hub id.
+
+    Copies of the base's embeddings, which peft may save with an adapter, are left out.
 
     Raises:
-        CheckpointError: The safetensors file is missing or damaged.
+        CheckpointError: The safetensors file is missing or damaged, or has over MAX_TENSORS tensors.
     """
     file = _file(path, WEIGHTS_FILE)
     if (count := len(tensor_names(file))) > MAX_TENSORS:
@@ -128,7 +137,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_mergeable(path: str | Path) -> None:
-    """Raise CheckpointError if the adapter at `path` repeats layers, of which the base's files have one."""
+    """Raise CheckpointError if the adapter at `path` repeats layers of the base, which can't be merged."""
     if getattr(read_config(path), "layer_replication", None):
         raise CheckpointError(
             f"{path}: can't be merged, layer_replication repeats layers of the base, and each copy has "
@@ -137,25 +146,33 @@ def check_mergeable(path: str | Path) -> None:
 
 
 def check_copies(path: str | Path, weight_of: Callable[[str], Stored | None]) -> None:
-    """Check that the embeddings in the file of the adapter at `path` are those of the base.
+    """Check that the copies of the base's embeddings in the file of the adapter at `path` equal the base's.
 
-    `weight_of` returns the base's weight of a name, None if it has none.
+    Args:
+        path: Folder or hub id of the adapter.
+        weight_of: Returns the base's weight of a name; None if the base has no such weight.
 
     Raises:
-        CheckpointError: An embedding differs, so that peft would put another one into the base.
+        CheckpointError: An embedding differs, so that peft would put another one into the base; or there is
+            no adapter.
     """
     config = read_config(path)  # first, since it names what is missing in a folder that isn't an adapter
     check_base_copies(path, _file(path, WEIGHTS_FILE), config, weight_of)
 
 
 def num_labels(path: str | Path) -> int | None:
-    """Return the number of labels of the adapter's classification head; None if it has no such head."""
+    """Return the number of labels of the adapter's classification head; None if it has no such head.
+
+    All tensors of the adapter are read, with the errors of `read_weights`.
+    """
     heads = [tensor for name, tensor in read_weights(path).items() if name.endswith(f".{HEAD}.weight")]
     return heads[0].shape[0] if heads else None
 
 
 def label_names(path: str | Path) -> list[str] | None:
-    """Read the names of the labels that the adapter was trained with; None if the file is missing.
+    """Read the label names of the adapter's training from labels.json, in the order of the label ids.
+
+    None if the file is missing: the adapter isn't a classifier's, or another tool made it.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -174,6 +191,8 @@ def label_names(path: str | Path) -> list[str] | None:
 
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of the adapter's configuration, weights, chat template and generation config.
+
+    The two last count only if the adapter's folder has them.
 
     Raises:
         CheckpointError: There is no adapter, or its weight file is damaged.
@@ -194,7 +213,7 @@ def _sha256(files: Sequence[Path]) -> str:
 
 
 def chat_template(path: str | Path) -> str | None:
-    """Read the chat template that the adapter was trained with; None if the file is missing.
+    """Read the chat template that the adapter was trained with; None if its folder has no such file.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -207,7 +226,13 @@ def chat_template(path: str | Path) -> str | None:
 
 
 def end_tokens(path: str | Path) -> list[int]:
-    """Read the ids of the tokens that end the adapter's answers; empty if the file is missing."""
+    """Read the ids of the tokens that end the adapter's answers, from its generation_config.json.
+
+    Empty if the file is missing.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
     return generation_config.read_ends(locate_adapter(path))
 
 
@@ -225,10 +250,10 @@ def _file(path: str | Path, name: str) -> Path:
 
 
 def tidy_config(path: Path, base_name: str | None) -> None:
-    """Rewrite the adapter_config.json at `path`: set the base's name to `base_name`, and sort lists.
+    """Rewrite the file adapter_config.json at `path`: set the base's name, and sort lists of module names.
 
-    Only lists are sorted whose order has no meaning, such as target_modules, so that equal adapters have
-    equal files.
+    Their order has no meaning, and sorted lists give equal adapters equal files. A `base_name` of None or ""
+    is written as null.
     """
     config = read_json(path)
     for key in ("target_modules", "modules_to_save", "exclude_modules"):

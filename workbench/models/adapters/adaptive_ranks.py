@@ -27,9 +27,9 @@ OPTIONS = (
 
 
 def schedule(options: Mapping[str, Any]) -> dict[str, int]:
-    """Return the fields of AdaLoraConfig that the options leave out: a total_step that peft accepts.
+    """Return `total_step`, the field of AdaLoraConfig that isn't an option: the smallest value peft accepts.
 
-    The training sets the number of its steps when that is known.
+    The training replaces it by the number of its steps, once that is known.
     """
     values = _values(options)
     return {"total_step": max(values["tinit"], 0) + max(values["tfinal"], 0) + 1}
@@ -39,11 +39,12 @@ def check_schedule(options: Mapping[str, Any], steps: int | None) -> None:
     """Check the options of AdaLoRA.
 
     Args:
-        options: The section's `adapter.options`.
-        steps: Number of optimizer steps; None: not known yet.
+        options: `adapter.options` of the configuration.
+        steps: Number of optimizer steps; None: not known yet, and not checked.
 
     Raises:
-        ConfigError: An option has no effect, or leaves no ranks or no steps to remove.
+        ConfigError: An option has no effect or is out of its range, or the options leave no ranks to remove
+            or no steps to remove them in.
     """
     for name in options:
         if name not in OPTIONS:

@@ -51,10 +51,12 @@ def attach(
 ) -> PeftModel:
     """Attach a trainable adapter to `model`: the adapter at `adapter.path`, or a new one drawn from `seed`.
 
-    The base weights are frozen, except for embeddings of `token_ids`. The global random state is kept.
+    `model` is changed in place: it gets the adapter's layers, in its mode (train or eval), and its weights
+    are frozen, except for embeddings of `token_ids` with a new adapter. The global random state is kept.
 
     Raises:
-        ConfigError: A target matches no layer, or this base doesn't allow the initialization.
+        ConfigError: A target matches no layer, or this base doesn't allow the method or initialization.
+        CheckpointError: As in `load`, for the adapter at `adapter.path`.
     """
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
@@ -68,7 +70,7 @@ def attach(
 
 
 def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Check with a model on the meta device (without weights) that a new adapter can be attached.
+    """Check on a model without weights (meta device), which gets the layers, that an adapter can be attached.
 
     Raises:
         ConfigError: A target matches no layer, or peft refuses an option.
@@ -81,10 +83,9 @@ def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
 
 
 def count_trained(model: PreTrainedModel, adapter: AdapterConfig) -> int:
-    """Return the number of parameters that training a new adapter would change.
+    """Insert a new adapter into `model`, which may be on the meta device; return its number of parameters.
 
-    The model may be on the meta device. Returns 0 for methods whose layers are computed from the base's
-    weights, since the meta device lacks these.
+    0 for methods whose layers are computed from the base's weights, since the meta device lacks these.
     """
     if adapter.method in FROM_BASE:
         return 0
@@ -112,10 +113,14 @@ def _insert_new(
 
 
 def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> PeftModel:
-    """Attach the adapter at `path`, with its label names if any, to `model`: for inference or more training.
+    """Attach the adapter at `path`, a folder or hub id, to `model`; `trainable` says whether for training.
+
+    `model` is changed in place: it gets the adapter's layers, in its mode (train or eval), and label names,
+    if any; its weights are frozen.
 
     Raises:
-        CheckpointError: There is no adapter at `path`, it doesn't fit this model, or was merged into it.
+        CheckpointError: There is no adapter at `path`, it is damaged, doesn't fit this model, can't be
+            restored by a load, or was merged into the model.
     """
     check_copies(path, parameters_of(model))
     weights = read_weights(path)
@@ -131,16 +136,16 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
 def insert(
     model: PreTrainedModel, path: str | Path, weights: Mapping[str, Stored], trainable: bool = False
 ) -> PeftModel:
-    """Insert the layers of the adapter at `path` into `model`, which may be on the meta device.
+    """Insert the layers of the adapter at `path` into `model`, with initial values instead of the adapter's.
 
     Args:
-        model: The base.
+        model: The base, changed in place; it may be on the meta device.
         path: Folder or hub id of the adapter.
-        weights: The adapter's tensors, of which only the shapes are used.
-        trainable: Whether the layers are for training.
+        weights: The adapter's tensors, of which only names and shapes are used.
+        trainable: Whether the adapter's parameters get gradients.
 
     Raises:
-        CheckpointError: The adapter doesn't fit this model, or was merged into it.
+        CheckpointError: The adapter doesn't fit, can't be restored by a load, or was merged into the model.
     """
     config = read_config(path)
     check_restorable(config, path, trainable=trainable)
@@ -164,17 +169,17 @@ def save(
     tokenizer: PreTrainedTokenizerBase | None = None,
     trained_on: TrainedOn | None = None,
 ) -> None:
-    """Write the adapter to `folder` in peft's format; equal adapters give equal bytes.
+    """Write the adapter to `folder` in peft's format, as safetensors; equal adapters give equal bytes.
 
-    Only safetensors are written. An adapter initialized from the base weights (pissa, olora) is saved as
+    So are a classifier's label names. An adapter initialized from the base weights (pissa, olora) is saved as
     plain LoRA of twice the rank on the unchanged base.
 
     Args:
         model: Model with adapter, from `attach` or `load`.
-        folder: Replaced as a whole, or not at all.
+        folder: Folder to write; an existing one is replaced as a whole, or after an error not at all.
         base_name: The base model as the user named it; None: the path it was loaded from.
-        tokenizer: Tokenizer with the chat template of the training; saved too, as is the generation config.
-        trained_on: Fingerprint, quantization and dtype of the base; saved too.
+        tokenizer: Saved together with the base's generation config; None: neither is saved.
+        trained_on: Description of the base for trained_on.json; None: no such file.
     """
     base = base_model(model)
     with new_folder(folder) as temporary, without_peft_warnings():
@@ -214,15 +219,15 @@ def check_did_something(model: PeftModel) -> None:
 
 
 def base_model(model: PeftModel) -> PreTrainedModel:
-    """Return the base model inside a peft model; its adapted layers remain peft's layers."""
+    """Return the base model inside a peft model, not a copy; its adapted layers are peft's layers."""
     return cast(PreTrainedModel, model.get_base_model())
 
 
 def inner_model(model: PeftModel) -> PreTrainedModel:
-    """Return the base model with the adapter's layers in it; refuses adapters that have no layers.
+    """Return the same as `base_model`, after checking that the active adapter adapts layers.
 
     Raises:
-        ConfigError: The adapter puts trained tokens before the text and adapts no layer.
+        ConfigError: It puts trained tokens before the text instead.
     """
     config = model.active_peft_config
     if config.is_prompt_learning:
@@ -232,7 +237,7 @@ def inner_model(model: PeftModel) -> PreTrainedModel:
 
 
 def state_dict(model: PeftModel) -> dict[str, Tensor]:
-    """Return the adapter's tensors, with their names in the adapter file."""
+    """Return name in the adapter file -> the adapter's tensor in the model, not a copy."""
     with without_peft_warnings():
         return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
@@ -257,29 +262,22 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
 
 
 def _keep_in_float32(layer: nn.Linear) -> None:
-    """Convert a trained layer with 16-bit weights to float32, since bfloat16 would lose small updates.
-
-    From then on the layer converts its inputs to float32 too.
-    """
+    """Convert a trained 16-bit layer and its inputs to float32, since bfloat16 would lose small updates."""
     if layer.weight.dtype in (torch.bfloat16, torch.float16):
         layer.float()
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
 def _return_in_dtype(layer: nn.Embedding, dtype: torch.dtype) -> None:
-    """Make an embedding convert its outputs to `dtype`, which the next layers take.
-
-    Needed where the embedding shares its weight with a head that is trained in float32.
-    """
+    """Make an embedding return `dtype`, also if its weight is that of a head trained in float32."""
     if layer.weight.dtype != dtype:
         layer.register_forward_hook(lambda _, __, output: output.to(dtype))
 
 
 def _prepare(model: PeftModel, trainable: bool) -> None:
-    """Give the adapter's layers the base's mode (train or eval), and make the configuration reproducible.
+    """Give the adapter's layers the base's mode (train or eval); for training, enable input gradients.
 
-    For training, gradients of the embedding's output are enabled. In the configuration, target modules are
-    sorted and the base's name is cleared.
+    In peft's configuration, target modules are sorted and the base's name is cleared.
     """
     base = base_model(model)
     model.train(base.training)

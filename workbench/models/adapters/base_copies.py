@@ -1,4 +1,4 @@
-"""Tells apart the copies of the base's embeddings that peft saves beside an adapter, and compares them.
+"""Finds the copies of the base's embeddings that peft saves with an adapter, and compares them with the base.
 
 peft saves the embeddings with an adapter on them, and of a model whose vocabulary was resized; a load puts
 them into the base (`save_embedding_layers` of `PeftModel.save_pretrained`).
@@ -18,15 +18,17 @@ from workbench.models.stored import Stored
 from workbench.weights.file_tensors import file_tensors
 
 PREFIX = "base_model.model."
+"""Beginning of all names in an adapter file."""
 WRAPPED = ".base_layer.weight"
+"""End of the name of a base weight whose layer has an adapter."""
 
 
 def base_copies(names: Iterable[str], config: PeftConfig) -> dict[str, str]:
-    """Return name in the adapter file -> name of the base's weight that the tensor is a copy of.
+    """Return, for each tensor that is a copy of a base weight, name in the adapter file -> name in the base.
 
     Args:
-        names: Names of the tensors in the adapter file.
-        config: Its configuration; modules_to_save are weights of the adapter, not copies.
+        names: Names of all tensors in the adapter file.
+        config: The adapter's configuration; modules_to_save are weights of the adapter, not copies.
     """
     saved = tuple(getattr(config, "modules_to_save", None) or ())
     if getattr(config, "ensure_weight_tying", False) and {*saved} & {*EMBEDDING_LAYER_NAMES}:
@@ -43,16 +45,18 @@ def base_copies(names: Iterable[str], config: PeftConfig) -> dict[str, str]:
 def check_base_copies(
     path: str | Path, file: Path, config: PeftConfig, weight_of: Callable[[str], Stored | None]
 ) -> None:
-    """Check that the embeddings in an adapter's file are those of the base, so that they can be left aside.
+    """Check that the copies of the base's embeddings in an adapter's file equal the base's embeddings.
+
+    They are compared in the smaller dtype of the two.
 
     Args:
-        path: The adapter as the user named it.
-        file: Its safetensors file.
-        config: Its configuration.
-        weight_of: Returns the base's weight of this name, None if it has none.
+        path: The adapter as the user named it, for messages.
+        file: The adapter's safetensors file.
+        config: The adapter's configuration.
+        weight_of: Returns the base's weight of a name; None if the base has no such weight.
 
     Raises:
-        CheckpointError: An embedding has another shape or other values.
+        CheckpointError: The base has no such weight, or one of another shape or with other values.
     """
     copies = base_copies(tensor_names(file), config)
     tensors = file_tensors([file]) if copies else {}
@@ -68,9 +72,9 @@ def check_base_copies(
 
 
 def parameters_of(base: nn.Module) -> Callable[[str], Tensor | None]:
-    """Return a function from the name of a base's weight to the weight, None if it has none.
+    """Return a function from a weight's name to the parameter of `base`; it returns None if there is none.
 
-    Layers of an adapter may be in the base already.
+    Names are those without an adapter, also if `base` has an adapter's layers already.
     """
 
     def weight_of(name: str) -> Tensor | None:

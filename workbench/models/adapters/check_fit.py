@@ -11,7 +11,16 @@ from workbench.models.stored import Stored
 
 
 def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file has exactly the tensors `expected`, in their shapes."""
+    """Check that an adapter's file has exactly the tensors that the adapter's layers in the model have.
+
+    Args:
+        path: The adapter, for messages.
+        weights: Name -> tensor in the file; only the shapes are used.
+        expected: Name -> tensor of the adapter's layers in the model.
+
+    Raises:
+        CheckpointError: A tensor is missing, has no layer in the model, or has another shape.
+    """
     reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
     reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
     reasons += [
@@ -25,7 +34,16 @@ def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[st
 
 
 def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError if a tensor has integers, NaN or infinite values instead of finite floats."""
+    """Check that an adapter's tensors are finite floats where the model's are floats.
+
+    Args:
+        path: The adapter, for messages.
+        weights: Name -> tensor in the file.
+        expected: Name -> tensor in the model, for all names in `weights`.
+
+    Raises:
+        CheckpointError: A tensor has integers, NaN or infinite values.
+    """
     for name, tensor in sorted(weights.items()):
         if not expected[name].is_floating_point():
             continue
@@ -39,7 +57,10 @@ def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[st
 
 
 def check_task(config: PeftConfig, path: str | Path, *, is_classifier: bool) -> None:
-    """Raise CheckpointError for a classifier's adapter on a text model, or a text model's on a classifier."""
+    """Raise CheckpointError for a classifier's adapter on a text model, or a text model's on a classifier.
+
+    `is_classifier` says what the model is; an adapter that names no task fits both.
+    """
     is_for_classes = config.task_type == TaskType.SEQ_CLS
     if is_for_classes and not is_classifier:
         raise CheckpointError(

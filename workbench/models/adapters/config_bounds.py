@@ -12,8 +12,9 @@ from workbench.patterns.matching import PatternError, check_pattern
 from workbench.patterns.slow_patterns import slow_in_re
 
 MAX_LAYERS = 2_000
+"""Largest number of layers that `layer_replication` may give."""
 MAX_ENTRIES = 1_000
-"""Largest length of a list in adapter_config.json, unless the model has more layers or larger tensors."""
+"""Largest length of a list in adapter_config.json, unless the model has more modules or larger tensors."""
 SIZES = ("r", "init_r", "num_vectors", "vector_length", "n_frequency", "n_tasks", "n_skills", "n_splits")
 """Fields, in any peft type, whose value is a dimension of a tensor in the adapter file."""
 AS_MATCHED = {
@@ -30,7 +31,7 @@ NAMES = ("target_modules", "exclude_modules")
 
 
 def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
-    """Return field -> regular expressions in it; entries that are plain names are left out."""
+    """Return field -> its regular expressions, for each field in AS_MATCHED; plain names are left out."""
     expressions: dict[str, list[str]] = {}
     for name in AS_MATCHED:
         value = getattr(config, name, None) or []
@@ -40,10 +41,10 @@ def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
 
 
 def check_patterns(config: PeftConfig, file: Path) -> None:
-    """Check that all patterns of a configuration are regular expressions.
+    """Check that the first MAX_ENTRIES patterns in each field of a configuration are regular expressions.
 
     Raises:
-        CheckpointError: A pattern is invalid; the message names its field.
+        CheckpointError: A pattern is invalid; the message begins with `file` and the pattern's field.
     """
     for name, texts in patterns_of(config).items():
         for text in texts[:MAX_ENTRIES]:
@@ -54,10 +55,12 @@ def check_patterns(config: PeftConfig, file: Path) -> None:
 
 
 def check_lengths(config: PeftConfig, limit: int, file: Path) -> None:
-    """Check that no list is too long to be compared with the name of every layer.
+    """Check that no list or mapping in a configuration has more than `limit` entries.
+
+    peft compares each entry with the name of each layer.
 
     Raises:
-        CheckpointError: A list is too long; the message names its field.
+        CheckpointError: One is longer; the message begins with `file` and names its field.
     """
     for name, value in vars(config).items():
         lists = [value, *value.values()] if isinstance(value, Mapping) else [value]
@@ -73,6 +76,12 @@ def check_announced(
 
     Ranks are compared with the tensors in the file; the number of replicated layers and the time to match
     patterns against the layers' names are limited.
+
+    Args:
+        config: The adapter's configuration.
+        weights: The adapter's tensors, of which only the shapes are used.
+        names: Names of all modules of the base.
+        file: Path of adapter_config.json, for messages.
 
     Raises:
         CheckpointError: A size is too large; the message names its field.
@@ -101,7 +110,7 @@ def check_pattern_speed(config: PeftConfig, names: Iterable[str], file: Path) ->
     """Check that matching a configuration's patterns against the layers' names takes reasonable time.
 
     Raises:
-        CheckpointError: A pattern is slow; the message names it and its field.
+        CheckpointError: A pattern is slow; the message begins with `file`, and names the pattern's field.
     """
     expressions = {
         AS_MATCHED[name].format(text): (name, text)
@@ -117,7 +126,7 @@ def check_pattern_speed(config: PeftConfig, names: Iterable[str], file: Path) ->
 
 
 def check_rank_patterns(rank_pattern: Mapping[str, int], names: Iterable[str]) -> None:
-    """Check that keys of `adapter.rank_pattern` match layer names in reasonable time.
+    """Check that matching the keys of `adapter.rank_pattern` against layer names takes reasonable time.
 
     Raises:
         ConfigError: A pattern is slow; the message names it.

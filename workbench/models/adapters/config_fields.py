@@ -31,14 +31,15 @@ TYPE_NAMES = {bool: "true or false", int: "a number", float: "a number", str: "a
 
 
 def check_fields(description: Mapping[str, Any], file: Path) -> None:
-    """Check that the fields of adapter_config.json have the types that peft documents.
+    """Check that the fields of adapter_config.json have the types that peft documents, and are supported.
 
     Args:
         description: Content of adapter_config.json.
         file: Path of adapter_config.json.
 
     Raises:
-        CheckpointError: A type is wrong; the message names the field, its value and the allowed type.
+        CheckpointError: `peft_type` is unknown, a value is wrong, or a field isn't supported; the message
+            names the field and its value.
     """
     peft_type = description.get("peft_type")
     if not isinstance(peft_type, str) or peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
@@ -79,7 +80,10 @@ def problem_of(name: str, value: Any, spec: tuple[Any, Any], *, strict: bool = F
 
 @cache
 def fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
-    """Return field -> (type annotation, default) of a peft type's configuration class."""
+    """Return field -> (type annotation, default) of the configuration class of a known peft type, as LORA.
+
+    The result is cached, so callers must not change it.
+    """
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
     annotations = typing.get_type_hints(config_class)
     return {

@@ -1,4 +1,4 @@
-"""Adds further adapters to a model that has one, so that all share the base's weights and take turns."""
+"""Adds further adapters to a model that has one: all share the base's weights, and only one is active."""
 
 from pathlib import Path
 
@@ -27,10 +27,13 @@ WHOLE = ("modules_to_save", "trainable_token_indices")
 
 
 def add_further(model: PeftModel, name: str, path: str | Path) -> None:
-    """Add the adapter at `path` under a name; it does nothing until `select` chooses it.
+    """Add the adapter at `path`, a folder or hub id, to `model` under `name`, for inference.
+
+    It has no effect until `select` activates it.
 
     Raises:
-        CheckpointError: There is no adapter at `path`, it doesn't fit the model, or can't share a base.
+        CheckpointError: There is no adapter at `path`, it is damaged, a classifier's, or doesn't fit the
+            model; or one of the adapters replaces whole layers, so that it can't share a base.
     """
     config, base = read_config(path), base_model(model)
     check_restorable(config, path)
@@ -59,7 +62,7 @@ def add_further(model: PeftModel, name: str, path: str | Path) -> None:
 
 
 def select(model: PeftModel, name: str) -> None:
-    """Let an adapter of the model compute, and no other."""
+    """Activate the model's adapter of this name, and deactivate the others; none is trainable then."""
     model.set_adapter(name, inference_mode=True)
 
 

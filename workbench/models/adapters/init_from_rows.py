@@ -17,12 +17,12 @@ from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.run_dir import read_json, write_json
 
 IGNORED = -100
-"""Label of a token that is not learned."""
+"""Label of a token that has no loss."""
 RECORD = "start.json"
 """File with the fingerprint of what the initial adapter was computed from; it is written last."""
 
 MOST_BATCHES = 2000
-"""Batches after which directions that haven't settled won't."""
+"""Number of batches after which directions that haven't settled are given up."""
 WAYS_OUT = "lower adapter.rank, or adapter.options.eva_config={rho: 1.0}"
 
 log = logging.getLogger("workbench")
@@ -40,8 +40,8 @@ def attach_from_rows(
 ) -> PeftModel:
     """Attach a new LoRA whose matrices A are the principal directions of each layer's inputs.
 
-    The initial adapter is saved, so that a resumed training loads it instead of computing it again. Source:
-    EVA, arXiv:2410.07170, section 3.
+    The initial adapter is saved to `folder`, from where a resumed training loads it. `model` is changed in
+    place, and the global random state isn't. Source: EVA, arXiv:2410.07170, section 3.
 
     Args:
         model: The base.
@@ -50,7 +50,7 @@ def attach_from_rows(
         token_ids: Tokens whose embeddings are trained too.
         batches: Training rows on the model's device, read again and again until the directions are stable.
         folder: Folder of the saved initial adapter.
-        made_from: Fingerprint of base, rows and settings; an adapter saved with the same one is loaded.
+        made_from: Fingerprint of base, rows and settings; a folder saved with an equal one is loaded instead.
 
     Raises:
         ConfigError: A target matches no layer, this base doesn't allow the initialization, no batch has as

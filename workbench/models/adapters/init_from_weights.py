@@ -16,12 +16,14 @@ from workbench.errors import ConfigError
 from workbench.models.quantization import float_weight
 
 FROM_WEIGHTS = (AdapterInit.pissa, AdapterInit.olora)
+"""Initializations that are computed here from the base's weights."""
 
 
 def start_from_weights(model: LoraModel, init: AdapterInit, adapter: str = "default") -> None:
-    """Initialize A and B of each layer, which have twice the trained rank.
+    """Initialize A and B of each layer in place; they have twice the trained rank.
 
-    The first halves are trained; the frozen second halves cancel their initial product.
+    The first halves are trained. The second halves cancel their initial product, and are frozen by hooks that
+    zero their gradients.
 
     Args:
         model: Model with an adapter of twice the trained rank.
@@ -29,7 +31,7 @@ def start_from_weights(model: LoraModel, init: AdapterInit, adapter: str = "defa
         adapter: Name of the adapter.
 
     Raises:
-        ConfigError: A layer is smaller than the rank, or isn't linear.
+        ConfigError: A layer is smaller than the trained rank, or isn't linear.
     """
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer) or adapter not in layer.r:
@@ -60,21 +62,19 @@ def pissa(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
 
 
 def olora(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
-    """Return A (rank, in) and B (out, rank): first rows and columns of the weight's QR decomposition.
+    """Return A (rank, in), the first rows of R, and B (out, rank), the first columns of Q, with weight = Q R.
 
-    Source: OLoRA, arXiv:2406.01775, section 3.
+    `scaling` isn't used. Source: OLoRA, arXiv:2406.01775, section 3.
     """
     orthogonal, triangular = torch.linalg.qr(weight)
     return triangular[:rank], orthogonal[:, :rank]
 
 
 INITIALIZE = {AdapterInit.pissa: pissa, AdapterInit.olora: olora}
+"""Initialization -> function (weight, rank, scaling) that returns the initial A and B of a layer."""
 
 
 def freeze_second_half(gradient: Tensor, rank: int, dim: int) -> Tensor:
-    """Return a gradient with zeros for the second half of the ranks, which lie along dimension `dim`.
-
-    `rank` is the size of each half.
-    """
+    """Return a copy of a gradient with zeros in the second half of dimension `dim`, of size 2 * `rank`."""
     trained = gradient.narrow(dim, 0, rank)
     return torch.cat([trained, torch.zeros_like(trained)], dim)

@@ -46,7 +46,7 @@ class Bases:
 
 EVERY, NO_FOUR_BIT, UNQUANTIZED = Bases(True, True), Bases(True, False), Bases(False, False)
 FROM_BASE = (AdapterMethod.adamss, AdapterMethod.frod, AdapterMethod.shira)
-"""Methods whose layers are computed from the base's weights, so they can't be built on the meta device."""
+"""Methods whose layers are computed from the base's weights, so that the meta device can't have them."""
 BASES: Mapping[AdapterMethod, Bases] = {
     AdapterMethod.loha: NO_FOUR_BIT,
     AdapterMethod.lokr: NO_FOUR_BIT,
@@ -76,7 +76,7 @@ CONDITIONS: Mapping[AdapterMethod, str] = {
     AdapterMethod.beft: "adapter.target_modules names layers with a bias",
     AdapterMethod.ln_tuning: "trains all norms, or those in adapter.target_modules",
 }
-"""Method -> what a user must know about its target layers."""
+"""Method -> remark for users on the layers it trains, or on where it can run."""
 
 
 def check_method(method: AdapterMethod, quantization: QuantizationConfig) -> None:

@@ -54,7 +54,7 @@ OF_THE_RUN = {
     "runtime_config",
     "task_type",
 }
-"""Fields of peft's configurations that this project sets by itself."""
+"""Fields of peft's configurations that this project sets, and that no option may set."""
 OTHER_KEYS = {
     "target_modules": "adapter.target_modules",
     "modules_to_save": "adapter.modules_to_save",
@@ -90,7 +90,7 @@ PATTERNS = (
 
 
 def peft_type(method: AdapterMethod) -> PeftType:
-    """Return the peft type of a method; DoRA is a LoRA in peft."""
+    """Return the peft type of a method other than `none`; DoRA's is LORA."""
     return PeftType.LORA if method in LORA_METHODS else PeftType(method.name.upper())
 
 
@@ -98,11 +98,12 @@ def check_options(adapter: AdapterConfig, steps: int | None = None) -> None:
     """Check the names and types of `adapter.options` against the fields of the method's class in peft.
 
     Args:
-        adapter: The section.
+        adapter: The section `adapter`.
         steps: Number of optimizer steps, which AdaLoRA's options must suit; None: not known yet.
 
     Raises:
-        ConfigError: An option is unknown or has a wrong type; the message names it and the known options.
+        ConfigError: An option is unknown, refused, set by another key, or has a wrong type; the message names
+            it and the way out.
     """
     if not adapter.options or adapter.is_none:
         if adapter.options:
@@ -131,7 +132,12 @@ def check_options(adapter: AdapterConfig, steps: int | None = None) -> None:
 
 
 def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int] = ()) -> PeftConfig:
-    """Translate the adapter section to peft's configuration for `model`, which may be on the meta device.
+    """Translate the section `adapter` to a new peft configuration for `model`, which isn't changed.
+
+    Args:
+        model: The base; it may be on the meta device.
+        adapter: The section, with a method other than `none`.
+        token_ids: Tokens whose embeddings are trained, too; only LoRA and DoRA can do that.
 
     Raises:
         ConfigError: An option has an impossible value, or names no layer.
@@ -161,7 +167,7 @@ def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Seque
 
 
 def check_biases(model: PeftModel, adapter: AdapterConfig) -> None:
-    """Check that each base layer under a trained bias has a bias to merge it into.
+    """If the adapter trains biases, check that each adapted layer of the base has a bias to merge into.
 
     Raises:
         ConfigError: A layer has no bias; the message names it.
@@ -179,7 +185,7 @@ def check_biases(model: PeftModel, adapter: AdapterConfig) -> None:
 
 
 def is_classifier(model: PreTrainedModel) -> bool:
-    """Return whether the model is a sequence classifier."""
+    """Return whether the model's class is a sequence classifier's, by its name."""
     return type(model).__name__.endswith("ForSequenceClassification")
 
 

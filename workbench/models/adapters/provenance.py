@@ -54,7 +54,7 @@ class TrainedOn:
 
 
 def trained_on(model: ModelConfig, quantization: QuantizationConfig, dtype: str) -> TrainedOn:
-    """Describe the base of a training; its weights are read to compute their fingerprint."""
+    """Describe the base of a training in `dtype`; its weight files are read to compute their fingerprint."""
     return TrainedOn(
         name=_base_name(model),
         hub_id=hub_id(model),
@@ -76,12 +76,12 @@ def quantization_facts(quantization: QuantizationConfig) -> dict[str, Any]:
 
 
 def write_trained_on(facts: TrainedOn, folder: Path) -> None:
-    """Write the base's description into an adapter's folder."""
+    """Write the description of an adapter's base as trained_on.json into the adapter's folder."""
     write_json(folder / TRAINED_ON, asdict(facts))
 
 
 def read_trained_on(adapter_path: str | Path) -> dict[str, Any] | None:
-    """Read the description of an adapter's base; None: another tool made the adapter.
+    """Read the fields of TrainedOn from an adapter's folder; None: another tool made the adapter.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -90,10 +90,12 @@ def read_trained_on(adapter_path: str | Path) -> dict[str, Any] | None:
 
 
 def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
-    """Return the recorded entries of the adapters that were merged into the model in a folder; [] if none.
+    """Return the `name`, `fingerprint` and `tensors` of each adapter in a model folder's merged_from.json.
+
+    These adapters were merged into the model. [] if there is no such file or no path.
 
     Raises:
-        CheckpointError: The record is damaged.
+        CheckpointError: merged_from.json is damaged.
     """
     record = _read(Path(model_path) / MERGED_FROM, ()) if model_path else None
     adapters = record.get("adapters") if record is not None else []
@@ -105,9 +107,9 @@ def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
 def merge_record(
     base: TrainedOn, base_path: Path, adapter_path: str | Path, unpacked: str = ""
 ) -> dict[str, Any]:
-    """Return the record of a merged model: its base, and all adapters in it, earlier ones first.
+    """Return merged_from.json of a merged model: its base, the adapters in the base, and this adapter.
 
-    `unpacked` is the method by which the base's weights were quantized, if they were unpacked.
+    `unpacked` is the method by which the base's files are quantized, if they are unpacked.
     """
     entry = {
         "name": "/".join(Path(adapter_path).parts[-2:]),
@@ -122,7 +124,7 @@ def merge_record(
 
 
 def copy_record(source: Path, folder: Path) -> None:
-    """Copy the record of merged adapters to a folder that has the same model in another format."""
+    """Copy merged_from.json, if `source` has it, to a folder that has the same model in another format."""
     if (source / MERGED_FROM).is_file():
         shutil.copyfile(source / MERGED_FROM, folder / MERGED_FROM)
 
@@ -133,10 +135,10 @@ def adapter_tensors(adapter_path: str | Path) -> str:
 
 
 def check_not_contained(model_path: str | Path | None, adapter_path: str | Path) -> None:
-    """Check that an adapter isn't attached to a model that it was merged into, which would apply it twice.
+    """Check that an adapter wasn't merged into the model that it is to be attached to; it would act twice.
 
     Raises:
-        CheckpointError: The model contains the adapter.
+        CheckpointError: The model contains the adapter, or its merged_from.json is damaged.
     """
     entries = contained(model_path)
     if entries and adapter_tensors(adapter_path) in [entry.get("tensors") for entry in entries]:
@@ -151,13 +153,14 @@ def base_mismatches(
 ) -> list[str]:
     """Return a phrase for each difference between a base and the base that an adapter was trained on.
 
-    An adapter of another tool records only the base's name: then only the names are compared.
+    The phrases continue a sentence about the adapter; [] if there is none. An adapter of another tool records
+    only the base's name: then only the names are compared.
 
     Args:
         adapter_path: Folder or Hub id of the adapter.
         model: The base.
         quantization: Quantization of the base; None: neither it nor `dtype` is compared.
-        dtype: Dtype of the base.
+        dtype: Name of the base's dtype.
     """
     recorded = read_trained_on(adapter_path)
     if recorded is None:
@@ -187,7 +190,8 @@ def check_base_of(
 ) -> list[str]:
     """Check that a base is the one that the adapter was trained on.
 
-    If `accepts` is true, differences are logged and returned as phrases.
+    The arguments are those of `base_mismatches`. If `accepts` is true, differences are logged and returned as
+    its phrases; [] if there are none.
 
     Raises:
         ConfigError: The base has random weights.

@@ -1,4 +1,4 @@
-"""Selects the layers that an adapter trains, by their names, and checks the selection."""
+"""Selects the layers that an adapter trains, by their names, and checks the names that a user gives."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -42,13 +42,16 @@ def check_base(model: ModelConfig) -> None:
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Return the last parts of all linear layers' names, sorted, quantized layers included."""
+    """Return the last parts of the names of all linear layers, quantized ones included, sorted, each once."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     return sorted({name.rpartition(".")[2] for name in names})
 
 
 def text_layers(model: PreTrainedModel) -> list[str]:
-    """Return the last parts of the names of the linear layers that `all-linear` stands for, without heads."""
+    """Return the last parts of the names of the linear layers that `all-linear` stands for, sorted.
+
+    Heads are left out, as are layers that texts don't reach or that peft can't adapt.
+    """
     excluded = {*heads(model), *NOT_ADAPTABLE.get(model.config.model_type, ())}
     if fused_experts(model):
         excluded |= set(EXPERTS)
@@ -63,15 +66,18 @@ def text_layers(model: PreTrainedModel) -> list[str]:
 
 
 def fused_experts(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights of a mixture's experts, quantized or not; each holds all experts of a layer."""
+    """Return the weights of a mixture's experts, quantized or not, if one weight has all experts of a layer.
+
+    Empty for a model without experts, or with a layer for each expert.
+    """
     parameters = ((name, p) for name, p in model.named_parameters() if ".experts." in name)
     return [p for name, p in parameters if p.dim() == 3 or ".parametrizations." in name]
 
 
 def other_towers(model: PreTrainedModel) -> list[str]:
-    """Return the names of the modules with linear layers beside a composite model's text model.
+    """Return the full names of a composite model's modules that texts don't reach, as `model.vision_tower`.
 
-    Such as `model.vision_tower`; texts don't reach them. Empty for a model of texts alone.
+    Only modules with linear layers, and not the modules inside of them. Empty for a model of texts alone.
     """
     text_config = model.config.get_text_config()
     text = [m for m in model.modules() if isinstance(m, PreTrainedModel) and m.config is text_config]
@@ -88,7 +94,7 @@ def other_towers(model: PreTrainedModel) -> list[str]:
 
 
 def norm_layers(model: nn.Module) -> list[str]:
-    """Return the last parts of the names of all layers whose weight is a vector, sorted."""
+    """Return the last parts of the names of all layers whose weight is a vector (norms), sorted."""
     names = [
         name
         for name, module in model.named_modules()
@@ -98,13 +104,16 @@ def norm_layers(model: nn.Module) -> list[str]:
 
 
 def heads(model: PreTrainedModel) -> list[str]:
-    """Return the last parts of the names of the language model head, if any, and the classification head."""
+    """Return the last part of the name of the language model head, if the model has one, and `score`.
+
+    `score`, the classification head's name, is always there.
+    """
     output = cast(Any, model).get_output_embeddings()
     return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
 
 
 def shared_layers(model: PreTrainedModel) -> set[str]:
-    """Return the last parts of the names of input and output embedding if they share a weight; else none."""
+    """Return the last parts of the names of embedding and head if they share a weight, else an empty set."""
     embeddings = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
     if None in embeddings or embeddings[0].weight is not embeddings[1].weight:
         return set()
@@ -114,7 +123,11 @@ def shared_layers(model: PreTrainedModel) -> set[str]:
 def trainable_tokens(
     model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]
 ) -> dict[str, list[int]] | None:
-    """Map the last part of each embedding's name to token ids whose rows are trained; None: no rows.
+    """Return last part of the name of embedding and head -> sorted token ids whose rows are trained.
+
+    Those are `token_ids` and the tokens from `adapter.trainable_tokens_from` on, which defaults to the first
+    token that was added to the model. None if there are no such tokens. Of a tied head and embedding only the
+    embedding is named.
 
     Raises:
         ConfigError: `adapter.trainable_tokens_from` is larger than the vocabulary.
@@ -137,7 +150,12 @@ def trainable_tokens(
 
 
 def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Raise ConfigError if a name matches no layer, or a setting is impossible with this base."""
+    """Check the names of layers in the section `adapter`, and its initialization, against this base.
+
+    Raises:
+        ConfigError: A name matches no layer or one that can't be adapted, names contradict each other, or the
+            initialization is impossible with quantized layers.
+    """
     layers = ", ".join(linear_layers(model))
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
     for key, names in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
@@ -165,7 +183,11 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
 
 
 def check_matches(model: nn.Module, texts: Iterable[str], key: str, *, are_patterns: bool) -> None:
-    """Raise ConfigError if one of `texts` (patterns, or last parts of names) matches no layer."""
+    """Raise ConfigError, with the config key `key`, if one of `texts` matches no layer of the model.
+
+    `are_patterns` says whether the texts are regular expressions; else they are last parts of names. Both
+    match the end of a layer's full name.
+    """
     names = [name for name, _ in model.named_modules()]
     for text in texts:
         pattern = rf"(.*\.)?({text})$" if are_patterns else rf"(.*\.)?{re.escape(text)}$"
@@ -201,7 +223,10 @@ def _check_some_adapted(model: PreTrainedModel, adapter: AdapterConfig, targets:
 
 
 def check_saved(model: PreTrainedModel, adapter: AdapterConfig, quantization: QuantizationConfig) -> None:
-    """Raise ConfigError if a layer of `adapter.modules_to_save`, or adapted experts, would be quantized."""
+    """Raise ConfigError if a layer of `adapter.modules_to_save`, or adapted experts, would be quantized.
+
+    Experts may be in 8 bits. `model` has the adapter's layers, and may be on the meta device.
+    """
     if quantization.method is QuantizationMethod.none:
         return
     check_experts(model, quantization)

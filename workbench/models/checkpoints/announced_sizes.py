@@ -37,10 +37,11 @@ LARGEST = {
 }
 """Largest allowed value of each key in config.json: tens of times that of the largest model."""
 MAX_DEPTH = 50
+"""Largest number of nested objects in config.json."""
 
 
 def check_sizes(description: Mapping[str, Any], file: Path) -> None:
-    """Check the sizes in a config.json against the largest plausible values.
+    """Check the sizes in `description`, the content of the config.json at `file`, against LARGEST.
 
     Raises:
         CheckpointError: A size is too large, or nested too deeply; the message names its key.
@@ -63,10 +64,10 @@ def check_sizes(description: Mapping[str, Any], file: Path) -> None:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Check that tensors are dense, and not larger than the bytes that the file has for them.
+    """Check that tensors from a pickle are dense, and not larger than the bytes that the file has for them.
 
     Raises:
-        CheckpointError: A tensor fails the check; the message names it.
+        CheckpointError: A tensor fails the check; the message names `file` and the tensor.
     """
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided:

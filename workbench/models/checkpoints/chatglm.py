@@ -19,7 +19,7 @@ SIZES = {
     "seq_length": "max_position_embeddings",
     "layernorm_epsilon": "rms_norm_eps",
 }
-"""Fields of a ChatGLM -> Glm's."""
+"""Field of a ChatGLM's config.json -> field of GlmConfig."""
 COPIED = (
     "attention_dropout",
     "use_cache",
@@ -28,6 +28,7 @@ COPIED = (
     "id2label",
     "label2id",
 )
+"""Fields that both have."""
 FIXED: dict[str, Any] = {
     "rmsnorm": True,
     "post_layer_norm": True,
@@ -39,10 +40,11 @@ FIXED: dict[str, Any] = {
     "pre_seq_len": None,
     "vision_config": None,
 }
-"""Fields of which transformers' class has one value, that of the published models."""
+"""Field -> its only value in transformers' Glm, which all published models have."""
 GLM4_ROWS = 151552
 """Rows of the embedding of GLM-4."""
 BASE = 10000.0
+"""Base of the rotary embedding."""
 WAY_OUT = "zai-org/glm-4-9b-chat-hf has transformers' own format"
 
 
@@ -50,8 +52,8 @@ def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
     """Return the configuration of transformers' Glm that computes the same as a ChatGLM.
 
     Args:
-        stored: Content of config.json.
-        file: Path of config.json.
+        stored: Content of the ChatGLM's config.json.
+        file: Path of config.json, for messages.
 
     Raises:
         CheckpointError: A field is missing, or no Glm computes the same.

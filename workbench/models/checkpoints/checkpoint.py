@@ -47,7 +47,7 @@ BROKEN = (
 
 @dataclass
 class Checkpoint:
-    """Checkpoint on disk, described as an Open-Llama; its tensors are read when they are accessed."""
+    """Checkpoint on disk, described as the Open-Llama that computes the same."""
 
     path: Path
     origin: str
@@ -56,17 +56,19 @@ class Checkpoint:
     model_type: str = OpenLlamaConfig.model_type
     """`model_type` of config.json, which names the tensors in the files."""
     note: str = ""
-    """Changes made in the conversion."""
+    """Changes made in the conversion, for the log; empty if there are none."""
     record: dict[str, Any] | None = None
     """Record of how a LLaMA folder was exported from an Open-Llama; see stable_embedding.py."""
     tensors: Mapping[str, Stored] = field(default_factory=dict)
+    """Open-Llama's name -> tensor, which is read when it is accessed; empty after `describe`."""
     generation: GenerationConfig | None = None
+    """Generation settings; None without generation_config.json, and after `describe`."""
     quantized_by: Format | None = None
-    """How the files hold the weights, which are unpacked when they are read; None: unquantized."""
+    """How the weights in the files are quantized; they are unpacked when they are read. None: unquantized."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the dtype in config.json, else the embedding's; bfloat16 for a GGUF file."""
+        """Return the dtype in config.json, else the embedding's, else float32; bfloat16 for a GGUF file."""
         if self.path.is_file():
             return torch.bfloat16
         if isinstance(self.config.dtype, torch.dtype):
@@ -75,7 +77,7 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the checkpoint at `path`, a folder or a `.gguf` file.
+    """Read the checkpoint at `path`, a folder or a `.gguf` file; its weights are read when they are accessed.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
@@ -85,7 +87,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
-    """Read the checkpoint at `path`, but use the given `tensors`, which have the names in its files.
+    """Read the checkpoint at `path` like `read`, but with the given `tensors`, by their names in the files.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
@@ -112,7 +114,7 @@ def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpo
 
 
 def describe(path: Path) -> Checkpoint:
-    """Read the checkpoint at `path` without its tensors and generation settings.
+    """Read the configuration of the checkpoint at `path`; the result has no tensors and generation settings.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
@@ -156,7 +158,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
 
 
 def description_file(path: Path) -> Path:
-    """Return the path of the file that describes the model: config.json, params.json or the GGUF file."""
+    """Return the path of the file that describes the model: config.json, params.json, or a GGUF file itself."""
     if path.is_file():
         return path
     return path / (meta_llama.PARAMETERS if meta_llama.is_meta(path) else "config.json")
@@ -195,7 +197,7 @@ def _restored(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
 
 
 def broken(file: Path, error: Exception) -> CheckpointError:
-    """Build the error that says in one line what is wrong with a file of the checkpoint."""
+    """Return the one-line error for a checkpoint's `file` on which transformers or torch raised `error`."""
     reason = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, ZeroDivisionError):
         reason = f"num_attention_heads, or another divisor, is 0 ({reason})"

@@ -1,4 +1,4 @@
-"""Decides whether code from a model folder is run: modules of `auto_map`, and kernels from the Hub."""
+"""Decides whether to run code of others: a model folder's modules (`auto_map`), and kernels from the Hub."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,12 +17,14 @@ IMPLEMENTATION = "_implementation"
 def runs_model_code(config: Mapping[str, Any], file: Path) -> bool:
     """Return whether to run the Python modules of a model: it has some, and the user trusts its code.
 
+    False, if the user doesn't, for a model that transformers has a class for.
+
     Args:
         config: Content of config.json.
         file: Path of config.json.
 
     Raises:
-        ConfigError: Transformers has no class for the model, and code isn't trusted.
+        ConfigError: Transformers has no class for the model, and the user doesn't trust its code.
         CheckpointError: The configuration names a kernel on the Hub.
     """
     check_kernels(config, file)
@@ -38,12 +40,14 @@ def runs_model_code(config: Mapping[str, Any], file: Path) -> bool:
 def runs_tokenizer_code(config: Mapping[str, Any], file: Path) -> bool:
     """Return whether to run a tokenizer's Python module: it has one, and the user trusts its code.
 
+    False, if the user doesn't, for a tokenizer that has tokenizer.json, too.
+
     Args:
         config: Content of tokenizer_config.json.
         file: Path of tokenizer_config.json.
 
     Raises:
-        ConfigError: The tokenizer has a module and no tokenizer.json, and code isn't trusted.
+        ConfigError: The tokenizer has a module and no tokenizer.json, and the user doesn't trust its code.
     """
     names = config.get("auto_map")
     if not names or not (isinstance(names, list) or "AutoTokenizer" in names):
@@ -57,8 +61,12 @@ def runs_tokenizer_code(config: Mapping[str, Any], file: Path) -> bool:
 def check_kernels(config: Mapping[str, Any], file: Path) -> None:
     """Refuse a configuration that names a kernel on the Hub, which transformers would download and run.
 
+    Args:
+        config: Content of a config.json, with nested objects.
+        file: Path of config.json, for messages.
+
     Raises:
-        CheckpointError: The message names the field and the kernel.
+        CheckpointError: A field names such a kernel.
     """
     for key, value in _fields(config):
         if key.endswith(IMPLEMENTATION) and isinstance(value, str) and "/" in value:

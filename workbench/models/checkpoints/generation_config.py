@@ -11,10 +11,10 @@ FILE = "generation_config.json"
 
 
 def settle_generation(generation: GenerationConfig) -> str:
-    """Resolve contradictory settings, which transformers doesn't save; return a note on the change.
+    """Resolve contradictory settings in place, which transformers wouldn't save; return a note on the change.
 
-    The note is empty if the settings were consistent. For example, old files
-    have a temperature without `do_sample`.
+    The note is empty if the settings are consistent. Old files, for example, have a temperature without
+    `do_sample`.
 
     Raises:
         ValueError: `eos_token_id` is not a token id or a list of them.
@@ -43,7 +43,11 @@ def _is_consistent(generation: GenerationConfig) -> bool:
 
 
 def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
-    """Let generation end at `ids`, too; they come first, because answers were trained to end with them."""
+    """Add end tokens to the model's generation config, in place, before those that it has.
+
+    They come first because answers were trained to end with them. Nothing changes without `ids`, or for a
+    model that doesn't generate.
+    """
     generation = getattr(model, "generation_config", None)
     if generation is None or not ids or not model.can_generate():
         return
@@ -52,7 +56,7 @@ def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
 
 
 def eos_ids(generation: GenerationConfig | None) -> list[int]:
-    """Return the ids of the tokens that end generation.
+    """Return the ids of the tokens that end generation; [] without settings or without such tokens.
 
     Raises:
         ValueError: `eos_token_id` is not a token id or a list of them.

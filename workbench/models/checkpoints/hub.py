@@ -1,4 +1,4 @@
-"""Locates models: resolves a hub id, a folder or a file to a local path, and downloads what is missing."""
+"""Locates models: returns the local path for a hub id, a folder or a file, and downloads what is missing."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,10 +47,9 @@ _commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None
 
 @contextmanager
 def held_commits(known: Mapping[str, str]) -> Iterator[None]:
-    """Let downloads within the context use these commits of the Hub, and note those of other models.
+    """Within the context, download models at the commits in `known`, and record other downloads' commits.
 
-    `known` maps `OWNER/NAME@REVISION` to a commit, and isn't changed. Within the context `hub_commits`
-    returns both.
+    `known` maps `OWNER/NAME@REVISION` to a commit, and isn't changed. `hub_commits` returns both kinds.
     """
     token = _commits.set(dict(known))
     try:
@@ -60,18 +59,25 @@ def held_commits(known: Mapping[str, str]) -> Iterator[None]:
 
 
 def hub_commits() -> dict[str, str]:
-    """Return `OWNER/NAME@REVISION` -> commit of all downloads from the Hub within `held_commits`."""
+    """Return `OWNER/NAME@REVISION` -> commit, of `held_commits` and of all downloads within it so far.
+
+    A new dict; empty outside of `held_commits`.
+    """
     return dict(_commits.get() or {})
 
 
 def locate(path: str | None, revision: str | None = None) -> Path:
-    """Return the local model folder or `.gguf` file for `path`; a hub id is downloaded once.
+    """Return the local model folder or `.gguf` file for `model.path`; a hub id is downloaded once.
 
     The mirror of HF_ENDPOINT and the cache of HF_HOME are used.
 
+    Args:
+        path: Folder, `.gguf` file, hub id or `modelscope:OWNER/NAME`.
+        revision: Branch, tag or commit of a hub id; None: its main branch.
+
     Raises:
-        ConfigError: `path` is missing.
-        CheckpointError: There is nothing at `path`, or it is not a model.
+        ConfigError: `path` is None or empty.
+        CheckpointError: There is nothing at `path`, it isn't a model, or the download failed.
     """
     if not path:
         raise ConfigError("model.path: not given (a hub id, modelscope:OWNER/NAME, a folder or a .gguf file)")
@@ -87,10 +93,12 @@ def locate(path: str | None, revision: str | None = None) -> Path:
 
 
 def locate_description(path: str | None, revision: str | None = None) -> Path:
-    """Return the local model folder or `.gguf` file for `path`; a hub id is downloaded without weights.
+    """Return the same as `locate`, but download a hub id without weights: only configuration and tokenizer.
+
+    A `.gguf` file on a hub is downloaded entirely.
 
     Raises:
-        CheckpointError: As in `locate`.
+        ConfigError, CheckpointError: As in `locate`.
     """
     if path and not local_path(path).exists() and HUB_ID.fullmatch(path.removeprefix(PREFIX)):
         return _download(path, revision, "model.path", [[]])
@@ -101,7 +109,8 @@ def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
     """Return the local tokenizer folder or file for `path`; a hub id is downloaded without weights.
 
     Raises:
-        CheckpointError: There is nothing at `path`; the message names `key`, the path's config key.
+        CheckpointError: There is nothing at `path`, or the download failed; the message names `key`, the
+            config key of the path.
     """
     local = local_path(path)
     return local if local.exists() else _download(path, None, key)
@@ -110,8 +119,10 @@ def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
 def locate_adapter(path: str | Path) -> Path:
     """Return the local adapter folder for `path`; a hub id is downloaded once.
 
+    It isn't checked that the folder has an adapter.
+
     Raises:
-        CheckpointError: There is nothing at `path`.
+        CheckpointError: There is nothing at `path`, or the download failed.
     """
     local = local_path(path)
     return local if local.exists() else _download(str(path), None, "adapter.path")

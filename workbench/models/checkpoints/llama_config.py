@@ -1,4 +1,7 @@
-"""Describes an Open-Llama without its switches as the LLaMA, or relative of LLaMA, that computes the same."""
+"""Writes config.json of the LLaMA, or relative of LLaMA, that computes the same as an Open-Llama.
+
+The Open-Llama has been folded (see stable_embedding.py), so that it uses none of its own features.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +32,12 @@ DTYPE_FIELDS = ("dtype", "torch_dtype")
 
 
 def class_name(model_type: str, task: Task) -> str:
-    """Return the name of transformers' class for a task, such as `LlamaForCausalLM`.
+    """Return the name of transformers' class for a model type and task, such as `LlamaForCausalLM`.
 
-    `model_type` is LLaMA's or a relative's.
+    `model_type` is LLaMA's or a relative's: a key of RELATIVES.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: Transformers has no such class.
     """
     if RELATIVES[model_type] not in MAPPINGS[task]:
         name = f"{TASK_NAMES[task]} of {NAMES[model_type]}"
@@ -78,21 +81,22 @@ def write_llama_config(
     dtype: torch.dtype,
     folder: Path,
 ) -> None:
-    """Write config.json of the LLaMA, or relative of LLaMA, that the model at `model.path` came as.
+    """Write config.json for a changed copy of the model at `model.path`, as a LLaMA or relative of LLaMA.
 
-    A folder's own config.json is kept, apart from what was changed. An Open-Llama, a LLaMA that was exported
-    from one, a GGUF file, Meta's files and model types that transformers doesn't have get a new config.json.
+    It is the config.json of that model, with a few fields changed (dtype, class, tied head, label names). An
+    Open-Llama, a LLaMA that was exported from one, a GGUF file, Meta's files and model types that
+    transformers doesn't have get a new config.json, from `config`.
 
     Args:
         model: The section `model` of the configuration.
         config: Configuration of the Open-Llama.
         record: Record from `fold`.
         has_head: Whether the folded tensors have a head of their own.
-        dtype: Dtype of the tensors.
-        folder: Folder to write to.
+        dtype: Dtype of the folded tensors.
+        folder: Existing folder to write config.json to.
 
     Raises:
-        CheckpointError: See `llama_config`.
+        CheckpointError: See `llama_config` and `class_name`.
     """
     base_file = description_file(locate(model.path, model.revision))
     stored = read_json_object(base_file) if base_file.name == "config.json" else {}
@@ -124,7 +128,10 @@ def _changed(
 
 
 def write_config(config: PreTrainedConfig, folder: Path) -> None:
-    """Write config.json, with rotary parameters also under the keys of transformers before version 5."""
+    """Write config.json to `folder`, of LLaMA and relatives readable by transformers before version 5, too.
+
+    These versions expect rotary parameters under other keys, which are added.
+    """
     config.save_pretrained(folder)
     if config.model_type not in RELATIVES:
         return

@@ -37,10 +37,12 @@ FREQUENCIES = "rope.freqs"
 
 @dataclass(frozen=True)
 class SplitTensor:
-    """Tensor split over several files, concatenated when it is indexed."""
+    """Tensor of Meta's files, whose parts are concatenated each time it is indexed."""
 
     parts: tuple[Tensor, ...]
+    """The tensor of this name in each file."""
     dim: int | None
+    """Dimension along which the files split it; None: each file has the entire tensor."""
     num_heads: int
     """Number of heads whose rows Meta interleaves; 0: the rows are not interleaved."""
 
@@ -73,10 +75,11 @@ def is_meta(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return params.json, and sizes of the tensors, as fields of LlamaConfig.
+    """Return the fields of LlamaConfig that follow from params.json and from the shapes of the tensors.
 
     Raises:
-        CheckpointError: params.json or a consolidated file can't be read, or the model has experts.
+        CheckpointError: params.json or a consolidated file can't be read, the embedding or the first layer is
+            missing, or the model has experts.
     """
     params = _parameters(folder)
     if params.get("moe"):
@@ -113,7 +116,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, SplitTensor]:
-    """Map the folder's tensors into memory, under transformers' names.
+    """Return transformers' name -> tensor of the folder's consolidated files, which are mapped into memory.
 
     Raises:
         CheckpointError: Files are missing, damaged or of different models, or a tensor is unknown.

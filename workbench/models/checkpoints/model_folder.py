@@ -1,4 +1,7 @@
-"""Opens a model of any tool: tensors that are read one at a time, under one spelling of their names."""
+"""Opens a model folder of any tool: tensors, read one at a time, under names that don't depend on the tool.
+
+These canonical names lack the prefixes of wrappers and model classes, such as `model.`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,15 +44,18 @@ class ModelFolder:
 
     path: Path
     config: dict[str, Any]
-    """Content of config.json."""
+    """Content of config.json, or of what other formats have in its place."""
     tensors: Mapping[str, Stored]
     """Canonical name -> tensor."""
     file_names: Mapping[str, str]
-    """Canonical name -> name in the file."""
+    """Canonical name -> name in the file, or of a converted model in transformers."""
 
     @property
     def is_tied(self) -> bool:
-        """Return whether head and embedding share a weight: by config.json, else if there is no head."""
+        """Return whether head and embedding share a weight, by config.json.
+
+        If it doesn't say so, whether the files have no head.
+        """
         names = ("tie_word_embeddings", "shared_input_output_embedding")
         switches = [self.config[name] for name in names if name in self.config]
         return any(switches) if switches else HEAD not in self.tensors
@@ -61,12 +67,15 @@ class ModelFolder:
         return any(str(name).endswith("ForSequenceClassification") for name in names)
 
     def embedding(self) -> str | None:
-        """Return the name of the input embedding's weight; None if there is none with a known name."""
+        """Return the canonical name of the input embedding's weight; None if no weight has a known name."""
         names = ("embed_tokens.weight", "wte.weight", "embeddings.word_embeddings.weight", "embed_in.weight")
         return next((name for name in names if name in self.tensors), None)
 
     def weight(self, name: str) -> Stored | None:
-        """Return the weight of a name in any tool's spelling, of a tied head the embedding; None: no such."""
+        """Return the weight of this name, with or without prefixes; None if there is none.
+
+        For a tied head it is the embedding.
+        """
         short = canonical(name)
         source = self.embedding() if short == HEAD and self.is_tied else short
         return None if source is None else self.tensors.get(source)
@@ -85,33 +94,36 @@ def is_head(name: str) -> bool:
 
 
 def is_embedding(name: str) -> bool:
-    """Return whether a tensor belongs to an embedding of tokens or positions."""
+    """Return whether a tensor's name is that of an embedding of tokens or positions."""
     return name.rpartition(".")[0].rpartition(".")[2] in EMBEDDINGS
 
 
 def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
-    """Open the model at `model.path`: a folder, a hub id or a `.gguf` file.
+    """Open the model at `path`, the value of `model.path`: a folder, a hub id or a `.gguf` file.
+
+    A model type that transformers doesn't have is converted, as by `open_folder` with `as_transformers`.
 
     Raises:
+        ConfigError: `path` is None or empty.
         CheckpointError: There is no model, or a file of it is damaged.
     """
     return open_folder(locate(path, revision), as_transformers=True)
 
 
 def base_weights(path: str | None, revision: str | None = None) -> Callable[[str], Stored | None]:
-    """Return a function from a name to that weight of the model at `model.path`; None if it has none.
+    """Return a function from a name to the weight of the model at `path`, as `ModelFolder.weight`.
 
-    The model is opened at the first call, whose errors are those of `open_base`.
+    The function opens the model at its first call, with the errors of `open_base`.
     """
     opened = cache(partial(open_base, path, revision))
     return lambda name: opened().weight(name)
 
 
 def open_merged(path: str | None) -> ModelFolder:
-    """Open the model folder at `merged.path`.
+    """Open the local model folder at `path`, the value of `merged.path`, with conversion as in `open_base`.
 
     Raises:
-        ConfigError: The key is missing.
+        ConfigError: `path` is None or empty.
         CheckpointError: There is no model folder, or a file of it is damaged.
     """
     if not path:

@@ -1,6 +1,6 @@
-"""Model folders whose weights another tool has quantized already: GPTQ, AWQ, FP8 and others.
+"""Reads model folders whose weights another tool has quantized: GPTQ, AWQ, FP8 and others.
 
-Their weights are unpacked while they are read, and then trained so or quantized anew.
+Their weights are dequantized (unpacked) while they are read; `quantization` may quantize them again.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from workbench.weights.unpacking.unpack import unpacked
 from workbench.weights.unpacking.unpacked_rows import Format
 
 FIELDS = ("quantization_config", "compression_config")
-"""Fields of config.json with the quantization method."""
+"""Fields of config.json with the settings of a quantization."""
 EARLY_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files with the settings in early GPTQ and AWQ folders -> the method."""
 WAY_OUT = "take the unquantized model; quantization=nf4 or int8 quantizes it here"
@@ -27,11 +27,11 @@ DTYPES = ("dtype", "torch_dtype")
 
 
 def quantized_by(config: Mapping[str, Any], file: Path) -> Format | None:
-    """Return how a model's weights are quantized; None if they aren't.
+    """Return the format of a model's quantized weights, by its config.json; None if they aren't quantized.
 
     Args:
-        config: Content of config.json.
-        file: Where `config` was read; the folder of a config.json is searched for files of GPTQ and AWQ.
+        config: Content of config.json, or of what other formats have in its place.
+        file: File of `config`; beside a config.json the settings files of early GPTQ and AWQ are read, too.
 
     Raises:
         CheckpointError: The weights are quantized in a way that can't be unpacked; the message says why.
@@ -45,7 +45,10 @@ def quantized_by(config: Mapping[str, Any], file: Path) -> Format | None:
 
 
 def is_bitsandbytes(config: Mapping[str, Any], file: Path) -> bool:
-    """Return whether bitsandbytes quantized the weights, which transformers loads as they are, too."""
+    """Return whether bitsandbytes quantized the weights, so that transformers can load them as they are.
+
+    The arguments are those of `quantized_by`.
+    """
     found = _settings(config, file).values()
     return any(isinstance(settings, Mapping) and method_of(settings) == BITSANDBYTES for settings in found)
 
@@ -67,10 +70,10 @@ def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def unquantized(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return config.json's fields for the unpacked model.
+    """Return a copy of config.json's content for the unpacked model: without quantization, in another dtype.
 
-    Its dtype is float32 if the folder's is, else bfloat16, also where the folder's is float16: training in
-    float16 needs a loss scale.
+    The dtype is float32 if config.json's is, else bfloat16, also in place of float16: training in float16
+    needs a loss scale.
     """
     plain = _without_quantization(config)
     if isinstance(section := plain.get("text_config"), Mapping):
@@ -85,7 +88,7 @@ def _without_quantization(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_unpacked(path: Path, kind: Format) -> Mapping[str, Stored]:
-    """Return the tensors of a quantized model's folder; each weight is unpacked when it is accessed.
+    """Return name -> tensor of a quantized model's folder; each quantized weight is unpacked when accessed.
 
     Raises:
         CheckpointError: A file is missing or damaged, or a layer's tensors don't fit together.
@@ -96,7 +99,7 @@ def read_unpacked(path: Path, kind: Format) -> Mapping[str, Stored]:
 
 
 def folder_format(path: Path) -> Format | None:
-    """Return how the weights in a folder are quantized; None if they aren't, or for a GGUF file.
+    """Return the format of the quantized weights in a folder; None for unquantized ones, or a GGUF file.
 
     Raises:
         CheckpointError: As in `quantized_by`.
@@ -106,11 +109,11 @@ def folder_format(path: Path) -> Format | None:
 
 
 def unpacked_format(path: Path, as_stored: bool) -> Format | None:
-    """Return how weights are quantized that a model of transformers unpacks in loading; None: none are.
+    """Return the format of weights that have to be unpacked for a class of transformers; None: none have to.
 
     Args:
-        path: A folder or a `.gguf` file.
-        as_stored: Whether weights that bitsandbytes quantized stay so.
+        path: A folder or a `.gguf` file, whose weights are never unpacked here.
+        as_stored: Whether transformers loads weights that bitsandbytes quantized as they are, not unpacked.
 
     Raises:
         CheckpointError: The weights can't be unpacked, or the model's own code is to be run.
@@ -124,5 +127,5 @@ def unpacked_format(path: Path, as_stored: bool) -> Format | None:
 
 
 def config_of(fields: Mapping[str, Any]) -> PreTrainedConfig:
-    """Return the configuration that config.json's fields describe, by transformers' class."""
+    """Return the configuration of transformers for the content of a config.json whose model type it knows."""
     return CONFIG_MAPPING[fields["model_type"]].from_dict(dict(fields))

@@ -36,12 +36,15 @@ class Unfolded(NamedTuple):
 
     config: OpenLlamaConfig
     tensors: dict[str, Stored]
+    """Name -> tensor of the Open-Llama."""
     note: str
     """What was restored, or why nothing was; empty if nothing was folded."""
 
 
 def fold(config: OpenLlamaConfig, tensors: Mapping[str, Stored]) -> tuple[dict[str, Stored], dict[str, Any]]:
-    """Return the tensors of a LLaMA that computes the same as this Open-Llama, and the record for `unfold`.
+    """Return the tensors of a LLaMA that computes the same as an Open-Llama, and the record for `unfold`.
+
+    Tensors that don't change are returned as they are, unread.
 
     Args:
         config: Configuration of the Open-Llama.
@@ -62,7 +65,7 @@ def fold(config: OpenLlamaConfig, tensors: Mapping[str, Stored]) -> tuple[dict[s
 
 
 def unfold(config: OpenLlamaConfig, record: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Unfolded:
-    """Restore the Open-Llama that `fold` converted; its stable embedding only if the tensors are unchanged.
+    """Restore the Open-Llama that `fold` converted; a stable embedding only if its tensors are unchanged.
 
     Args:
         config: Configuration of the LLaMA folder as an Open-Llama, all switches off.

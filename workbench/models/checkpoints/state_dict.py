@@ -1,4 +1,4 @@
-"""Reads the tensors of a checkpoint folder from safetensors or pickles, mapped into memory."""
+"""Reads the tensors of a checkpoint folder, from safetensors or from pickles without running their code."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,10 +20,13 @@ FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+"""Names of weight files, or of an index of them, in the order in which they are looked for."""
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder; safetensors are preferred to pickles, as in transformers.
+    """Return name -> tensor of all weight files in a folder; safetensors are preferred, as in transformers.
+
+    The files are mapped into memory.
 
     Raises:
         CheckpointError: Weights or a shard are missing, a file is damaged, a pickle contains code, or two
@@ -44,7 +47,9 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def open_tensors(files: Iterable[Path]) -> dict[str, Tensor | FileTensor]:
-    """Return the tensors of weight files by name; those of safetensors are read when they are accessed.
+    """Return name -> tensor of weight files; tensors in safetensors are read when they are accessed.
+
+    If several files have a tensor of one name, the last one counts.
 
     Raises:
         CheckpointError: A file is missing or damaged, or a pickle contains code.
@@ -58,10 +63,12 @@ def open_tensors(files: Iterable[Path]) -> dict[str, Tensor | FileTensor]:
 
 
 def existing_files(folder: Path) -> list[Path]:
-    """Return the weight files of a folder; empty if it has none with a known name.
+    """Return the weight files of a folder, by their known names or those in an index; [] if it has neither.
+
+    A file that the index names may be missing.
 
     Raises:
-        CheckpointError: The index names a file outside the folder.
+        CheckpointError: The index can't be read, or names a file outside the folder.
     """
     return _weight_files(folder) if any((folder / name).is_file() for name in FILES) else []
 
@@ -94,7 +101,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """Read a JSON object, which describes a model or its tokenizer.
+    """Read a file that contains a JSON object, such as config.json.
 
     Raises:
         CheckpointError: The file can't be read, or is not a JSON object.
@@ -111,7 +118,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file.
+    """Return name -> tensor of a safetensors file, which is mapped into memory.
 
     Raises:
         CheckpointError: The file is truncated or damaged.
@@ -124,7 +131,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def tensor_names(file: Path) -> list[str]:
-    """Read the names of the tensors in a weight file.
+    """Return the names of the tensors in a weight file; of safetensors only the header is read.
 
     Raises:
         CheckpointError: The file is missing, truncated or damaged, or a pickle with code.
@@ -141,7 +148,9 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a pickled state dict, without executing code in it.
+    """Return name -> tensor of a pickled state dict, without running code in it.
+
+    Also of a state dict under the key `module`, as DeepSpeed writes it.
 
     Raises:
         CheckpointError: The pickle contains more than tensors, or the file is truncated or damaged.

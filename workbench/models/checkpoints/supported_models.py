@@ -26,11 +26,12 @@ MAPPINGS: dict[Task, Any] = {
     Task.causal_lm: MODEL_FOR_CAUSAL_LM_MAPPING,
     Task.sequence_classification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
+"""Task -> transformers' mapping from a configuration class to the model class of the task."""
 TASK_NAMES = {Task.causal_lm: "causal language model", Task.sequence_classification: "classifier"}
 
 
 def alternative(model_type: str) -> str:
-    """Suggest what to do with a `model_type` that doesn't have LLaMA's architecture."""
+    """Return what to do, for a message on a `model_type` that can't be read as an Open-Llama."""
     mappings = [MAPPINGS[task] for task in Task]
     if model_type == chatglm.MODEL_TYPE:
         return "model.architecture=auto reads it as transformers' Glm"
@@ -40,10 +41,14 @@ def alternative(model_type: str) -> str:
 
 
 def check_known(config: Mapping[str, Any], file: Path) -> None:
-    """Refuse a `model_type` that transformers has no configuration class for.
+    """Refuse a `model_type` that transformers has no configuration class for; a missing one passes.
+
+    Args:
+        config: Content of config.json.
+        file: Path of config.json, for messages.
 
     Raises:
-        CheckpointError: The message names the model type.
+        CheckpointError: Transformers has no such class.
     """
     model_type = config.get("model_type")
     if model_type is not None and model_type not in CONFIG_MAPPING:
@@ -58,8 +63,13 @@ def check_kind(config: PreTrainedConfig, path: Path, task: Task) -> None:
 
     For a causal model, bidirectional encoders and models of images or audio alone are refused, too.
 
+    Args:
+        config: The model's configuration.
+        path: The model, for messages.
+        task: `model.task`.
+
     Raises:
-        CheckpointError: The message names the model type, and what to do.
+        CheckpointError: The model is refused; the message names its type, and what to do.
     """
     where = f"{path}: model_type {config.model_type!r}"
     if getattr(config, "is_encoder_decoder", False):
@@ -88,9 +98,9 @@ def check_head(path: Path, names: Collection[str], model: PreTrainedModel) -> No
     """Refuse a causal model whose checkpoint has no language model head: the head would be random.
 
     Args:
-        path: The model folder.
-        names: Names of its tensors.
-        model: The model without weights.
+        path: The model folder, for messages.
+        names: Names of the tensors in its files.
+        model: The model on the meta device.
 
     Raises:
         CheckpointError: The head is missing, and isn't tied to the embedding.

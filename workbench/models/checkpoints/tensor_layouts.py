@@ -1,6 +1,7 @@
-"""Reads tensors of model types that transformers doesn't have under the names of LLaMA's tensors.
+"""Converts the tensor names of model types that transformers doesn't have to those of LLaMA's tensors.
 
-Their code is in their own repositories, and is not run. It holds queries, keys and values in one tensor.
+These models store queries, keys and values in one tensor. Their code is in their own repositories, and isn't
+run.
 """
 
 import re
@@ -77,13 +78,13 @@ LAYOUTS = {
 def with_llama_names(
     model_type: str, config: Any, tensors: Mapping[str, Stored], path: Path
 ) -> Mapping[str, Stored]:
-    """Return tensors under LLaMA's names; unchanged for a model type that isn't in LAYOUTS.
+    """Return LLaMA's name -> tensor; `tensors` itself for a model type that isn't in LAYOUTS.
 
     Args:
         model_type: `model_type` of config.json.
-        config: The model's configuration.
-        tensors: Tensors under the names in the files; fused ones are not read yet.
-        path: The model folder.
+        config: The model's configuration, with the fields of LlamaConfig.
+        tensors: Name in the files -> tensor; none is read here.
+        path: The model folder, for messages.
 
     Raises:
         CheckpointError: A fused tensor's shape contradicts config.json, or two tensors get the same name.

@@ -11,18 +11,20 @@ from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbeddin
 from workbench.models.stored import Stored
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Dtypes that a checkpoint's tensors may have."""
 WHY = {
     "model.embed_layer_norm.weight": "use_stable_embedding is on in config.json",
     HEAD: "neither shared_input_output_embedding nor tie_word_embeddings is on in config.json",
     SCORE: "model.task=sequence_classification takes a classifier",
 }
+"""Name of a tensor -> why it is expected, or not, for a message."""
 
 
 def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[str, Stored]:
-    """Return the checkpoint's tensors, after checking that names, shapes and dtypes fit `model_class`.
+    """Return name -> tensor for `model_class`, after checking that the checkpoint's tensors fit it.
 
-    Two differences are allowed for a classifier: its `score` head may be missing, and a language model head
-    is dropped.
+    Names, shapes and dtypes are checked. A tied head is left out. For a classifier, the `score` head may be
+    missing, and a language model head is left out.
 
     Raises:
         CheckpointError: Tensors are missing, unexpected or of another shape, a tied head differs, or the
@@ -80,7 +82,7 @@ def differing(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> 
 
 
 def listed(fault: str, names: list[str]) -> str:
-    """Format a fault and names, as `5 tensors missing: a, b, c and 2 more`; empty without names."""
+    """Format a fault and tensor names, as `5 tensors missing: a, b, c and 2 more`; empty without names."""
     if not names:
         return ""
     remainder = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -12,7 +12,7 @@ from workbench.weights.file_tensors import file_tensors, tensors_fingerprint
 
 
 def weights_fingerprint(model: ModelConfig) -> str:
-    """Return the SHA-256 of the weights at `model.path`.
+    """Return the SHA-256 (hexadecimal) of the weights at `model.path`, which are read.
 
     Safetensors are hashed tensor by tensor, so that their division into files doesn't matter; other formats
     file by file. A tokenizer, a model card or generation settings don't change the result.
@@ -32,7 +32,7 @@ def weights_fingerprint(model: ModelConfig) -> str:
 def model_fingerprint(model: ModelConfig) -> str:
     """Return the SHA-256 of the weights at `model.path` and of the other files of the model's folder.
 
-    Hidden files and the model card don't count. Weights are read once for this and for `weights_fingerprint`.
+    Hidden files and the model card don't count.
 
     Raises:
         CheckpointError: There is no model, or a file is damaged.
