@@ -1,4 +1,7 @@
-"""Says which share of the weights of a mixture of experts is quantized, and which an adapter covers."""
+"""Experts of mixture models: their share of the weights, and checks of adapters on them.
+
+For the log, sentences say which share of the weights is quantized, and which an adapter covers.
+"""
 
 import copy
 import logging
@@ -22,13 +25,16 @@ FOUR_BIT = (QuantizationMethod.nf4, QuantizationMethod.fp4)
 
 
 def expert_count(model: nn.Module) -> int:
-    """Return the number of weights of all experts; 0 for a model without experts."""
+    """Return the number of parameters of all experts, quantized or not; 0 for a model without experts.
+
+    Only experts that share one tensor in a layer count.
+    """
     unquantized = sum(p.numel() for name, p in model.named_parameters() if is_experts(name, p))
     return unquantized + sum(experts.num_weights for experts in quantized_experts(model))
 
 
 def quantized_share(model: PreTrainedModel) -> str:
-    """Say how many of the weights are quantized; empty for a model without experts."""
+    """Return a sentence on the quantized share of a model's weights; empty for a model without experts."""
     experts, total = expert_count(model), parameter_count(model)
     if not experts:
         return ""
@@ -42,13 +48,16 @@ def quantized_share(model: PreTrainedModel) -> str:
 
 
 def log_adapted(model: nn.Module) -> None:
-    """Log how many of the base's weights an adapter covers, for a model with experts."""
+    """Log `adapted_share` of a model with an adapter, if it has experts."""
     if shares := adapted_share(model):
         log.info(shares)
 
 
 def adapted_share(model: nn.Module) -> str:
-    """Say how many of the base's weights an adapter's layers cover; empty for a model without experts."""
+    """Return a sentence on the share of the base's weights in layers that the adapter of `model` adapts.
+
+    Empty for a model without experts.
+    """
     experts = expert_count(model)
     if not experts:
         return ""
@@ -75,14 +84,14 @@ def _adapted(model: nn.Module) -> Iterator[tuple[nn.Module, int]]:
 
 
 def check_experts(model: nn.Module, quantization: QuantizationConfig) -> None:
-    """Refuse an adapter on experts that the quantization holds in 4 bits.
+    """Refuse an adapter on experts if the quantization is one of 4 bits.
 
     Args:
         model: Model with an adapter; it may be on the meta device.
         quantization: Section `quantization` of the configuration.
 
     Raises:
-        ConfigError: The adapter has layers on such experts.
+        ConfigError: The adapter has layers on experts, and they would be in 4 bits.
     """
     wrapped = [name for name, module in model.named_modules() if isinstance(module, ParamWrapper)]
     if wrapped and quantization.method in FOUR_BIT:
@@ -90,17 +99,17 @@ def check_experts(model: nn.Module, quantization: QuantizationConfig) -> None:
 
 
 def settle_targets(model: nn.Module, config: PeftConfig, *, is_chosen: bool) -> None:
-    """Leave experts in 4 bits out of an adapter's targets, or refuse the adapter.
+    """Remove experts in 4 bits from an adapter's targets, or refuse the adapter if the user named them.
 
     peft takes `down_proj` and other names of some models for their experts alone.
 
     Args:
-        model: The base.
-        config: peft's configuration, which is changed.
+        model: The base, loaded or on the meta device.
+        config: peft's configuration, whose `target_modules` are changed in place.
         is_chosen: Whether the user named the targets.
 
     Raises:
-        ConfigError: The user named such experts.
+        ConfigError: The user named experts that are in 4 bits.
     """
     held = next(quantized_experts(model), None)
     if held is None:
@@ -115,7 +124,7 @@ def settle_targets(model: nn.Module, config: PeftConfig, *, is_chosen: bool) -> 
 
 
 def experts_refused(name: str, method: str) -> str:
-    """Return the message about an adapter on the experts `name`, which are quantized."""
+    """Return the error message about an adapter on the experts `name`, which are quantized by `method`."""
     return (
         f"adapter.target_modules: {name} are experts in {method}, on which an adapter can't be trained "
         "(name the attention's layers, or quantization=none)"

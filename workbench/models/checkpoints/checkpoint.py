@@ -158,7 +158,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
 
 
 def description_file(path: Path) -> Path:
-    """Return the path of the file that describes the model: config.json, params.json, or a GGUF file itself."""
+    """Return the path of the file that describes the model: config.json, params.json or the GGUF file."""
     if path.is_file():
         return path
     return path / (meta_llama.PARAMETERS if meta_llama.is_meta(path) else "config.json")

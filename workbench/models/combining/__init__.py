@@ -1,1 +1,1 @@
-"""Combines several adapters into one, and merges several models into one."""
+"""Combines several LoRA adapters into one adapter, and merges several tuned models into one model."""

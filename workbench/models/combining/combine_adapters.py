@@ -42,22 +42,27 @@ class CombinedPart:
     """One of the combined adapters, as combination.json records it."""
 
     path: str
+    """As in `merge.adapters`."""
     weight: float
+    """Factor on its updates."""
     fingerprint: str
     num_layers: int
+    """Number of layers that it adapts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
-    """Contents of combination.json: the combined adapters, and the result's distance from a weighted sum."""
+    """Content of combination.json: the combined adapters, and the result's distance from a weighted sum."""
 
     schema_version: int
     method: str
     density: float | None
+    """Share of values that a pruning method keeps; None with other methods."""
     seed: int | None
     """Seed of the values that dare drops; None with other methods."""
     adapters: list[CombinedPart]
     num_layers: int
+    """Number of layers in the combination."""
     rank: int
     """Largest rank of any layer."""
     difference: float | None
@@ -73,12 +78,15 @@ def combine_adapters(
     Args:
         model: The base, whose layers the adapters must fit; None: the fit is not checked.
         merge: Section `merge` of the configuration.
-        folder: Adapter folder to write, with combination.json and the first adapter's tokenizer.
+        folder: Adapter folder to write or replace, with combination.json and the first adapter's tokenizer.
         accepts_base: Whether adapters may have been trained on different bases.
+
+    Returns:
+        The content of combination.json.
 
     Raises:
         CheckpointError: An adapter can't be read or combined, or the adapters are of different bases.
-        ConfigError: The method doesn't fit the adapters.
+        ConfigError: The method doesn't fit the adapters' ranks, or the combination is zero.
     """
     adapters = [read_lora(entry.path) for entry in merge.adapters]
     check_compatible(adapters, merge, model, accepts_base=accepts_base)
@@ -144,7 +152,7 @@ def _combined_layers(
 
 
 def layer_seed(seed: int, name: str) -> int:
-    """Return a seed computed from `seed` and the layer's name, so that it depends on no other layer."""
+    """Return the random seed for one layer, from a hash of `seed` and the layer's name."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4])
 
 

@@ -28,14 +28,15 @@ def combine_layer(
     density: float | None = None,
     seed: int = 0,
 ) -> Factors:
-    """Combine several adapters' updates of one layer into matrices with the scale 1.
+    """Combine several adapters' updates of one layer into new matrices with the scale 1.
 
     Args:
-        factors: The layer's matrices in each adapter; None for an adapter without the layer.
+        factors: The layer's matrices in each adapter, None for an adapter without the layer; at least one
+            adapter has it.
         weights: Factor on each adapter's update.
         method: Method of combination, as in peft.
         rank: Rank of the result of a truncated SVD; None: the largest of the adapters.
-        density: Share of values that a pruning method keeps.
+        density: Share of values that a pruning method keeps; None for other methods.
         seed: Seed of the values that dare drops; the global random state doesn't change.
     """
     present = [layer for layer in factors if layer is not None]
@@ -72,7 +73,8 @@ def difference_from_sum(
 ) -> tuple[float, float]:
     """Return |C - S|² and |S|² of the combination C and the weighted sum S of the updates, in float64.
 
-    Both are computed from the small Gram matrices of the factors, not from the updates themselves.
+    Both are squared Frobenius norms, computed from the small Gram matrices of the factors. The first two
+    arguments are those of `combine_layer`.
     """
     pairs = [(layer, weight) for layer, weight in zip(factors, weights, strict=True) if layer is not None]
     up = torch.cat([layer.up.double() * (weight * layer.scale) for layer, weight in pairs], 1)

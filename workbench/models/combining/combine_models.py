@@ -1,7 +1,7 @@
 """Merges several models that were tuned from one base, tensor by tensor.
 
-In memory are the tensors of one name in float32. The merged model has the base's tensor names, configuration
-and tokenizer.
+Only the tensors of one name are in memory at a time, in float32. The merged model has the base's tensor
+names, configuration and tokenizer.
 """
 
 import logging
@@ -51,37 +51,46 @@ class ModelsReport:
 
     schema_version: int
     base_model: str | None
+    """`model.path` of the base."""
     method: str
     density: float | None
+    """Share of each difference from the base that isn't dropped; None: all."""
     normalize: bool
+    """Whether the weighted sum was divided by the sum of the weights."""
     t: float | None
+    """Position between the two models of slerp; None with other methods."""
     seed: int | None
+    """Seed of the values that dare drops; None with other methods."""
     models: list[dict[str, object]]
-    """Path, weight and fingerprint of each merged model."""
+    """`path`, `weight` and `fingerprint` of each merged model."""
     dtype: str
+    """Dtype of the merged weights; `auto`: each tensor has the base's."""
     kept: float
     """Share of the intended change D that the rounded change A keeps: <A, D> / <D, D>."""
     error: float
     """Rounding error relative to the intended change D: |A - D| / |D|."""
     num_tensors: int
     fingerprints: dict[str, str]
-    """SHA-256 of the base's tensors and of the merged folder."""
+    """SHA-256 of the base's folder (`base`) and of the merged folder (`merged`)."""
 
 
 def combine_models(
     model: ModelConfig, merge: MergeConfig, folder: Path, check: Callable[[Path], None] = lambda folder: None
 ) -> ModelsReport:
-    """Merge the models of `merge.models` and write the result to `folder`, verifying each written tensor.
+    """Merge the models of `merge.models`, write the result to `folder`, and return the record of the merge.
+
+    Each written tensor is read back and compared.
 
     Args:
         model: The base.
         merge: Section `merge` of the configuration.
-        folder: Model folder to write, with the base's configuration and tokenizer.
+        folder: Model folder to write or replace, with the base's configuration and tokenizer.
         check: Called with the written folder before it becomes `folder`; an error leaves `folder` as it was.
 
     Raises:
-        CheckpointError: A model can't be read, or is of another base.
-        ConfigError: A weight overflows `merge.dtype`, or rounding erases the merge.
+        CheckpointError: A model can't be read, is of another base, or has NaN or infinite values.
+        ConfigError: A weight overflows `merge.dtype`, the merge equals the base, or rounding erases its
+            change.
     """
     base = open_weights(model.path, "model.path", model.revision)
     tuned = [(entry.path, open_weights(entry.path, "merge.models")) for entry in merge.models]
@@ -117,14 +126,14 @@ def combine_models(
 def merged_tensor(
     base: Tensor, tensors: Sequence[Tensor], weights: Sequence[float], merge: MergeConfig, name: str
 ) -> Tensor:
-    """Return one tensor of the merged model, in float32.
+    """Return one tensor of the merged model, in float32 and before rounding.
 
     Args:
         base: The base's tensor, float32.
         tensors: The tuned models' tensors, float32.
-        weights: Weight of each tuned model.
+        weights: Weight of each tuned model; slerp ignores them.
         merge: Section `merge` of the configuration.
-        name: Name of the tensor; with `merge.seed` it determines which values dare drops.
+        name: Name of the tensor in the file; with `merge.seed` it determines which values dare drops.
     """
     method = merge.combination
     if method is MergeMethod.slerp:
@@ -144,7 +153,11 @@ def merged_tensor(
 
 
 def check_signal(signal: Signal, merge: MergeConfig) -> None:
-    """Refuse a merge whose change is lost in rounding, and warn if much of it is lost.
+    """Refuse a merge whose change is lost in rounding; log a warning if much of it is lost.
+
+    Args:
+        signal: Sums over all tensors: the intended change, and that after rounding.
+        merge: Section `merge` of the configuration.
 
     Raises:
         ConfigError: The merge equals the base, or rounding erased its change.

@@ -27,7 +27,7 @@ def check_compatible(
 ) -> None:
     """Check adapters against each other and against their base.
 
-    Logs a warning where chat templates differ: the combination has the first adapter's.
+    If chat templates differ, the log warns that the combination gets the first adapter's.
 
     Args:
         adapters: In the order of `merge.adapters`.
@@ -36,7 +36,7 @@ def check_compatible(
         accepts_base: Whether adapters may have been trained on different bases.
 
     Raises:
-        CheckpointError: The adapters have different bases, tasks or layer shapes.
+        CheckpointError: The adapters have different bases, tasks or layer shapes, or don't fit `model`.
         ConfigError: The method needs equal ranks.
     """
     first = adapters[0]

@@ -16,6 +16,7 @@ from workbench.models.checkpoints.hub import locate_adapter
 from workbench.models.checkpoints.state_dict import read_json_object, tensor_names
 
 PREFIX = "base_model.model."
+"""Beginning of all names in an adapter file, before the layer's name in the base."""
 SUFFIXES = {
     ".lora_A.weight": (False, "down"),
     ".lora_B.weight": (False, "up"),
@@ -38,7 +39,10 @@ REFUSED: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """LoRA matrices of one layer. Its update is scale * up @ down; that of an embedding is the transpose."""
+    """LoRA matrices of one layer.
+
+    The layer's weight is updated by scale * up @ down, the weight of an embedding by the transpose.
+    """
 
     down: Tensor
     """A: (rank, in), float32."""
@@ -49,7 +53,7 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """Rank of the update: the number of rows of A."""
+        """Return the number of rows of A."""
         return self.down.shape[0]
 
 
@@ -58,9 +62,11 @@ class LoraAdapter:
     """A LoRA adapter as matrices A and B of each layer."""
 
     path: str
+    """Folder or hub id, as given to `read_lora`."""
     base_name: str | None
-    """Name of the base in adapter_config.json."""
+    """Name of the base in adapter_config.json; None if it names none."""
     task_type: str | None
+    """Task in adapter_config.json, such as CAUSAL_LM; None if it names none."""
     layers: dict[str, Factors]
     """Name of a layer in the base -> its matrices."""
 
@@ -70,8 +76,8 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
 
     Args:
         path: The adapter.
-        key: Key of the configuration that an error names.
-        use: What can't be done with an adapter that is refused, as the end of "it can't be ...".
+        key: Key of the configuration that an error message names.
+        use: What the caller does with the adapter, for messages that it "can't be ...".
 
     Raises:
         CheckpointError: The adapter is damaged, isn't a LoRA, or has more than A and B of base layers.
@@ -109,7 +115,10 @@ def read_lora(path: str, key: str = "merge.adapters", use: str = "combined") -> 
 
 
 def layer_scale(config: LoraConfig, layer: str, rank: int) -> float:
-    """Return the factor on a layer's up @ down: alpha / rank, with alpha_pattern and rsLoRA."""
+    """Return the factor on a layer's up @ down as peft computes it: alpha / rank, for rsLoRA alpha / √rank.
+
+    `layer` is the layer's full name, by which alpha_pattern may give another alpha.
+    """
     pattern = AS_MATCHED["alpha_pattern"]
     alpha_pattern = config.alpha_pattern or {}
     alphas = (alpha for key, alpha in alpha_pattern.items() if re.match(pattern.format(key), layer))

@@ -1,4 +1,4 @@
-"""Changes the weights of combined adapters in a loaded model, so that a search over weights loads it once."""
+"""Changes the factors on combined adapters in a loaded model, so that a search over them loads it once."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,18 @@ from workbench.models.combining.lora_factors import PREFIX, LoraAdapter
 
 
 class SwitchedWeights:
-    """Rescales each adapter in a model that has several adapters combined by `cat`.
+    """Rescales the update of each adapter in a model with several adapters combined by the method `cat`.
 
-    `cat` gives each adapter ranks of its own, so multiplying these rows of A scales the adapter's update.
+    `cat` puts the adapters' ranks one after the other, so multiplying an adapter's rows of A scales its
+    update.
     """
 
     def __init__(self, model: PeftModel, adapters: Sequence[LoraAdapter]) -> None:
         """Store a copy of each layer's A; the factors of `set` are relative to this copy.
 
         Args:
-            model: Model with the combined adapter.
-            adapters: The adapters that were combined, in order.
+            model: Model with the combined adapter as its only one; `set` changes it.
+            adapters: The adapters that were combined, in the same order.
         """
         self.adapters = adapters
         self.matrices: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -32,7 +33,7 @@ class SwitchedWeights:
                 self.matrices.append((down, down.detach().clone(), owners))
 
     def set(self, factors: Sequence[float]) -> None:
-        """Multiply the update of each adapter, as it was at construction, by its factor."""
+        """Multiply the update of each adapter, as it was at construction, by its factor in `factors`."""
         with torch.no_grad():
             for down, original, owners in self.matrices:
                 by_rank = torch.tensor(factors, dtype=original.dtype, device=original.device)[owners]

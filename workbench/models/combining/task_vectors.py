@@ -1,4 +1,4 @@
-"""Merges the tensors of one name of several models by mergekit's published formulas, in float32.
+"""Merges the tensors that several models have under one name, by mergekit's published formulas, in float32.
 
 Sources: task arithmetic (arXiv:2212.04089), TIES (arXiv:2306.01708), DARE (arXiv:2311.03099). Linear, slerp
 and the order of steps are from mergekit (arXiv:2403.13257): TIES elects signs after weighting.
@@ -20,15 +20,18 @@ TINY_SUM = 1e-8
 
 
 def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
-    """Return the weighted sum of tensors; with `normalize` their weighted mean."""
+    """Return the weighted sum of tensors; with `normalize` it is divided by the sum of the weights.
+
+    A sum of about 0 isn't divided by.
+    """
     total = _weighted_sum(tensors, weights)
     return total / _divisor(sum(weights)) if normalize else total
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Return the point at `share` of the great circle from one tensor to another, both taken as vectors.
+    """Interpolate spherically between two tensors, taken as vectors; linearly if they are nearly parallel.
 
-    Between nearly parallel tensors it is the point on the straight line.
+    `share` 0 gives `first`, and 1 `second`.
     """
     cosine = float((_direction(first) * _direction(second)).sum())
     if abs(cosine) > PARALLEL:
@@ -54,12 +57,13 @@ def added_deltas(
         base: The base's tensor.
         deltas: Each model's tensor minus the base's.
         weights: Factor on each delta.
-        method: task_arithmetic adds all values. ties and dare_ties add, for each weight of the model, only
-            deltas with the sign of the weighted sum. Before, ties drops all but each delta's largest
-            values, and dare drops random values and divides the others by the density.
-        normalize: Divide by the sum of the weights; with ties, of the deltas that are added.
+        method: task_arithmetic and dare_linear add all values; ties and dare_ties add, for each element, only
+            deltas with the sign of the weighted sum. Before that, ties drops all but each delta's largest
+            values; dare drops random values and divides the others by the density.
+        normalize: Whether to divide by the sum of the weights; for ties and dare_ties, of the weights of the
+            deltas that are added to the element.
         density: Share of values that aren't dropped; None: all.
-        generator: Random state of dare.
+        generator: Source of random numbers for dare; None: torch's global one.
     """
     if density is not None and density < 1:
         prune = PRUNE[method]
@@ -78,7 +82,7 @@ def added_deltas(
 
 
 def largest_values(delta: Tensor, density: float, _: torch.Generator | None = None) -> Tensor:
-    """Return a tensor of zeros, except for the share `density` of its values that is largest in magnitude.
+    """Return a copy of `delta` with zeros, except for the share `density` of its values largest in magnitude.
 
     At least one value is kept.
     """
@@ -90,7 +94,10 @@ def largest_values(delta: Tensor, density: float, _: torch.Generator | None = No
 
 
 def random_values(delta: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
-    """Return a tensor with random values set to zero (dropped) and the others divided by `density`."""
+    """Return a copy of `delta` with random values set to zero and the others divided by `density`.
+
+    A value is kept with the probability `density`.
+    """
     mask = torch.bernoulli(torch.full_like(delta, density), generator=generator)
     return delta * mask / density
 
@@ -100,6 +107,7 @@ PRUNE: dict[MergeMethod, Callable[[Tensor, float, torch.Generator | None], Tenso
     MergeMethod.dare_linear: random_values,
     MergeMethod.dare_ties: random_values,
 }
+"""Method -> function (delta, density, generator) that sets values of a delta to zero."""
 
 
 def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

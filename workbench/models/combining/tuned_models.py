@@ -15,15 +15,17 @@ ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention
 
 
 def open_weights(path: str | None, key: str, revision: str | None = None) -> ModelFolder:
-    """Open a model folder of transformers, without a head that is tied to the embedding.
+    """Open a model folder of transformers; a stored copy of a tied head is left out.
 
     Args:
         path: Folder or hub id.
         key: Configuration key that has the path, for messages.
-        revision: Branch, tag or commit of a hub id.
+        revision: Branch, tag or commit of a hub id; None: its main branch.
 
     Raises:
-        CheckpointError: There is no such folder, or its weights are missing or damaged.
+        ConfigError: `path` is None or empty.
+        CheckpointError: There is no such folder, its weights are missing or damaged, or a head that
+            config.json ties differs from the embedding.
     """
     try:
         folder = locate(path, revision)

@@ -35,20 +35,20 @@ ADAPTER = "default"
 
 
 class AdapterLayers:
-    """Merges an adapter into single weights of its base, without loading the base as a whole.
+    """Merges an adapter into single weights of its base by peft, without loading the base as a whole.
 
-    peft's layers sit on a skeleton: modules named like the base's, whose placeholder weights take no memory.
+    Its methods take the canonical name of an adapted weight: a key of `tensors.modules`.
     """
 
     def __init__(
         self, config: PeftConfig, tensors: AdapterTensors, model: PeftModel | None, missing: list[str]
     ):
-        """Keep the adapter's layers.
+        """Store the arguments; `adapter_layers` makes them.
 
         Args:
             config: The adapter's configuration, changed to suit the skeleton.
-            tensors: Tensors of the adapter file, grouped into updates, replaced weights, rows and unknown.
-            model: peft's model of the skeleton; None if the adapter updates no layer.
+            tensors: Tensors of the adapter file, grouped by their effect.
+            model: peft's model of the skeleton, which the methods need; None if the adapter updates no layer.
             missing: Names of tensors that the configuration requires and the file lacks.
         """
         self.config, self.tensors, self.missing = config, tensors, missing
@@ -56,7 +56,7 @@ class AdapterLayers:
 
     @property
     def is_linear(self) -> bool:
-        """Return whether updates are independent of the weights and proportional to the scale.
+        """Return whether each update is independent of the base's weight and proportional to the scale.
 
         True for LoRA without DoRA.
         """
@@ -74,11 +74,11 @@ class AdapterLayers:
     def merged(
         self, name: str, weight: Tensor, times: float = 1.0, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Return the weight that peft's merge gives, in the dtype of `weight`.
+        """Return a new tensor: the weight after peft's merge, in the dtype of `weight`.
 
         Args:
             name: Canonical name of an adapted weight.
-            weight: The base's weight, with the shape that it has in the file.
+            weight: The base's weight, with the shape that it has in the file; it isn't changed.
             times: Factor on the adapter's scale; types without a scale allow only 1.
             dtype: Dtype of the adapter's tensors during the merge; None: that of the file, at least float32.
         """
@@ -94,7 +94,10 @@ class AdapterLayers:
             return cast(Tensor, cast(Any, base).weight.data)
 
     def changes_bias(self, name: str, weight: Tensor, bias: Tensor) -> bool:
-        """Return whether peft's merge into this weight also changes the layer's bias."""
+        """Return whether peft's merge into the base's `weight` of this name also changes the layer's `bias`.
+
+        Neither tensor is changed.
+        """
         layer = self._layer(name)
         with _weight(layer, weight) as base, torch.no_grad():
             given = cast(Any, base)
@@ -166,7 +169,7 @@ def _cast(layer: BaseTunerLayer, base: nn.Module, dtype: torch.dtype | None) -> 
 
 
 def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
-    """Attach the adapter at `path`, a folder or hub id, to a skeleton of the base.
+    """Attach the adapter at `path`, a folder or hub id, to a skeleton of the base (see the module).
 
     Raises:
         CheckpointError: The adapter is missing or damaged, doesn't fit the base, or needs more than its file

@@ -1,4 +1,4 @@
-"""Sorts the tensors of an adapter file by their effect: layer updates, replaced weights, embedding rows."""
+"""Groups the tensors of an adapter file by their effect: layer updates, replaced weights, embedding rows."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -27,14 +27,17 @@ TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 
 @dataclass
 class AdapterTensors:
-    """Tensors of an adapter file, grouped by how they change the base: updates, replaced weights, rows."""
+    """Tensors of an adapter file, grouped by how they change the base.
+
+    A canonical name is that of a tensor in the base, without prefixes of model classes (`canonical`).
+    """
 
     updates: dict[str, Tensor] = field(default_factory=dict)
     """Name in the file -> tensor that is part of a layer's update, or of all layers' updates."""
     modules: dict[str, str] = field(default_factory=dict)
     """Canonical name of each updated weight -> name of its module in the adapter file."""
     replaced: dict[str, Tensor] = field(default_factory=dict)
-    """Canonical name -> weight that replaces the base's weight (modules_to_save, biases, norms)."""
+    """Canonical name -> tensor that replaces the base's tensor (modules_to_save, biases, norms)."""
     rows: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
     """Canonical name of an embedding -> token ids, and the rows that replace the base's rows."""
     unknown: list[str] = field(default_factory=list)
@@ -44,9 +47,12 @@ class AdapterTensors:
 def sort_tensors(
     weights: Mapping[str, Tensor], config: PeftConfig, modules: Collection[str]
 ) -> AdapterTensors:
-    """Group an adapter's tensors into updates of layers, replaced weights, embedding rows and unknown names.
+    """Group an adapter's tensors by how they change the base.
 
-    `modules` are the canonical names of the base's modules.
+    Args:
+        weights: Name in the adapter file -> tensor.
+        config: The adapter's configuration.
+        modules: Canonical names of the base's modules.
     """
     tensors = AdapterTensors()
     for key, tensor in weights.items():
@@ -93,7 +99,11 @@ def _token_ids(config: PeftConfig, module: str) -> list[int]:
 
 
 def check_determined(path: str | Path, config: PeftConfig) -> None:
-    """Refuse an adapter whose update can't be computed from its file and the layer's weight in the base."""
+    """Refuse an adapter whose updates can't be computed from its file and the base's weights alone.
+
+    Raises:
+        CheckpointError: The adapter at `path` is one; the message names the setting, and a way out.
+    """
     if config.peft_type in FROM_BASE:
         kind = PeftType(config.peft_type).value
         raise CheckpointError(

@@ -1,4 +1,7 @@
-"""Compares the files beside the weights: chat template, end tokens, vocabulary size, architecture."""
+"""Compares the files beside a merged model's weights with those of the adapter or the base.
+
+Chat template, end tokens, sampling settings, vocabulary size and architecture are compared.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,15 +30,17 @@ SAMPLING = (
     "max_new_tokens",
     "max_length",
 )
+"""Fields of generation_config.json that are compared."""
 OPEN_LLAMA = ("open-llama", "llama")
 """Model types that this project converts into each other; their fields have other names."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Reads the files beside the weights of a model or an adapter."""
+    """Reads the files beside the weights of a model or an adapter, when a property needs them."""
 
     folder: Path
+    """Folder of the model or adapter; a GGUF file has no such files."""
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
@@ -53,12 +58,15 @@ class Description:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Return whether the folder has a tokenizer file."""
+        """Return whether the folder has one of TOKENIZER_FILES."""
         return any((self.folder / name).is_file() for name in TOKENIZER_FILES)
 
     @property
     def template(self) -> str | None:
-        """Return the chat template; None if the folder has none."""
+        """Return the chat template without white space around it; None if the folder has none.
+
+        Of several named templates it is the one named `default`.
+        """
         file = self.folder / TEMPLATE_FILE
         if self.folder.is_dir() and file.is_file():
             return file.read_text(encoding="utf-8", errors="replace").strip()
@@ -87,7 +95,7 @@ class Description:
 
     @property
     def num_tokens(self) -> int | None:
-        """Return the largest token id plus one; None if no JSON file has the vocabulary."""
+        """Return the tokenizer's largest token id plus one; None if no JSON file has the vocabulary."""
         vocabulary = self._json("tokenizer.json")
         model = vocabulary.get("model") or {}
         tokens = model.get("vocab") or self._json("vocab.json")
@@ -99,14 +107,14 @@ class Description:
 
 
 def compare_descriptions(base: ModelFolder, merged: ModelFolder, adapter: Path | None) -> Iterator[Finding]:
-    """Yield findings about the files beside the merged model's weights.
+    """Yield a finding for each difference of the files beside the merged model's weights from those expected.
 
-    The expected values are those of the adapter's folder; where it has none, those of the base's.
+    The expected values are those in the adapter's folder; values that it lacks, those in the base's.
 
     Args:
         base: The base.
         merged: The merged model.
-        adapter: The adapter's folder, or None.
+        adapter: The adapter's folder; None: the base's values are expected.
 
     Raises:
         CheckpointError: A file is not JSON.
@@ -204,7 +212,7 @@ def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
 
 
 def rope_theta(config: Mapping[str, Any]) -> float:
-    """Return the base of the rotary frequencies from either place where transformers writes it, or 10,000."""
+    """Return the base of the rotary frequencies, given the content of config.json; 10,000 if it has none."""
     parameters = config.get("rope_parameters")
     value = parameters.get("rope_theta") if isinstance(parameters, Mapping) else None
     return float(value or config.get("rope_theta") or 10000.0)

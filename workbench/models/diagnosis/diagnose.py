@@ -22,11 +22,12 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Findings about a merged model, and the fit of each tensor."""
+    """Findings about a merged model, and how each of its tensors relates to base and adapter."""
 
     fits: list[Fit]
+    """One for each tensor, in the order of the base's files."""
     findings: list[Finding]
-    """Findings in the order of harm; notes, which are no faults, come last."""
+    """Faults, the most harmful first, and then notes."""
 
     @property
     def faults(self) -> list[Finding]:
@@ -44,7 +45,7 @@ class Diagnosis:
         return f"{len(self.fits)} tensors: {', '.join(parts)}{bits}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the diagnosis as JSON values."""
+        """Return the diagnosis as values that JSON can represent: `is_sound`, `findings`, `tensors`, ..."""
         return {
             "schema_version": SCHEMA_VERSION,
             "is_sound": not self.faults,
@@ -70,7 +71,7 @@ def diagnose(
         merged: The merged model.
         adapter_path: Folder or hub id of the adapter; None: only the difference from the base is described.
         trained_on: Quantization of the base during the adapter's training, such as nf4; empty: none.
-        progress: Called after each tensor.
+        progress: Called with the fit of each tensor, after it is examined.
 
     Raises:
         CheckpointError: A file of base or merged model is damaged, or the adapter doesn't fit the base.

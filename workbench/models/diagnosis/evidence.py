@@ -1,4 +1,4 @@
-"""Groups the tensors of a merged model (as `Fit`s) by the adapter's effect on them."""
+"""Groups the fits of a merged model's tensors by the adapter's effect on the tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ from workbench.models.diagnosis.adapter_layers import AdapterLayers
 from workbench.models.diagnosis.least_squares import Fit, Kind
 
 MOST_FOREIGN = 0.5
-"""If a larger share of tensors is unexplained, the whole model counts as another model."""
+"""If a larger share of tensors is unexplained, the merged model counts as another model."""
 
 
 @dataclass
 class Evidence:
-    """How each tensor of a merged model relates to base and adapter (`Fit`), and the adapter itself."""
+    """What a diagnosis of the weights is based on: the fit of each tensor, and the adapter."""
 
     fits: Sequence[Fit]
+    """How each tensor of the merged model relates to base and adapter."""
     adapter: AdapterLayers | None
+    """None if the merged model is compared with its base only."""
     is_tied: bool
     """Whether the base shares input and output embedding."""
     trained_on: str = ""
@@ -60,9 +62,9 @@ class Evidence:
 
     @cached_property
     def is_foreign(self) -> bool:
-        """Return whether more than half of the layers' tensors are neither the base's nor base + update.
+        """Return whether over half of the tensors in layers, or of those with an update, are unexplained.
 
-        Or more than half of the tensors that the adapter updates.
+        Unexplained tensors are neither the base's nor base + update in any known way.
         """
         matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
         unexplained = self.of(Kind.unexplained, among=matrices)

@@ -14,12 +14,14 @@ from workbench.models.dtypes import dtype_name
 
 
 def examine(base: ModelFolder, merged: ModelFolder, adapter: AdapterLayers | None) -> Iterator[Fit]:
-    """Yield the fit of each tensor of the merged model, in the order of the base's files.
+    """Yield the fit of each tensor that base or adapter have, in the order of the base's files.
+
+    Tensors that only the merged model has are skipped, except for an untied copy of a tied head.
 
     Args:
         base: The base.
         merged: The merged model.
-        adapter: The adapter, or None to describe only differences from the base.
+        adapter: The adapter; None: only differences from the base are described.
     """
     names = dict.fromkeys([*base.tensors, *(adapter.tensors.replaced if adapter else ())])
     if HEAD in merged.tensors and base.is_tied:
@@ -58,7 +60,7 @@ def _examine(name: str, base: ModelFolder, merged: ModelFolder, adapter: Adapter
 
 
 def base_weight(name: str, base: ModelFolder) -> Tensor | None:
-    """Return a weight of the base, for a tied head the embedding; None if the base has no such weight."""
+    """Read a weight of the base, for a tied head the embedding; None if the base has no such weight."""
     weight = base.weight(name)
     return None if weight is None else weight[...]
 
@@ -142,9 +144,9 @@ def _examine_resized(name: str, weight: Tensor, tensor: Tensor, adapter: Adapter
 
 
 def named_scales(adapter: AdapterLayers, name: str) -> tuple[float, ...]:
-    """Return factors on a weight's update that known mistakes cause, such as 2 for merging twice.
+    """Return factors on an update that known mistakes cause, such as 2 for merging twice.
 
-    Empty if the adapter type has no scale.
+    `name` is the canonical name of an adapted weight. Empty if the adapter type has no scale.
     """
     scale, rank = adapter.scale(name), adapter.rank(name)
     if not scale:

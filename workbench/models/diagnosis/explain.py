@@ -1,4 +1,4 @@
-"""Explains the fits of all tensors by causes: the part of a diagnosis that concerns weights."""
+"""Turns the fits of a merged model's tensors into findings: what is wrong with the weights, and why."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +11,11 @@ from workbench.models.diagnosis.least_squares import Fit, Kind
 from workbench.models.merging.effect import REFUSED_KEPT
 
 Rule = Callable[[Evidence], Iterator[Finding]]
+"""Function that yields the findings of one kind, or none."""
 
 
 def explain(evidence: Evidence) -> list[Finding]:
-    """Return the findings about weights, from the rules that suit the evidence."""
+    """Return all findings about the weights of a merged model, rule by rule; empty if nothing is noticed."""
     rules = FOREIGN_RULES if evidence.is_foreign else RULES
     if evidence.adapter is None:
         rules = RULES_WITHOUT_ADAPTER
@@ -37,9 +38,9 @@ def damaged(evidence: Evidence) -> Iterator[Finding]:
 
 
 def misshapen(evidence: Evidence) -> Iterator[Finding]:
-    """Yield findings for tensors whose shape isn't the base's.
+    """Yield a finding for each tensor whose shape isn't the base's.
 
-    More rows of an embedding or head count as padding, unless the adapter changes it.
+    An embedding or head with more rows gives a note on padding, unless the adapter changes it.
     """
     for fit in evidence.of(Kind.misshapen):
         is_vocabulary = is_head(fit.name) or is_embedding(fit.name)
@@ -54,7 +55,10 @@ def misshapen(evidence: Evidence) -> Iterator[Finding]:
 
 
 def foreign(evidence: Evidence) -> Iterator[Finding]:
-    """Yield the finding that the model has another base, another adapter, or further training."""
+    """Yield the one finding about a model that differs as a whole: another base or adapter, or more training.
+
+    Some tensor in a layer must be unexplained.
+    """
     fits = evidence.of(Kind.unexplained, among=evidence.body)
     matrices = [fit for fit in fits if fit.rank is not None]
     size = sorted(fit.size for fit in fits)[len(fits) // 2]
@@ -71,7 +75,7 @@ def foreign(evidence: Evidence) -> Iterator[Finding]:
 
 
 def strays(evidence: Evidence) -> Iterator[Finding]:
-    """Yield findings for single tensors that are neither the base's nor base + update."""
+    """Yield findings for unexplained tensors in a model that is otherwise as expected."""
     plain = evidence.of(Kind.unexplained, among=evidence.plain)
     if heads := [fit for fit in plain if is_head(fit.name)]:
         yield Finding(("fresh_head",), f"{heads[0].name} is not the base's", _names(heads))
@@ -105,7 +109,7 @@ def replaced(evidence: Evidence) -> Iterator[Finding]:
 def quantized(evidence: Evidence) -> Iterator[Finding]:
     """Yield a finding if weights were quantized before or after the merge.
 
-    Or if they weren't, though the adapter was trained on a quantized base.
+    Also if they weren't, though the adapter was trained on a quantized base.
     """
     again = evidence.of(Kind.requantized)
     before = evidence.of(Kind.dequantized)
@@ -125,7 +129,7 @@ def quantized(evidence: Evidence) -> Iterator[Finding]:
 
 
 def scales(evidence: Evidence) -> Iterator[Finding]:
-    """Yield findings for updates that are missing or have another factor than 1."""
+    """Yield findings for updates that are missing, have another factor than 1, or were lost in rounding."""
     fits = [fit for fit in evidence.updated if fit.times is not None and fit.kind is not Kind.unexplained]
     if not fits:
         return

@@ -56,7 +56,7 @@ CAUSES = {
     "low_rank": ("as after merging an adapter", "name it with adapter.path to compare"),
     "full_rank": ("trained as a whole, or another model", "nothing to do"),
 }
-"""Cause -> its description, and what to do; ordered by harm."""
+"""Cause -> its description, and what to do; the most harmful first."""
 NOTES = ("as_trained", "rounded_twice", "padded_rows", "no_tokenizer", "sampling", "low_rank", "full_rank")
 """Causes that aren't faults."""
 
@@ -81,7 +81,7 @@ class Finding:
 
     @property
     def harm(self) -> int:
-        """Return the index of the most harmful cause in `CAUSES`; 0 is the most harmful."""
+        """Return the index in `CAUSES` of the finding's most harmful cause; 0 is the most harmful of all."""
         return min(list(CAUSES).index(cause) for cause in self.causes)
 
     @property
@@ -97,12 +97,15 @@ class Finding:
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings with the most harmful first."""
+    """Return a sorted list of the findings, the most harmful first."""
     return sorted(findings, key=lambda finding: finding.harm)
 
 
 def counted(names: Sequence[str], total: int | None = None) -> str:
-    """Return the number of tensors and the kinds of their modules, as `14 of 14 tensors (q_proj, v_proj)`."""
+    """Return the number of the tensors `names` and the last parts of their modules' names, for a message.
+
+    As `14 of 14 tensors (q_proj, v_proj)`; `total` is the second number, left out if None.
+    """
     kinds = list(dict.fromkeys(name.removesuffix(".weight").rpartition(".")[2] for name in names))
     of = f" of {total}" if total is not None else ""
     shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")

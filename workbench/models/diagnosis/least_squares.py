@@ -21,7 +21,7 @@ NEAR_SHARE = 0.9
 """Least share of weights near the prediction for a quantization to be recognized; some at the edges of its
 bins differ."""
 MOST_STEPS = 6
-"""Largest number of steps in the search for the factor x."""
+"""Largest number of steps in the search for the factor x on an update."""
 
 
 class Kind(Enum):
@@ -44,6 +44,7 @@ class Fit:
     """How a tensor of the merged model relates to base and adapter, with the measurements behind it."""
 
     name: str
+    """Canonical name of the tensor."""
     kind: Kind
     is_adapted: bool = False
     """Whether the adapter changes this tensor."""
@@ -52,19 +53,20 @@ class Fit:
     uncertainty: float = 0.0
     """Standard error of the factor x in `times` that rounding causes."""
     method: str = ""
-    """Quantization that the tensor went through."""
+    """Quantization of the weight before or after the merge; empty if none is recognized."""
     equal_share: float = 0.0
-    """Share of the tensor's numbers that equal the prediction exactly."""
+    """Share of the tensor's numbers that equal those predicted by `kind` and `times` exactly; of a
+    quantized one, nearly."""
     size: float = 0.0
     """|merged - base| / |base|, Frobenius norms."""
     error: float = 0.0
-    """|merged - prediction| / |merged - base|."""
+    """|merged - prediction| / |merged - base|, where computed; else 0."""
     update: float = 0.0
     """Frobenius norm of the adapter's update."""
     projection: float = 0.0
     """<merged - base, D> / <D, D> for the update D: the share of D that the merged tensor has."""
     rank: int | None = None
-    """Rank of the unexplained part if it is low; else None."""
+    """Rank of an unexplained tensor's difference from base + `times` x update, if it is low; else None."""
     is_below_rounding: bool = False
     """Whether base and base + update are the same numbers after rounding."""
     has_no_update: bool = False
@@ -91,11 +93,11 @@ def fit(
     """Find how a tensor of the merged model relates to the base and to the adapter's update.
 
     Args:
-        name: Canonical name.
-        base: Tensor of the base, as in its file.
+        name: Canonical name of the tensor.
+        base: Tensor of the base, in the dtype of its file.
         merged: Tensor of the merged model, of the same shape.
         merge: Merges the adapter into a weight; None: the adapter doesn't change this tensor.
-        is_linear: Whether x times the scale is x times the update.
+        is_linear: Whether x times the adapter's scale gives x times the update.
         scales: Factors x that known mistakes cause, tried before others.
     """
     if merge is None and merged.dtype == base.dtype and torch.equal(base, merged):

@@ -11,6 +11,7 @@ only the largest."""
 SPARE = 16
 """Number of singular values that are sketched beyond those requested."""
 POWER_ITERATIONS = 4
+"""Number of power iterations of a sketch."""
 MOST = 256
 """Largest rank that counts as low."""
 SHARE = 0.95
@@ -19,26 +20,29 @@ SHARE = 0.95
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Largest singular values of a matrix (rows, columns), with their vectors."""
+    """Largest N singular values of a matrix (rows, columns), descending, with their vectors."""
 
     left: Tensor
-    """(rows, values)"""
+    """(rows, N)"""
     values: Tensor
+    """(N,)"""
     right: Tensor
-    """(columns, values)"""
+    """(columns, N)"""
     energy: float
     """Sum of squares of the matrix minus that of the noise; 0 if the noise explains the matrix."""
     shares: Tensor
-    """(values,) share of the energy in the first 1, 2, ... singular values, minus their noise."""
+    """(N,) share of the energy in the first 1, 2, ... singular values, minus their noise."""
 
     def rank(self, share: float) -> int | None:
-        """Return the least rank that has this share of the energy; None if more values are needed."""
+        """Return how many singular values have this share of the energy; None if more than N are needed."""
         ranks = (self.shares >= share).nonzero()
         return int(ranks[0]) + 1 if len(ranks) else None
 
 
 def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
     """Return the largest singular values of a float32 matrix: `most`, a few more, or all if it is small.
+
+    The global random state isn't changed.
 
     Args:
         matrix: (rows, columns).

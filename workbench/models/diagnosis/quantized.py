@@ -14,6 +14,7 @@ BLOCK_SIZE = 64
 LEVELS = 16
 """Largest number of different values in a block in 4 bits."""
 CHECKED_BLOCKS = 4096
+"""Number of blocks at the beginning of a weight that are checked for 4-bit levels."""
 
 
 def _four_bits(weight: Tensor, kind: str, double_quant: bool) -> Tensor:

@@ -12,7 +12,7 @@ BLOCK = 2**22
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:
-    """Yield slices of the first dimension with at most about `BLOCK` numbers each."""
+    """Yield consecutive slices of the first dimension, each of at most `BLOCK` numbers or of a single row."""
     rows = max(1, BLOCK // max(1, tensor[:1].numel()))
     yield from (slice(first, first + rows) for first in range(0, len(tensor), rows))
 
@@ -24,12 +24,15 @@ def spacing(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return float32 values rounded to `dtype`, as float32."""
+    """Return float32 values rounded to `dtype`, as float32; for float32 the same tensor."""
     return values if dtype == torch.float32 else values.to(dtype).float()
 
 
 def effective_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the coarsest dtype that represents all values: bfloat16 for bfloat16 values in float32."""
+    """Return the coarsest floating point dtype that represents all values of a tensor.
+
+    That is bfloat16, for example, for a float32 tensor whose values were rounded to bfloat16 before.
+    """
     for dtype in (torch.bfloat16, torch.float16):
         if MANTISSA_BITS[dtype] < MANTISSA_BITS[tensor.dtype] and all(
             torch.equal(tensor[rows], tensor[rows].to(dtype).to(tensor.dtype)) for rows in row_blocks(tensor)
@@ -39,7 +42,7 @@ def effective_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def rounding_noise(tensor: Tensor, dtype: torch.dtype) -> float:
-    """Return the expected sum of squared errors of rounding to `dtype` once: spacing² / 12 per number."""
+    """Return the expected sum of squared errors of rounding a tensor to `dtype` once: spacing² / 12 each."""
     return sum(
         float(spacing(tensor[rows].float(), dtype).double().square().sum()) / 12
         for rows in row_blocks(tensor)

@@ -16,15 +16,17 @@ UPDATE_ERROR = 2**-8
 
 @dataclass(frozen=True)
 class WeightPair:
-    """A tensor of base and merged model, with the coarsest dtype of the merged one and its rounding noise."""
+    """Tensor of one name in the base and in the merged model, of the same shape."""
 
     base: Tensor
     merged: Tensor
     dtype: torch.dtype
+    """Coarsest dtype that represents the merged tensor, to which predictions of it are rounded."""
     noise: float
+    """Expected sum of squared errors of rounding the merged tensor to this dtype once."""
 
     def distance(self, candidate: Tensor) -> tuple[float, float]:
-        """Return how far the merged tensor is from `candidate`, a guess of it, rounded to the merged dtype.
+        """Return the distance of the merged tensor from `candidate`, a prediction of it, rounded to `dtype`.
 
         The first number is the sum of squared differences, the second the share of equal numbers.
         """

@@ -1,4 +1,4 @@
-"""Switches this project's kernels on and off (`model.fused`); off, plain PyTorch operations are used."""
+"""Enables and disables this project's kernels (`model.fused`), in place of which plain PyTorch runs then."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ _is_enabled = True
 
 
 def enable_fused(is_enabled: bool) -> None:
-    """Enable or disable this project's kernels for all models of the process."""
+    """Enable or disable this project's kernels for all models of the process, until the next call."""
     global _is_enabled
     _is_enabled = is_enabled
 
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    """Disable this project's kernels within the context."""
+    """Disable this project's kernels for all models within the context; afterwards they are as before."""
     before = _is_enabled
     enable_fused(False)
     try:

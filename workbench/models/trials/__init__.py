@@ -1,1 +1,1 @@
-"""Faster ways to compute a model of transformers' own class, each used only where a trial finds it exact."""
+"""Faster ways to compute a model of transformers' own class, each used only if a trial finds it exact."""

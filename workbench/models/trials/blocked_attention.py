@@ -51,9 +51,9 @@ WITHOUT_EFFECT = frozenset(
 )
 """Keywords that models pass to attention and that don't change its outputs, or only through the mask."""
 LENGTHS = (1, 2, cpu_attention.BLOCK - 1, cpu_attention.BLOCK, 2 * cpu_attention.BLOCK + 5)
-"""Lengths of the trial's texts, in tokens, beside those around a window."""
+"""Lengths of the trial's texts, in tokens; lengths around the size of a sliding window are tried, too."""
 MOST_TOKENS = 4096
-"""Longest text of a trial: longer windows have the same masks, and their scores would need gigabytes."""
+"""Longest text of a trial, in tokens: the scores of longer ones would need gigabytes."""
 TOLERANCE = 1e-5
 """Largest difference from eager attention in float32, relative to the largest output."""
 SCALES = (1.0, 30.0)
@@ -71,7 +71,9 @@ def blocked(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention outputs (B, S, A, D) with `cpu_attention` where that is faster, else with sdpa.
+    """Compute attention with `cpu_attention` where that is faster, else with sdpa.
+
+    Returns the outputs (B, S, A, D), and None in place of attention probabilities.
 
     Args:
         module: The attention layer.
@@ -122,13 +124,13 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_blocked_attention(model: PreTrainedModel) -> str:
-    """Let the model compute its attention in blocks, if a trial finds it equal to its eager attention.
+    """Switch the model's attention to the kernel `blocked`, if a trial finds it equal to its eager attention.
 
     Args:
         model: A causal language model in eval mode; it is changed in place.
 
     Returns:
-        Why the model keeps its attention; empty if it has the blocked one.
+        Why the model keeps its attention, as a phrase; empty if it has the blocked one now.
     """
     own = model.config.get_text_config()._attn_implementation
     if own != "sdpa":

@@ -1,4 +1,4 @@
-"""Computes a causal model's loss without storing its logits, where a trial finds that exact.
+"""Computes a causal model's loss without storing its logits, if a trial finds that exact.
 
 The model's own code runs as it is, except that its head is called without positions, so that its logits are
 empty; the loss follows from the hidden states that the head would have got. That is the model's loss only if
@@ -30,16 +30,16 @@ FLOAT32_LOSS, HALF_LOSS = 1e-5, 1e-3
 
 
 def use_chunked_loss(model: PreTrainedModel) -> str:
-    """Let the model compute its loss in chunks, if a trial finds it equal to its own loss.
+    """Replace `model.forward` so that it computes the loss in chunks, if a trial finds this loss equal.
 
-    Only calls in train mode with `labels` change: they return an output whose logits are computed if they
+    Only calls in train mode with `labels` change: they return an output whose logits are computed when they
     are read.
 
     Args:
         model: A causal language model in eval mode; it is changed in place.
 
     Returns:
-        Why the model keeps its own loss; empty if it has the chunked one.
+        Why the model keeps its own loss, as a phrase; empty if it has the chunked one now.
     """
     with plain_layers():
         logit_map, reason = _trial(model)

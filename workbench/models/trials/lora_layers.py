@@ -1,7 +1,7 @@
-"""Lets peft's LoRA layers in models of transformers' own classes store their input once, in its own dtype.
+"""Replaces the forward of peft's LoRA layers by one that stores less, in models of transformers' own classes.
 
 Each of peft's layers stores a float32 copy of a half-precision input for the backward pass. `lora_projection`
-computes the same without the copy, for the layers that it knows exactly; all others are called as they are.
+computes the same without the copy, for the layers that it knows exactly; all others compute as in peft.
 """
 
 from types import MethodType
@@ -15,13 +15,13 @@ from workbench.models.ops.lora_projection import is_lora_layer, plain_lora, proj
 
 
 def use_lora_products(model: nn.Module) -> int:
-    """Let all LoRA layers of peft in `model` compute their outputs by `lora_projection` where it can.
+    """Replace the forward of all LoRA layers of peft in `model` by one that uses `lora_projection` if it can.
 
     Args:
-        model: A model with adapters; the layers are changed in place.
+        model: A model with adapters; its layers are changed in place.
 
     Returns:
-        The number of LoRA layers.
+        The number of LoRA layers, 0 for a model without adapters.
     """
     layers = [module for module in model.modules() if is_lora_layer(module)]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Chooses faster ways for a model of transformers' own class; says which it lacks, and what that costs."""
+"""Chooses faster attention for a model of transformers' own class; describes for the log what it lacks."""
 
 import logging
 from functools import cache
@@ -18,17 +18,20 @@ COST = "each layer has LoRA products and norms of its own, which takes more time
 
 @cache
 def log_once(line: str) -> None:
-    """Log a line, unless it was logged in this process before."""
+    """Log `line` as info, unless this function has logged the same line in this process."""
     logger.info("%s", line)
 
 
 def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
-    """Let a loaded model compute attention in blocks where a trial finds that exact; return what to log.
+    """Switch a loaded model to attention in blocks, if a trial finds that exact; return a line for the log.
+
+    The line says why the model runs in transformers' own class, and what is slower there.
 
     Args:
-        loaded: The model of transformers' own class; its attention may be changed.
+        loaded: The model of transformers' own class; it is put into eval mode, and its attention may be
+            changed.
         model: Section `model` of the configuration.
-        reason: Why Open-Llama doesn't run the model.
+        reason: Why Open-Llama doesn't run the model, as the beginning of the line.
     """
     loaded.train(False)
     words = [f"{reason}: transformers' own {type(loaded).__name__} runs the model", COST]
