@@ -32,10 +32,13 @@ log = logging.getLogger("workbench")
 
 
 def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
-    """Search the training rows for the items of the benchmarks, and write contamination.json.
+    """Search the training rows for the items of the benchmarks; write contamination.json, and log matches.
 
     A benchmark is searched for again only if the rows or its items have changed. A run without training rows
-    gets no file.
+    gets no file. Ranks other than 0 do nothing.
+
+    Raises:
+        DataError: A row can't be read.
     """
     if not run.config.data.paths() or not benchmarks or not is_rank0():
         return
@@ -59,7 +62,10 @@ def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -
 
 
 def searched(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> tuple[dict[str, Contamination], int]:
-    """Search the training rows for the benchmarks' items; return the items found and the number of rows."""
+    """Search the training rows for the benchmarks' items, with a progress bar.
+
+    Returns (benchmark name -> items of it in the rows, number of rows searched).
+    """
     items = {
         name: [item_of(example) for example in benchmark.examples] for name, benchmark in benchmarks.items()
     }
@@ -93,7 +99,7 @@ def known_contamination(run: Run) -> ContaminationReport | None:
 def rows_fingerprint(run: Run) -> str:
     """Return the fingerprint of the training rows.
 
-    It covers the data section with the content of its files, the seed, and the places of the held-out rows.
+    It covers the data section with the content of its files, the seed, and the lines of the held-out rows.
     """
     data = run.config.data
     section = {**row_inputs(data), "validation_fraction": data.validation_fraction or 0}
@@ -115,7 +121,7 @@ def search_fingerprint(benchmark: PreparedBenchmark, data: str) -> str:
 
 
 def trained_rows(run: Run) -> Iterator[Row]:
-    """Yield the training rows without the held-out rows."""
+    """Yield the rows that the run trains on: not those that are held out, or that held_out.jsonl has."""
     config = run.config
     held_out = {row.where for row in read_rows(run.run_dir)}
     if not config.data.streaming:
@@ -130,7 +136,8 @@ def trained_rows(run: Run) -> Iterator[Row]:
 def write_clean_scores(run: Run) -> None:
     """Compute scores on the items that are not in the training rows, and add them to contamination.json.
 
-    Benchmarks without items in the training rows get no such scores.
+    They are computed from results.json and the recorded predictions. Benchmarks without items in the training
+    rows get no such scores. Ranks other than 0 do nothing.
     """
     report = known_contamination(run) if is_rank0() and run.run_dir.results_json.is_file() else None
     if report is None or not any(facts.found for facts in report.benchmarks.values()):

@@ -29,12 +29,14 @@ log = logging.getLogger("workbench")
 
 
 def evaluate(run: Run) -> None:
-    """Score the models of the run on the benchmarks, unless they have valid scores already.
+    """Score the models of the run on the benchmarks and held-out rows, unless they have valid scores already.
 
-    If there are neither benchmarks nor held-out rows, log a warning.
+    Writes results.json, predictions, and contamination.json, and records each benchmark in run.json. All
+    ranks must call this. If there are neither benchmarks nor held-out rows, it only logs a warning.
 
     Raises:
-        MissingStepError: The run has none of the models.
+        MissingStepError: The run has none of the models of `evaluate.models`.
+        WorkbenchError: A model, a benchmark or a row can't be read.
     """
     config, run_dir = run.config, run.run_dir
     held_out = held_out_benchmarks(run)
@@ -84,7 +86,10 @@ def evaluate(run: Run) -> None:
 def score_writer(
     run: Run, identities: Mapping[str, Identity], name: str, model: PreTrainedModel
 ) -> engine.Publish:
-    """Return a function that writes the scores of one benchmark into results.json and run.json."""
+    """Return a function that writes a benchmark's scores of the model `name` to results.json and run.json.
+
+    It does nothing on ranks other than 0.
+    """
     config, run_dir = run.config, run.run_dir
 
     def publish(benchmark: PreparedBenchmark, scores: Sequence[Score], measured: Mapping[str, float]) -> None:

@@ -21,12 +21,13 @@ log = logging.getLogger("workbench")
 def export(run: Run) -> None:
     """Write the run's merged or trained model, or else the model at `model.path`, in another tool's format.
 
-    With export.format=gguf-lora, write the adapter instead. `workbench.models.export` and `export_lora` do
-    the work; the Python interface has no function for it.
+    With export.format=gguf-lora, write the adapter instead. The output is `export.path`, or a default path in
+    the run's folder. `workbench.models.export` and `export_lora` do the work; the Python interface has no
+    function for it.
 
     Raises:
-        CheckpointError: There is no adapter at `adapter.path`.
-        MissingStepError: There is an adapter that is not merged, or none to write.
+        CheckpointError: There is no adapter at `adapter.path`, or a folder was changed since it was trained.
+        MissingStepError: The run's adapter is not merged, or for gguf-lora there is no adapter.
     """
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)
@@ -68,7 +69,7 @@ def _export_adapter(run: Run, adapter: Path | None, path: Path) -> ExportReport:
 
 
 def log_export(source: str | None, report: ExportReport, path: Path) -> None:
-    """Log what was written, and where."""
+    """Log an export: the path of the model or adapter (`source`), format and size, and the output path."""
     log.info(
         "export: %s as %s, %d tensors, %.1f MB%s, in %s",
         source,

@@ -33,8 +33,11 @@ LOCK = ".leaderboard.lock"
 def leaderboard(run: Run) -> None:
     """Show this run, and the board of all models of `leaderboard.folder`, in the terminal and as a page.
 
+    Page and files are written into that folder, and a model card into each model folder of this run. Without
+    any scores, only a warning is logged.
+
     Raises:
-        ConfigError: There is no such folder.
+        ConfigError: `leaderboard.folder` was set, and doesn't exist.
     """
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
@@ -68,7 +71,7 @@ def leaderboard(run: Run) -> None:
 
 
 def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:
-    """Log which benchmarks of `leaderboard.trained_for` are not on the board: they may be misspelt."""
+    """Log a warning for each benchmark of `leaderboard.trained_for` that is not on the board."""
     known = list(dict.fromkeys(column.benchmark for column in board.columns))
     for name in config.trained_for or ():
         if name not in known:
@@ -78,7 +81,7 @@ def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:
 
 
 def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
-    """Print the models of the own run in full; then the board, unless it would only repeat them.
+    """Print the models of this command's run in full; then the board, unless it would only repeat them.
 
     Args:
         board: The board of all runs.
@@ -94,9 +97,10 @@ def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -
 
 
 def board_folder(config: Config, run_dir: RunDir) -> Path:
-    """Return the folder whose runs are on the board: `leaderboard.folder`, or the run's folder.
+    """Return the folder whose runs are on the board: `leaderboard.folder`, or the run's own folder.
 
-    The latter if `leaderboard.folder` is the default and the run has scores but isn't in that folder.
+    It is the run's own folder if `leaderboard.folder` is the default, and the run has scores but isn't inside
+    the default folder.
     """
     folder = Path(config.leaderboard.folder)
     is_default = config.leaderboard.folder == LeaderboardConfig().folder

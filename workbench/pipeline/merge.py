@@ -29,11 +29,13 @@ BASE_DIGEST = "base"
 def merge(run: Run) -> None:
     """Merge the adapter into the base model, and compare the logits of the result with theirs.
 
-    If there are `merge.models`, these are merged instead. `merge.adapters` are combined to one adapter first.
-    With `adapter=none` there is nothing to merge.
+    Writes the merged model and its report into the run's folder; a finished merge is not repeated. If there
+    are `merge.models`, these are merged instead. `merge.adapters` are combined to one adapter first. With
+    `adapter=none` nothing is done.
 
     Raises:
         MissingStepError: There is no adapter.
+        CheckpointError: The adapter was changed since it was trained, or doesn't fit the base.
     """
     config, run_dir = run.config, run.run_dir
     if config.merge.models:
@@ -77,7 +79,10 @@ def merge(run: Run) -> None:
 
 
 def log_proof(run: Run, report: MergeReport) -> None:
-    """Log what was proven, in order: the float32 sum, the files, the rounded model, the adapter's effect."""
+    """Log the comparisons of logits: of the float32 sum, the folder read back, and the rounded model.
+
+    The last line is the summary of the report, with the merged model's folder.
+    """
     is_classifier = run.config.model.task is Task.sequence_classification
     positions = "classes" if is_classifier else "next tokens"
     if (total := report.float32_sum) and (disk := report.disk):
@@ -100,10 +105,16 @@ def log_proof(run: Run, report: MergeReport) -> None:
 
 
 def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
-    """Return whether the merge is finished.
+    """Return whether the merge step is recorded as finished with these inputs, and its output is unchanged.
 
-    This also holds for records of earlier versions, whose inputs have another checksum of the base: that of
-    its files. They don't have BASE_DIGEST.
+    Records of earlier versions, without BASE_DIGEST, count too: their inputs have another checksum of the
+    base, that of its files.
+
+    Args:
+        run: The run.
+        record: Its run.json.
+        inputs: Fingerprint of `merge_inputs` now.
+        adapter: Fingerprint of the adapter.
     """
     if record.is_finished("merge", inputs, run.run_dir.merged):
         return True
@@ -120,7 +131,7 @@ def merge_inputs(config: Config, adapter: str, base_content: str | None) -> list
     Args:
         config: The configuration.
         adapter: Fingerprint of the adapter.
-        base_content: Checksum of the base, or its Hub id.
+        base_content: Checksum of the base, or its Hub id; None: there is no base.
     """
     base = {
         **hashed(config.model, "model"),
@@ -137,7 +148,7 @@ def merge_inputs(config: Config, adapter: str, base_content: str | None) -> list
 
 
 def probe_texts(run: Run) -> list[str]:
-    """Return texts to compare logits on: the prompts of the first training rows; without rows, SENTENCES."""
+    """Return texts to compare logits on: prompts of the first PROBE_TEXTS rows; without data, SENTENCES."""
     config = run.config
     if not config.data.paths():
         return SENTENCES

@@ -33,11 +33,12 @@ POLL_SECONDS = 0.002
 def resume_check(run: Run) -> None:
     """Train a few steps in a separate process, and again with a kill and a resumption; compare the weights.
 
-    It runs the train step in processes that can be killed; the Python interface has no function for it.
+    If they are equal, resume_check.json is written and the trainings are deleted. The Python interface has no
+    function for it.
 
     Raises:
         ConfigError: The command was started with several processes.
-        TrainingError: The weights differ, or a training failed.
+        TrainingError: Weights or train.jsonl differ, or a training failed; the folders remain.
     """
     if rank_and_world_size()[1] > 1:
         raise ConfigError("steps: resume_check starts processes of its own (run it without torchrun)")
@@ -106,7 +107,10 @@ def train_and_kill(config: Config, folder: Path) -> int:
 
 
 def start_training(config: Config, folder: Path) -> tuple[BaseProcess, Connection]:
-    """Start a process that trains; return it with a pipe from which its error can be read."""
+    """Start a process that trains in the run folder `folder`.
+
+    Returns (the process, the end of a pipe from which `read_error` reads its error).
+    """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")  # a forked process can't use the GPU
     process = context.Process(target=train_alone, args=(config, folder, sender), daemon=True)
@@ -116,7 +120,7 @@ def start_training(config: Config, folder: Path) -> tuple[BaseProcess, Connectio
 
 
 def train_alone(config: Config, folder: Path, errors: Connection) -> None:
-    """Run the train step in this process, and send its error through the pipe `errors`."""
+    """Run the train step in this process; on an error, send its message through `errors`, and exit with 1."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with reading_once():
@@ -127,7 +131,10 @@ def train_alone(config: Config, folder: Path, errors: Connection) -> None:
 
 
 def read_error(errors: Connection) -> str | None:
-    """Return the error that an ended process has sent; None if it has sent none."""
+    """Return the error message that a process has sent; None if it ended without one.
+
+    This waits until the process sends an error or ends.
+    """
     try:
         return str(errors.recv())
     except EOFError:
@@ -135,15 +142,15 @@ def read_error(errors: Connection) -> str | None:
 
 
 def last_step(folder: Path) -> int:
-    """Return the last logged step of a training; 0 if there is none."""
+    """Return the last step in train.jsonl of a run folder; 0 if there is none."""
     return max((line["step"] for line in journal_lines(RunDir(folder).train_jsonl)), default=0)
 
 
 def explain_difference(folder: Path, is_deterministic: bool) -> str:
-    """Return why two trainings end with different weights.
+    """Return the message about an interrupted and an uninterrupted training that end with different weights.
 
     Args:
-        folder: Folder of both trainings.
+        folder: Folder with the run folders of both trainings.
         is_deterministic: Whether two uninterrupted trainings end with the same weights.
     """
     if is_deterministic:

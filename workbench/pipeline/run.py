@@ -66,9 +66,9 @@ WITHOUT_FOLDER = (
 
 
 def leaves_nothing(config: Config) -> bool:
-    """Return whether the first step writes nothing into the run's folder.
+    """Return whether the first step writes nothing into the run's folder: it is one of WITHOUT_FOLDER.
 
-    A comparison that asks models writes their answers there.
+    A comparison with `compare.until=decided` is not: it asks the models and writes their answers there.
     """
     asks_models = config.steps[0] is Step.compare and config.compare.until is Until.decided
     return config.steps[0] in WITHOUT_FOLDER and not asks_models
@@ -77,7 +77,7 @@ def leaves_nothing(config: Config) -> bool:
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     """Run the recipe's steps in order, after checking what can be checked quickly.
 
-    Of several processes (`torchrun`, `accelerate launch`) only rank 0 writes.
+    Of several processes (`torchrun`, `accelerate launch`), all of which must call this, only rank 0 writes.
 
     Args:
         config: The configuration.
@@ -99,13 +99,25 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
 
 
 def step_function(step: Step) -> Callable[[Run], None]:
-    """Import the function that runs a step."""
+    """Import the module of a step, and return the function that runs the step."""
     function: Callable[[Run], None] = getattr(import_module(f"{__package__}.{STEPS[step]}"), step.name)
     return function
 
 
 def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
-    """Run the steps while the run's folder is locked."""
+    """Run the steps in order while the run's folder is locked, and print the summary.
+
+    config.yaml is written if the folder has none; run.json gets the sources of code and models.
+
+    Args:
+        run: The run, after its checks.
+        config_yaml: The configuration as text, for config.yaml.
+        trusted: Code of models that this command has run so far; steps may add to it.
+
+    Raises:
+        WorkbenchError: The folder is locked or can't be written, config.yaml or run.json was changed, or a
+            step failed.
+    """
     run_dir = run.run_dir
     only_reads = run.config.steps == [Step.export] and run.config.export.path is not None
     lock = locked_folder(run_dir, only_reads=only_reads)
@@ -131,7 +143,7 @@ def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
 
 
 def record_sources(trusted: TrustedCode, run_dir: RunDir) -> None:
-    """Record in run.json which foreign code was run, and which commits of the Hub were used."""
+    """Add to run.json which code of models was run, and which commits of Hub repositories were used."""
     record, commits = RunRecord(run_dir.run_json), hub_commits()
     recorded = record.values.get("trusted_code", [])
     if trusted.sources:
@@ -141,17 +153,18 @@ def record_sources(trusted: TrustedCode, run_dir: RunDir) -> None:
 
 
 def recorded_commits(run_dir: RunDir) -> dict[str, str]:
-    """Return name -> commit of the Hub repositories that run.json records for the run."""
+    """Return name -> commit of the Hub repositories in run.json; empty if it is missing or has none."""
     commits = RunRecord(run_dir.run_json).values.get("commits", {}) if run_dir.run_json.exists() else {}
     return {str(name): str(commit) for name, commit in commits.items()} if isinstance(commits, dict) else {}
 
 
 def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
-    """Replace a null `data.validation_fraction` by 0, unless rows are held out by default.
+    """Return the configuration with two values replaced.
 
-    They are in a training without benchmarks, or if an earlier training of the run held out rows. To plan,
-    or for a model behind an endpoint, a hub id in `model.path` is replaced by a local folder, for which no
-    weights are downloaded.
+    A null `data.validation_fraction` becomes 0, unless rows are held out by default: in a plan or training
+    without benchmarks, or if an earlier training of the run held out rows. If the run only plans, or asks a
+    model behind an endpoint, a hub id in `model.path` becomes a local folder, which is downloaded without
+    weights.
     """
     asks_endpoint = config.model.endpoint is not None and Step.verify_endpoint not in config.steps
     reads_no_weights = config.steps == [Step.plan] or asks_endpoint

@@ -18,10 +18,10 @@ from workbench.shipped import public_path
 
 
 def check_config(record: RunRecord, run_dir: RunDir) -> None:
-    """Check that config.yaml is the one that the folder's steps were made with.
+    """Check that config.yaml is the one whose checksum run.json records; without a checksum, do nothing.
 
     Raises:
-        ConfigError: It was changed, or it was deleted and this command has another configuration.
+        ConfigError: It was changed, or it was deleted and this command wrote another configuration.
     """
     digest = record.values.get("config")
     if digest is not None and file_fingerprint(run_dir.config_yaml) != digest:
@@ -33,7 +33,7 @@ def check_config(record: RunRecord, run_dir: RunDir) -> None:
 
 @contextmanager
 def reporting_file_errors(run_dir: RunDir) -> Iterator[None]:
-    """Convert file errors within the context to a DeviceError of one line.
+    """Convert errors about files within the `with` block to a DeviceError of one line; others pass through.
 
     Raises:
         DeviceError: The disk is full, or a file can't be read or written.
@@ -56,9 +56,10 @@ def reporting_file_errors(run_dir: RunDir) -> Iterator[None]:
 
 @contextmanager
 def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
-    """Create the run's folder and lock it against other processes within the context.
+    """Create the run's folder and lock it against other processes within the `with` block.
 
-    A new folder is deleted if the run fails before any step has written to it.
+    Unfinished output of a run that was killed is deleted. A new folder is deleted if the block raises a
+    WorkbenchError before any step has written to it.
 
     Args:
         run_dir: The run.
@@ -66,6 +67,7 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
 
     Raises:
         FolderInUseError: Another process has locked the folder.
+        ConfigError: The folder has other files but no run, or can't be created.
     """
     if only_reads and run_dir.config_yaml.is_file() and not os.access(run_dir.path, os.W_OK):
         yield
@@ -89,7 +91,7 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
 
 
 def record_failure(config: Config, run_dir: RunDir, reason: str) -> None:
-    """Write failure.json, with the reason why a model could not be scored."""
+    """Write failure.json into the run's folder, on rank 0: the model, and the reason why it wasn't scored."""
     if is_rank0() and not run_dir.failure_json.is_dir():
         adapter = config.adapter.path
         model = {
@@ -122,10 +124,11 @@ def check_own(run_dir: RunDir) -> None:
 
 
 def make_folder(run_dir: RunDir) -> None:
-    """Create the run's folder.
+    """Create the run's folder, if it doesn't exist.
 
     Raises:
         ConfigError: It can't be created.
+        OSError: The disk is full.
     """
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)

@@ -26,11 +26,14 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 Identity = dict[str, Any]
-"""Everything about a model that its scores depend on: weights, quantization, adapter, tokenizer."""
+"""Everything about a model that its scores depend on, as JSON: weights, quantization, adapter, tokenizer."""
 
 
 def model_identities(run: Run) -> dict[str, Identity]:
-    """Return model -> identity, which is everything that its scores depend on, for the run's models.
+    """Return name -> identity of the models that the run has: base, adapter, merged and trained.
+
+    A merged model that is not of the run's present adapter is left out, which is logged. With an endpoint,
+    the only model is the base.
 
     Raises:
         CheckpointError: An adapter or model was changed since the train step.
@@ -71,7 +74,7 @@ def model_identities(run: Run) -> dict[str, Identity]:
 
 
 def endpoint_identity(config: Config) -> Identity:
-    """Return what the scores of a model behind an endpoint depend on, as far as it is known here."""
+    """Return the identity of a model behind an endpoint: its URL and name, and the tokenizer."""
     path = config.model.tokenizer or config.model.path
     name = f"{config.model.endpoint} {config.endpoint.model or ''}".strip()
     return {
@@ -91,7 +94,8 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
         run_dir: The run.
 
     Returns:
-        None if there is no merged model, its report is missing or damaged, or the adapter is another one.
+        None if there is no merged model, it was changed, its report is missing or damaged, or the adapter is
+        another one.
     """
     if not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
         return None
@@ -109,10 +113,11 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
 
 
 def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Load the named models in turn and yield each with its name; base and adapter share one load.
+    """Load the named models in turn and yield (name, model) for each; base and adapter share one load.
 
-    While the base is used, the adapter is disabled; an adapter that changes the base's weights is attached
-    after the base was yielded. `workbench.load_model` is not called because it loads a single model.
+    Use a model only until the next one is yielded. While the base is used, the adapter is disabled; an
+    adapter that changes the base's weights is attached after the base was yielded. `workbench.load_model` is
+    not called because it loads a single model.
     """
     config, run_dir = run.config, run.run_dir
     if config.model.endpoint is not None:
@@ -150,5 +155,5 @@ def base_and_adapter(
 
 
 def model_in(folder: Path, model: ModelConfig) -> ModelConfig:
-    """Return the model section for a model that the run has written to `folder`."""
+    """Return a copy of the model section for a model that the run has written to `folder`."""
     return replace(model, path=str(folder), revision=None, tokenizer=None, init={}, dtype=Dtype.auto)

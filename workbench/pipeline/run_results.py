@@ -39,9 +39,17 @@ NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", 
 def waiting_benchmarks(
     run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
 ) -> dict[str, dict[str, PreparedBenchmark]]:
-    """Return, for each model of `evaluate.models`, the benchmarks without valid scores of it.
+    """Return, for each model of `evaluate.models` that the run has, the benchmarks without valid scores.
 
-    With `force` or `evaluate.verify`, all benchmarks.
+    With `force` or `evaluate.verify`, all benchmarks. Scores that were changed are logged.
+
+    Args:
+        run: The run.
+        identities: Model -> its identity, for the models that the run has.
+        prepared: Name -> benchmark.
+
+    Returns:
+        Model -> name -> benchmark; the inner mapping is empty if nothing is to be scored.
     """
     config, run_dir = run.config, run.run_dir
     record = RunRecord(run_dir.run_json)
@@ -65,7 +73,10 @@ def waiting_benchmarks(
 
 
 def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
-    """Return the fingerprint of everything that a benchmark's scores depend on."""
+    """Return the fingerprint of everything that a model's scores on a benchmark depend on.
+
+    Settings are hashed so that the results of earlier versions stay valid where scores didn't change.
+    """
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
     rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
     generates = benchmark.config.output_type is OutputType.generation
@@ -83,7 +94,7 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
 
 
 def example_values(example: Example) -> dict[str, Any]:
-    """Return the fields of an item that its score depends on.
+    """Return the fields of a benchmark item that its score depends on, as JSON values by name.
 
     `references` and `written_targets` are left out where they only repeat the target.
     """
@@ -97,9 +108,10 @@ def example_values(example: Example) -> dict[str, Any]:
 def valid_results(
     run_dir: RunDir, identities: Mapping[str, Identity], *, log_problems: bool = False
 ) -> tuple[dict[str, Any], list[Score]]:
-    """Return the valid contents of results.json: facts about the models by name, and scores.
+    """Return the valid contents of results.json as (model -> facts about it, scores).
 
-    Models that have changed are left out. So are scores that were changed since they were written.
+    Models whose identity has changed are left out, with their scores. So are scores that were changed since
+    they were written. Without the file, or if it is damaged, both are empty.
 
     Args:
         run_dir: The run.
@@ -133,9 +145,11 @@ def valid_results(
 
 
 def training_of(path: str) -> dict[str, Any]:
-    """Return how an adapter from elsewhere was trained, as far as its files and the run around it tell.
+    """Return facts for results.json on how an adapter was trained by another run or tool.
 
-    The configuration of a run that only scores an adapter says nothing about the adapter's training.
+    They are `method` and `rank` from the adapter's files; if it is in the folder of a run, also its learning
+    rate, seed, data path and recipe. (The configuration of a run that only scores an adapter says nothing
+    about the adapter's training.)
 
     Args:
         path: The adapter's folder or Hub id.
@@ -170,6 +184,15 @@ def write_scores(
     scores: Sequence[Score],
 ) -> str:
     """Add a model's new scores to results.json, in place of its older scores on the same benchmarks.
+
+    Scores and models that are no longer valid are removed.
+
+    Args:
+        run: The run.
+        identities: Model -> its identity, for the models that the run has.
+        name: The scored model.
+        model: The same model, loaded.
+        scores: Its new scores.
 
     Returns:
         The checksum of the facts about run and models in results.json.

@@ -35,7 +35,7 @@ class Run:
         """All rows of the data section, in memory or, if there are many, in a file; not for streamed rows.
 
         Raises:
-            DataError: There are no rows, or a row is malformed.
+            DataError, ConfigError, DeviceError: As `load_kept_rows` says.
         """
         from workbench.data.rows import load_kept_rows
 
@@ -55,10 +55,10 @@ class Run:
 
     @cached_property
     def data(self) -> DataConfig:
-        """The data section, with the classes of the head that a classifier starts from, if it has one.
+        """The data section; `labels` has the classes of the head that a classifier starts from, if any.
 
         Raises:
-            ConfigError: `data.labels` has other classes, or another order.
+            ConfigError: The user named other classes than the head's, or another order.
         """
         from workbench.api.examples import name_classes
 
@@ -99,7 +99,9 @@ class Run:
         return read_config(self.config.model)
 
     def benchmarks(self, names: Sequence[str] | None = None) -> "dict[str, PreparedBenchmark]":
-        """Prepare benchmarks of the configuration.
+        """Return benchmarks of the configuration by name, with their items; each is read once and kept.
+
+        An entry for tasks of lm-eval can give several benchmarks, each under a name of its own.
 
         Args:
             names: Names in the configuration; None: all benchmarks.

@@ -24,7 +24,7 @@ log = logging.getLogger("workbench")
 
 
 def serve(run: Run) -> None:
-    """Load the models, and answer requests until Ctrl-C or SIGTERM.
+    """Load the models, and answer HTTP requests until Ctrl-C or SIGTERM; then return.
 
     The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
 
@@ -42,7 +42,10 @@ def serve(run: Run) -> None:
 
 
 async def serve_until_stopped(server: Server, names: list[str], run: Run) -> None:
-    """Run a server until SIGINT or SIGTERM comes; a second signal ends the process at once."""
+    """Run a server until SIGINT or SIGTERM comes; a second signal ends the process at once.
+
+    The address and `names`, the names of its models, are logged.
+    """
     stopped, loop, config = asyncio.Event(), asyncio.get_running_loop(), run.config.serve
 
     def stop() -> None:
@@ -68,7 +71,10 @@ async def serve_until_stopped(server: Server, names: list[str], run: Run) -> Non
 
 
 def prepare(run: Run, names: list[str], access: Access) -> Server:
-    """Load the named models, and return a server of them."""
+    """Load the named models, and return a server of them that doesn't listen yet.
+
+    `names` are from `served_names`; `access` decides which requests are refused.
+    """
     config = run.config
     models, lengths = ChatModels(run, config.serve.adapters), {}
     for name in names:
@@ -81,7 +87,7 @@ def prepare(run: Run, names: list[str], access: Access) -> Server:
 
 
 def served_names(run: Run) -> list[str]:
-    """Return the names of the models to serve.
+    """Return the names of the models to serve: `serve.models` (empty: all of the run), then `serve.adapters`.
 
     Raises:
         MissingStepError: The run doesn't have one of `serve.models`.
@@ -96,10 +102,11 @@ def served_names(run: Run) -> list[str]:
 
 
 def check_servable(run: Run) -> None:
-    """Check address, key and adapters before a model is loaded.
+    """Check the address, the API key, the models and the adapters before a model is loaded.
 
     Raises:
-        WorkbenchError: The address needs a key, the model is a classifier, or an adapter is of another base.
+        WorkbenchError: The address needs a key or can't be used, the model is a classifier, the run lacks a
+            model, or an adapter is of another base.
     """
     config = run.config
     Access(config.serve)
@@ -131,7 +138,7 @@ def check_address(config: ServeConfig) -> None:
 
 
 def unusable(config: ServeConfig, error: OSError) -> ConfigError:
-    """Return the error that a server can't listen at the address."""
+    """Return the error, to be raised, that a server can't listen at the address of `config`."""
     return ConfigError(
         f"serve.port: {config.host}:{config.port} can't be listened at: {error.strerror} (serve.port=0 takes "
         "a free one)"

@@ -30,13 +30,13 @@ class SharedBase:
     """Whether an adapter has changed the base's own weights."""
 
     def attached(self, adapter: Path) -> PeftModel:
-        """Attach the adapter in the folder `adapter` to the base, and return the model with it."""
+        """Attach the adapter in the folder `adapter` to the base, in place, and return the PeftModel."""
         self.is_changed = adapter_config.changes_base(adapter)
         self.peft_model = attach.load(self.model, adapter)
         return self.peft_model
 
     def detach(self) -> None:
-        """Remove the adapter's layers, so that the base is as it was loaded."""
+        """Remove the adapter's layers from the base; weights that the adapter has changed stay changed."""
         if self.peft_model is not None:
             self.peft_model.unload()
             self.peft_model = None
@@ -48,7 +48,7 @@ _held: ContextVar[list[SharedBase] | None] = ContextVar("held", default=None)
 
 @contextmanager
 def sharing_base() -> Iterator[None]:
-    """Keep a run's base model loaded within the context, for the next run if it has the same base."""
+    """Keep a run's base model loaded within the `with` block, for the next run if it has the same base."""
     token = _held.set([])
     try:
         yield
@@ -60,8 +60,9 @@ def sharing_base() -> Iterator[None]:
 def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
     """Yield a run's base: the previous run's if it is the same, else a newly loaded one.
 
-    Within `sharing_base` it stays loaded, without the adapter and with its original generation settings and
-    labels.
+    Within `sharing_base` it stays loaded after the `with` block, without the adapter and with its original
+    generation settings and labels, unless the block failed or an adapter changed its weights. The global
+    seeds are set to the run's.
 
     Args:
         config: The run's configuration.
@@ -88,7 +89,7 @@ def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
 
 
 def base_key(config: Config, num_labels: int | None) -> str:
-    """Return the fingerprint of everything that a loaded base depends on."""
+    """Return the fingerprint of everything that a loaded base depends on; arguments as of `shared_base`."""
     sections = [hashed(config.model, "model"), hashed(config.quantization, "quantization")]
     sections[0]["path"] = content(config.model.path)
     return fingerprint([*sections, num_labels, config.seed])

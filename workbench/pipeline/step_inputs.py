@@ -28,16 +28,19 @@ def is_classifier(config: Config) -> bool:
 
 
 def run_autocast_dtype(run: Run) -> torch.dtype | None:
-    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast, as of adapters."""
+    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast.
+
+    The training of an adapter has none.
+    """
     if run.config.adapter.is_none:
         return autocast_dtype(run.model_dtype, run.config.adapter, run.config.train)
     return None  # without reading the model's configuration
 
 
 def adapter_folder(run: Run) -> Path | None:
-    """Return the adapter of the run: the trained one, else the combined one, else that at `adapter.path`.
+    """Return the folder of the run's adapter: the trained one, else the combined one, else `adapter.path`.
 
-    None: the run has no adapter.
+    None: the run has no adapter. `adapter.path` is not checked.
 
     Raises:
         CheckpointError: The run's own adapter was changed since the step that made it.
@@ -65,10 +68,15 @@ def model_folder(name: str, run: Run) -> Path | None:
 def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
     """Return the fingerprint of a folder of weights, after checking that it is as its step wrote it.
 
-    A folder of which run.json records no such step is not checked.
+    Without a record of the step in run.json, the folder is not checked.
+
+    Args:
+        run_dir: The run.
+        folder: The folder of weights.
+        step: Name of the step in run.json that wrote it.
 
     Raises:
-        CheckpointError: The folder was changed since.
+        CheckpointError: The folder was changed since the step wrote it.
     """
     digest = file_fingerprint(folder)
     entry = RunRecord(run_dir.run_json).values["steps"].get(step)
@@ -81,7 +89,7 @@ def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
 
 
 def training_inputs(config: Config) -> dict[str, Any]:
-    """Return the settings that trained weights depend on, with fingerprints in place of local files."""
+    """Return the settings that trained weights depend on, by section, with fingerprints for local files."""
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["data"], sections["train"] = row_inputs(config.data), config.train.learned()
@@ -92,12 +100,12 @@ def training_inputs(config: Config) -> dict[str, Any]:
 
 
 def recipe_fingerprint(settings: Mapping[str, Any]) -> str:
-    """Return the fingerprint of a training's settings, leaving out the seed."""
+    """Return the fingerprint of a training's settings, from `training_inputs`, leaving out the seed."""
     return fingerprint({**settings, "seed": None})
 
 
 def row_inputs(data: DataConfig) -> dict[str, Any]:
-    """Return the settings that training rows depend on, with fingerprints in place of local files."""
+    """Return the data section as JSON values, with fingerprints in place of paths of local files."""
     section = hashed(data, "data")
     section["path"] = content(section["path"])
     if data.labels_file:
@@ -111,21 +119,24 @@ def row_inputs(data: DataConfig) -> dict[str, Any]:
 
 
 def content(path: str | None) -> str | None:
-    """Return the fingerprint of a local file or folder; a Hub id, and None, are returned as they are."""
+    """Return the fingerprint of a local file or folder; a path that doesn't exist (a Hub id) as it is."""
     return file_fingerprint(Path(path)) if path and Path(path).exists() else path
 
 
 def base_content(config: Config) -> str | None:
-    """Return the checksum of a local base, whose weights are read once; a Hub id or None is returned as is.
+    """Return the checksum of the weights at `model.path`; a Hub id or None is returned as it is.
 
-    It is made of `weights_fingerprint`, which adapters and merged models record, too.
+    It is the `model_fingerprint` that adapters and merged models record, too.
     """
     path = config.model.path
     return model_fingerprint(config.model) if path and Path(path).exists() else path
 
 
 def skip_finished(step: str, is_finished: bool, config: Config) -> bool:
-    """Return whether to skip a step: it is finished, and `force` isn't set. Log if it is skipped."""
+    """Return whether to skip a step, because it is finished and `force` isn't set; log that it is skipped.
+
+    `step` is the name in the log line.
+    """
     if is_finished and not config.force:
         log.info("%s: already done, nothing has changed since (force=true repeats it)", step)
         return True

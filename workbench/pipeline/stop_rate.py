@@ -46,13 +46,15 @@ Endings = dict[str, int]
 
 @dataclass(frozen=True)
 class PromptSample:
-    """Prompts that the model answers before and after the training."""
+    """Prompts that the model answers before and after the training, with limits of its answers."""
 
     rows: list[HeldOutRow]
+    """At least one row; its prompt is what is before the last answer."""
     origin: str
     """`held-out` or `training`: which rows the prompts come from."""
     max_new_tokens: int
     stop: list[str]
+    """Texts that end an answer."""
 
 
 def draw_prompts(
@@ -80,7 +82,7 @@ def draw_prompts(
 
 
 def num_prompts(train: TrainConfig, num_rows: int) -> int:
-    """Return `train.sample_answers`; if that is null, the number of training steps, at most `MOST_PROMPTS`.
+    """Return `train.sample_answers`; if it is null, the number of training steps, at most `MOST_PROMPTS`.
 
     So a short trial run asks few prompts.
 
@@ -102,7 +104,7 @@ def count_endings(
 ) -> Endings:
     """Count how many of a model's greedy answers end by themselves, and how many repeat themselves.
 
-    The random state and the model are not changed.
+    The random state and the model are not changed. An adapter that the model has stays active.
 
     Args:
         model: The model to ask.

@@ -10,9 +10,10 @@ from workbench.pipeline.step_inputs import model_folder
 
 
 def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the base, adapter, merged or trained model, with its chat template.
+    """Return the tokenizer of the model `name` (base, adapter, merged or trained), with its chat template.
 
-    If `evaluate.chat_template` is true, a base without a template gets that of the run's trained model.
+    If `evaluate.chat_template` is true, a base without a template gets that of `borrowed_template`. The
+    object is a copy whose template the caller may change.
     """
     tokenizer = run.tokenizer
     take_template(tokenizer, borrowed_template(run) if name == BASE else trained_template(name, run))
@@ -20,7 +21,7 @@ def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
 
 
 def training_tokenizer(run: Run) -> PreTrainedTokenizerFast:
-    """Return the tokenizer to train with, with the chat template of an adapter that is trained further."""
+    """Return a copy of the run's tokenizer with the chat template of `adapter.path`, if that has one."""
     tokenizer = run.tokenizer
     if run.config.adapter.path:
         take_template(tokenizer, adapter_config.chat_template(run.config.adapter.path))
@@ -28,7 +29,10 @@ def training_tokenizer(run: Run) -> PreTrainedTokenizerFast:
 
 
 def trained_template(name: str, run: Run) -> str | None:
-    """Return the chat template saved with the weights of a model of the run; None if there is none."""
+    """Return the chat template saved with the weights of a model of the run; None: no model, or no template.
+
+    `name` is adapter, merged or trained.
+    """
     folder = model_folder(name, run)
     return adapter_config.chat_template(folder) if folder else None
 

@@ -53,7 +53,12 @@ log = logging.getLogger("workbench")
 def train(run: Run) -> None:
     """Train the adapter, or with `adapter=none` the model itself, on the rows of the data section.
 
-    A finished training is not repeated, and an interrupted one is resumed; `force` starts from the beginning.
+    Writes weights, checkpoints, train.json, train.jsonl, loss.svg and the held-out rows into the run's
+    folder, and records the step in run.json. A finished training is not repeated, and an interrupted one is
+    resumed; `force` starts from the beginning. All ranks must call this.
+
+    Raises:
+        WorkbenchError: A row, model or benchmark can't be read, or the training failed.
     """
     config, run_dir = run.config, run.run_dir
     output = trained_folder(run_dir, config.adapter)
@@ -117,7 +122,13 @@ def measured(config: Config, report: TrainReport) -> dict[str, Any]:
 
 
 def training_digests(config: Config, settings: Mapping[str, Any], output: Path) -> dict[str, str]:
-    """Return the checksums for run.json: of the recipe and, of a trained adapter, of its weights."""
+    """Return the checksums for run.json: of the recipe and, if an adapter was trained, of its weights.
+
+    Args:
+        config: The configuration.
+        settings: Settings that the weights depend on, from `train_step_inputs`.
+        output: Folder of the trained weights.
+    """
     digests = {RECIPE_DIGEST: recipe_fingerprint(settings)}
     if not config.adapter.is_none:
         digests[ADAPTER_DIGEST] = adapter_config.fingerprint(output)
@@ -125,7 +136,10 @@ def training_digests(config: Config, settings: Mapping[str, Any], output: Path) 
 
 
 def log_steps_done(checkpoints: Path) -> None:
-    """Log how many of the forecast's steps an earlier session has done, by the newest checkpoint's name."""
+    """Log how many of the forecast's steps an earlier session has done, by the newest checkpoint's name.
+
+    Without checkpoints, nothing is logged.
+    """
     if folders := checkpoint_folders(checkpoints):
         log.info(
             "plan: %s of these steps are done: training goes on at %s",
@@ -135,10 +149,10 @@ def log_steps_done(checkpoints: Path) -> None:
 
 
 def report_examples(run: Run, examples: Examples) -> dict[str, Any]:
-    """Log and print facts about the training rows, with examples, and write the held-out rows.
+    """Log and print a report on the training rows, with an example, and write the file of held-out rows.
 
     Returns:
-        What train.json contains about the held-out rows; empty except on rank 0.
+        The value of `held_out` in train.json, from `write_rows`; empty except on rank 0.
     """
     config, training, validation = run.config, examples.training, examples.validation
     if config.data.validation_fraction != 0 and str(examples.hold_out):
@@ -155,10 +169,11 @@ def report_examples(run: Run, examples: Examples) -> dict[str, Any]:
 
 
 def check_adapter(run: Run) -> None:
-    """Check the adapter section, without the model's weights.
+    """Check the adapter section against the model's architecture and tokenizer, without loading weights.
 
     Raises:
-        WorkbenchError: There is no adapter at `adapter.path`, or the model has no such layer or token.
+        WorkbenchError: The adapter at `adapter.path` is missing or can't be trained further, or the model
+            lacks a layer or token that the section names.
     """
     config, adapter = run.config, run.config.adapter
     if adapter.path is not None:
@@ -176,10 +191,11 @@ def check_adapter(run: Run) -> None:
 
 
 def score_on_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
-    """Prepare the benchmarks of `train.score_on`; empty if there are none.
+    """Return the benchmarks of `train.score_on` by name, with their items; empty if the key is not set.
 
     Raises:
-        WorkbenchError: One is not a benchmark of this run or can't be read, or their scores have no mean.
+        WorkbenchError: A name is not a benchmark of this run or is named twice, a benchmark can't be read, or
+            their scores have no mean, see `check_mean`.
     """
     config, names = run.config, run.config.train.score_on or []
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -216,7 +232,7 @@ def check_mean(metrics: Mapping[str, str], of_losses: Collection[str] | None = N
 
 
 def train_step_inputs(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
-    """Return the settings that trained weights depend on, and the benchmarks that choose a checkpoint."""
+    """Return `training_inputs`, with fingerprints of the benchmarks `scored` if these choose a checkpoint."""
     if not config.train.chooses or not scored:
         return training_inputs(config)
     benchmarks = [scoring_fingerprint({}, benchmark, config) for benchmark in scored.values()]
@@ -226,10 +242,11 @@ def train_step_inputs(config: Config, scored: Mapping[str, PreparedBenchmark]) -
 def mean_scorer(
     config: Config, tokenizer: PreTrainedTokenizerBase, scored: Mapping[str, PreparedBenchmark]
 ) -> Score:
-    """Return a function that scores a model on the benchmarks of `train.score_on`.
+    """Return a function that scores a model on the benchmarks `scored`, those of `train.score_on`.
 
-    Its result contains each benchmark's score and, as `score`, their mean. The mean is negated for metrics
-    for which lower is better, such as perplexity.
+    Its result has each benchmark's main score as `score/NAME` and, as `score`, their mean. The mean is
+    negated for metrics for which lower is better, such as perplexity. It raises a ConfigError as `check_mean`
+    does.
     """
 
     def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:

@@ -24,7 +24,11 @@ STREAMED = "data.streaming reads them one by one (data.validation_fraction=0.01 
 
 
 def encoded_examples(run: Run) -> Examples:
-    """Encode the rows of the data section."""
+    """Encode the rows of the data section, split into training and held-out rows.
+
+    Raises:
+        WorkbenchError: A row can't be read, or nothing is left to train on.
+    """
     config, tokenizer = run.config, training_tokenizer(run)
     if config.data.streaming:
         return streamed_examples(run, tokenizer)
@@ -34,7 +38,13 @@ def encoded_examples(run: Run) -> Examples:
 
 
 def streamed_examples(run: Run, tokenizer: PreTrainedTokenizerFast) -> Examples:
-    """Encode streamed rows into files of the run's folder; the rows themselves are not kept."""
+    """Encode streamed rows into files in the run's cache folder, one folder for each rank.
+
+    The result has no rows, only their token ids.
+
+    Raises:
+        WorkbenchError: A row can't be read, or nothing is left to train on.
+    """
     config = run.config
     labels = label_names([], run.data) if is_classifier(config) else []
     folder = run.run_dir.cache / f"rows-{rank_and_world_size()[0]}"
@@ -45,7 +55,14 @@ def streamed_examples(run: Run, tokenizer: PreTrainedTokenizerFast) -> Examples:
 
 
 def limits_of_comparison(data: DataConfig, has_benchmarks: bool) -> list[str]:
-    """Return texts about what a comparison on held-out rows leaves out for this kind of data."""
+    """Return lines for the log on what a comparison on held-out rows leaves out for this kind of data.
+
+    The list is empty if there is nothing to say.
+
+    Args:
+        data: The data section.
+        has_benchmarks: Whether the run has benchmarks.
+    """
     if data.validation_fraction == 0 or (data.streaming and not data.validation_fraction):
         return []
     limits = []
@@ -61,9 +78,9 @@ def limits_of_comparison(data: DataConfig, has_benchmarks: bool) -> list[str]:
 
 
 def trained_on_chats(config: Config, rows: Sequence[Row]) -> bool | None:
-    """Return whether rows are chats, rendered by a chat template, judged by each source's first row.
+    """Return whether the rows of any source are chats, judged by each source's first row; see `is_chat`.
 
-    True if the rows of any source are; None for a classifier.
+    None for a classifier. Without `rows`, as for streamed data, only the first row of the data is read.
     """
     if is_classifier(config):
         return None

@@ -23,7 +23,7 @@ MEASURED_TEXTS = 1000
 
 
 def read_texts(run: Run) -> list[str]:
-    """Return the texts to learn from: every string of every row. Empty if only `tokenizer.pieces` is given.
+    """Return the texts to learn from: every string of every row. Empty if `extend` has `pieces` and no data.
 
     Raises:
         ConfigError: Neither text nor `tokenizer.pieces` is given.
@@ -50,9 +50,13 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def tokenizer(run: Run) -> None:
-    """Learn a tokenizer from the rows of `data.path`.
+    """Learn a tokenizer from the rows of the data section, and write it into the run's folder.
 
-    `models.tokenizers.learn_vocabulary` does the work; the Python interface has no function for it.
+    If it is finished with the same inputs, it is not repeated. `models.tokenizers.learn_vocabulary` does the
+    work; the Python interface has no function for it.
+
+    Raises:
+        ConfigError, DataError: As `read_texts` says.
     """
     config, run_dir = run.config, run.run_dir
     inputs, record = vocabulary_fingerprint(config), RunRecord(run_dir.run_json)
@@ -74,9 +78,10 @@ def tokenizer(run: Run) -> None:
 
 
 def extend(run: Run) -> None:
-    """Add tokens to the model at `model.path`, learned from text or taken from another tokenizer.
+    """Write a copy of the model at `model.path` with more tokens, learned from text or of another tokenizer.
 
-    `models.vocabulary_resize` does the work; the Python interface has no function for it.
+    The copy, with its tokenizer, is in the run's folder. If it is finished with the same inputs, it is not
+    repeated. `models.vocabulary_resize` does the work; the Python interface has no function for it.
 
     Raises:
         ConfigError: There are no new tokens.
