@@ -32,8 +32,8 @@ MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "o
 class RunRecord:
     """Content of a run.json: of each step that has finished, fingerprints of its inputs and files.
 
-    A step is named as in `steps`, or `evaluate/MODEL/BENCHMARK` for one benchmark, and has one entry, which a
-    repetition replaces. Measurements, versions, machine, commands and a checksum of the file are there too.
+    A step's name is `train`, `merge`, ..., or `evaluate/MODEL/BENCHMARK` for one benchmark. It has one entry,
+    which a repetition replaces. Measurements, versions, machine, commands and a checksum are there too.
     """
 
     def __init__(self, path: Path) -> None:

@@ -67,7 +67,7 @@ SAME_RUN = {"train": NOT_LEARNED, "adapter": ("base",)}
 
 
 class Step(Enum):
-    """A step of a run, as listed in `steps`."""
+    """A step of a run, by its name in the key `steps`; see there what each does."""
 
     plan = "plan"
     train = "train"

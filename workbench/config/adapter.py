@@ -126,13 +126,13 @@ class AdapterConfig:
     """The update is multiplied by alpha / rank. Change it with the rank to keep that factor, and with it the
     learning rate."""
     dropout: float = number(0.0, 0, 1, below=True)
-    """Share of the adapter's inputs that is set to zero during training, against overfitting."""
+    """Probability that an input value of the adapter is set to zero in training, against overfitting."""
     target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
     """Layers that get an adapter, by the last part of their names, as in [q_proj, v_proj]. [all-linear]:
     every linear layer except the output head."""
     modules_to_save: list[str] = field(default_factory=list)
-    """Layers whose weights are all trained, and saved with the adapter. The `score` head of a classifier
-    always is."""
+    """Layers whose own weights are trained and saved with the adapter, by the last part of their names. The
+    `score` head of a classifier always is one."""
     trainable_tokens: list[str] = field(default_factory=list)
     """Tokens of the vocabulary whose embeddings are trained too, such as new markers of a chat template."""
     use_rslora: bool = False

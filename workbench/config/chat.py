@@ -17,14 +17,15 @@ class ChatConfig:
     """
 
     models: list[str] = field(default_factory=list)
-    """Models that answer, side by side: base, adapter, merged, trained. Empty: the trained model."""
+    """Models that answer, side by side: base, adapter, merged, trained. Empty: one model, the first that the
+    run has of trained, adapter, merged, base."""
     turns: bool | None = None
     """true: each line is a turn of one conversation, written by the chat template. false: each line is a
     prompt of its own, which the model continues. null: as the run was trained; true without a run."""
     system: str | None = None
     """System message of the conversation, as /system sets it. null: none."""
     max_new_tokens: int = number(512, 1, 10**6)
-    """Longest answer in tokens; less if the model's context has less room."""
+    """Tokens after which an answer is cut off; fewer if the model's context has less room."""
     temperature: float = number(0.0, 0, 100)
     """0: the most likely token each time. Above 0: tokens are drawn; a higher value varies answers more."""
     top_k: int = number(0, 0, 10**6)

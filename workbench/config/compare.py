@@ -36,11 +36,12 @@ class CompareConfig:
     once the difference is decided."""
     margin: float | None = number(None, 0, 1, above=True)
     """With until=decided: differences below it are of no interest, such as 0.02 for 2 points. The comparison
-    then also stops once the difference is known to be smaller. null: only the direction is asked for."""
+    then also stops once the difference is shown to be smaller. null: it stops once one model is better."""
     seed: int = number(0, 0, 2**32 - 1)
     """With until=decided: seed of the order of the items."""
     output: str | None = None
-    """Folder for compare.json and compare.csv. null: with until=decided the run's, else none are written."""
+    """Folder for compare.json and compare.csv; with until=decided for compare.json only. null: the run's
+    folder with until=decided, else no files are written."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if a number is out of range, or a benchmark is listed twice."""

@@ -96,7 +96,7 @@ class SourceConfig:
     """A file, a folder of files, a hub id, or modelscope:OWNER/NAME."""
 
     weight: float = number(1.0, 0, 10**4, above=True)
-    """How often each row comes in an epoch. 2: twice. 0.5: half of the rows, chosen at random by `seed`."""
+    """How often each row comes in an epoch. 2: twice. 0.5: half of the rows come once, drawn by `seed`."""
 
     format: DataFormat = DataFormat.auto
     """Which columns a row has. auto: as data.format."""
@@ -120,7 +120,7 @@ class SourceConfig:
     """What happens to reasoning before answers. null: as data.thoughts."""
 
     limit: int | None = number(None, 1, 10**12)
-    """Use the first rows only, before `weight` applies. null: as data.limit."""
+    """Number of rows to use, the first ones, before `weight` applies. null: as data.limit."""
 
     delimiter: str = ""
     """Character between two cells. Empty: as data.delimiter."""
@@ -241,7 +241,7 @@ class DataConfig:
     else 5%, at least 20 and at most 500 rows."""
 
     limit: int | None = number(None, 1, 10**12)
-    """Use the first rows only, of each source. null: all rows."""
+    """Number of rows to use, the first ones, of each source. null: all rows."""
 
     shuffle_answers: bool = False
     """true gives each prompt the answer of another row. In this control experiment a real gain must
@@ -271,9 +271,9 @@ class DataConfig:
         return [source.path for source in self.sources.values()] or [path for path in [self.path] if path]
 
     def of_source(self, name: str) -> "DataConfig":
-        """Return this section as if the data set `name` of `sources` were its only one, with its settings.
+        """Return a copy of this section with the data set `name` of `sources` as its only one.
 
-        Without sources, this section itself.
+        Settings of the data set replace the section's. Without sources, the section itself is returned.
         """
         if not self.sources:
             return self

@@ -34,7 +34,7 @@ MOST_FACTOR, MOST_SETTINGS = 100, 200
 
 @dataclass(kw_only=True)
 class WeightedPart:
-    """An adapter or model to combine with others, and its weight in the combination."""
+    """One of several adapters or models to combine, and its weight in the combination."""
 
     path: str
     """Folder or Hub id."""
@@ -80,7 +80,8 @@ class MergeConfig:
     """Rank of the adapter that svd and the _svd methods make. null: the largest rank of the adapters. The sum
     of the ranks makes svd exact."""
     normalize: bool | None = None
-    """Whether the sum over models is divided by the sum of their weights. null: true for linear and ties."""
+    """Whether the sum over models is divided by the sum of their weights (ties: of those with the elected
+    sign). null: true for linear and ties."""
     t: float | None = number(None, 0, 1)
     """Position of slerp's result between the first model (0) and the second (1)."""
     seed: int = number(0, 0, 2**32 - 1)
@@ -131,7 +132,7 @@ class MergeConfig:
 
     @property
     def normalizes(self) -> bool:
-        """Whether the sum over models is divided by the sum of their weights."""
+        """Whether the sum over models is divided by the sum of their weights: `normalize`, or its default."""
         return self.combination.normalizes if self.normalize is None else self.normalize
 
     def _check_search(self) -> None:

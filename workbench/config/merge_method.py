@@ -52,7 +52,7 @@ class MergeMethod(Enum):
 
     @property
     def normalizes(self) -> bool:
-        """Whether mergekit divides by the sum of the weights by default, without `normalize`."""
+        """Whether the sum over models is divided by the sum of the weights by default, as in mergekit."""
         return self in (MergeMethod.linear, MergeMethod.ties)
 
 

@@ -24,7 +24,7 @@ class Dtype(Enum):
 
 
 class Device(Enum):
-    """Where the model runs."""
+    """Device on which the model runs; auto: see `model.device`."""
 
     auto = "auto"
     cpu = "cpu"

@@ -36,7 +36,7 @@ MOST_BYTES = 150
 
 
 def check_file_name(key: str, name: str) -> None:
-    """Check that a name is a valid file name, not a path.
+    """Check that a name is a file name of letters, digits, spaces and `_.+-`, not a path, and not too long.
 
     Raises:
         ConfigError: The name is invalid or too long; the message starts with `key`.
@@ -50,7 +50,7 @@ def check_file_name(key: str, name: str) -> None:
 
 
 def check_once(key: str, values: Sequence[object] | None) -> None:
-    """Check that a list has no duplicates.
+    """Check that a list, the value of `key`, has no duplicates; None passes.
 
     Raises:
         ConfigError: An entry comes twice; the message names the key and the entry.

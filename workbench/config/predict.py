@@ -27,7 +27,7 @@ class PredictConfig:
     run, under the name of the input file. An existing file that predict did not write is replaced with
     force=true only."""
     limit: int | None = number(None, 1, 10**12)
-    """Answer the first rows only. null: all rows."""
+    """Number of rows to answer, the first ones. null: all rows."""
     columns: dict[str, str] = field(default_factory=dict)
     """Role -> column name of predict.input, as in {text: comment}. Empty: as in the training rows of the
     run."""

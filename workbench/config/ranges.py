@@ -46,7 +46,7 @@ class Range:
 def number(
     default: Any, least: float, most: float, *, above: bool = False, below: bool = False, also: Any = ()
 ) -> Any:
-    """Declare a numeric field with its range.
+    """Return a dataclass field for a number, with its range in the metadata, where `check_ranges` reads it.
 
     Args:
         default: Default of the field; None allows null.
@@ -61,7 +61,10 @@ def number(
 
 
 def numbers(default: Any, least: float, most: float) -> Any:
-    """Declare a field that maps names to numbers in a range; `default` is called for the default mapping."""
+    """Declare a field that maps names to numbers from `least` to `most`.
+
+    `default` is a function that returns the default mapping, such as `dict`.
+    """
     return field(default_factory=default, metadata={RANGE: Range(least=least, most=most)})
 
 

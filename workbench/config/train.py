@@ -105,7 +105,7 @@ class TrainConfig:
     bytes."""
 
     logging_steps: int = number(10, 1, 10**9)
-    """Optimizer steps between two lines of train.jsonl."""
+    """Optimizer steps between two logged losses in train.jsonl; a validation adds a line of its own."""
 
     save_steps: int = number(200, 1, 10**9)
     """Optimizer steps between two checkpoints, at which validation also runs. The last step always saves
@@ -146,6 +146,9 @@ class TrainConfig:
         return self.keep is Keep.best or self.patience is not None
 
     def learned(self) -> dict[str, Any]:
-        """Return the settings that decide the trained weights; `save_steps` is one if `chooses` is true."""
+        """Return key -> value of the settings that decide the trained weights, for fingerprints.
+
+        The keys are all but NOT_LEARNED; `save_steps` is one of them if `chooses` is true.
+        """
         ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
         return {key: value for key, value in hashed(self, "train").items() if key not in ignored}

@@ -157,13 +157,17 @@ def kept_defaults(
 
 
 def signed(text: str) -> str:
-    """Append a comment line with configuration version and SHA-256 to the text of a config.yaml."""
+    """Return the text of a config.yaml with a last line added: version and SHA-256 as a YAML comment."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return f"{text}# configuration version {CONFIG_VERSION}, sha256 of the lines above: {digest}\n"
 
 
 def version_of(text: str, where: str) -> int:
-    """Return the version in the last line of a config.yaml; 1 if there is no such line.
+    """Return the version in the last line of a config.yaml, a comment; 1 if the last line is not a comment.
+
+    Args:
+        text: Text of the file.
+        where: Path of the file, for messages.
 
     Raises:
         ConfigError: The text doesn't match its checksum, or a later version wrote it.

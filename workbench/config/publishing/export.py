@@ -77,7 +77,7 @@ SMALLEST_SHARD_BYTES, LARGEST_SHARD_BYTES = 10**3, 10**15
 
 
 def check_size(key: str, value: str) -> None:
-    """Raise ConfigError if a text isn't a file size that huggingface_hub can read, such as 4GB."""
+    """Raise ConfigError if a text isn't a file size from 1KB to 1000TB for huggingface_hub, such as 4GB."""
     is_size = re.fullmatch(r"\d{1,9}(\.\d{1,9})?[KMGT]B", value, re.IGNORECASE | re.ASCII) is not None
     size_bytes = float(value[:-2]) * 1000 ** (1 + "KMGT".index(value[-2].upper())) if is_size else 0.0
     if not SMALLEST_SHARD_BYTES <= size_bytes <= LARGEST_SHARD_BYTES:

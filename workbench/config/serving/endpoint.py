@@ -29,13 +29,13 @@ class EndpointConfig:
     was scored, 0.15 for 16 bits; quantized models are never called equal. 0.05 suits llama.cpp, whose cache
     has 16 bits."""
     concurrency: int = number(4, 1, 1024)
-    """Requests at once."""
+    """Number of requests that are sent at the same time."""
     requests_per_minute: int | None = number(None, 1, 10**6)
     """Most requests in a minute. null: any number."""
     retries: int = number(5, 0, 100)
     """Times that a request is sent again after a failed connection or a status such as 429 or 503."""
     timeout_seconds: int = number(600, 1, 10**5)
-    """Longest wait for a reply."""
+    """Seconds to wait for the reply to a request."""
     plain_http: bool = False
     """true allows http to another machine, which sends texts and the key unencrypted."""
 

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address or name is reached from its own machine only."""
+    """Return whether an IP address is a loopback address, or a name is localhost; False for other names."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

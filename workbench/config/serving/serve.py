@@ -33,17 +33,18 @@ class ServeConfig:
     """Names by which clients may call the server, besides localhost and IP addresses: the name in front of a
     proxy, for example. Requests for other names are refused, as are all from pages of a browser."""
     max_new_tokens: int = number(4096, 1, 10**6)
-    """Largest max_tokens of a request, and the length of a chat answer without one."""
+    """Largest max_tokens of a request; also the limit on a chat answer's tokens if the request has none."""
     max_answers: int = number(128, 1, 10**4)
     """Largest number of answers in a request: its prompts times its n."""
     max_body_bytes: int = number(2**20, 1024, 2**30)
-    """Largest request body."""
+    """Largest size of a request's body, in bytes; larger ones are refused with status 413."""
     max_waiting: int = number(64, 1, 10**4)
     """Requests that may wait while another one is computed; more are refused with status 503."""
     max_seconds: int = number(600, 1, 10**6)
-    """Seconds from a request's arrival after which it is given up, with status 504."""
+    """Seconds from a request's arrival after which its computation is stopped, with status 504."""
     receive_seconds: int = number(30, 1, 3600)
-    """Seconds within which a request must have arrived, and a part of an answer must have been taken."""
+    """Seconds within which a request must have arrived, and within which the client must read each part of an
+    answer; then the connection is closed."""
 
     def __post_init__(self) -> None:
         """Refuse an empty address, unknown models, names that can't be a model's, and numbers out of range.
