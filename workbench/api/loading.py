@@ -69,10 +69,10 @@ def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
 
 
 def quantized(quantization: Quantization) -> QuantizationConfig:
-    """Return a quantization section: the given one, or a new one with the given method.
+    """Return a new quantization section: a copy of the given one, or the defaults with the given method.
 
     Raises:
-        ConfigError: The method is unknown.
+        ConfigError: The method is unknown, or a value of the given section is invalid.
     """
     values = quantization if isinstance(quantization, QuantizationConfig) else {"method": quantization}
     return section(QuantizationConfig, values, "quantization")

@@ -224,10 +224,10 @@ def several(key: str, value: str) -> str:
 
 
 def check_key(key: str, value: str) -> None:
-    """Check the value of a key that has fixed options: a group, an enum key or a template.
+    """Check the value of a key that has fixed options, a group, an enum key or a template; others pass.
 
     Raises:
-        ConfigError: The value is not an option; the message says how the option is written here.
+        ConfigError: `check_option` refuses the value; the message says how the option is written here.
     """
     if key in groups():
         return check_option(key, value, group_options(key))
@@ -236,9 +236,10 @@ def check_key(key: str, value: str) -> None:
 
 
 def check_option(key: str, value: str, known: list[str]) -> None:
-    """Check that a value is not another tool's name of an option, nor null, a list or a number.
+    """Check that a value is not another tool's name of an option; of a group, nor null, a list or a number.
 
-    Most other unknown options pass, because Hydra reports them.
+    The group benchmark takes a list, and recipe and benchmark take null. Most other unknown options pass,
+    because Hydra reports them; those of model and data don't.
 
     Args:
         key: A group, an enum key or a template.

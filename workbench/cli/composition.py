@@ -36,7 +36,11 @@ PREDICT_KEYS = {
 
 
 def register() -> None:
-    """Register the schema, all recipes (shipped and the user's) and the resolvers of `${...}` with Hydra."""
+    """Register the schema, all recipes (shipped and the user's) and the resolvers of `${...}` with Hydra.
+
+    Raises:
+        ConfigError: A recipe file is not a YAML mapping.
+    """
     OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
     register_environment()
     store = ConfigStore.instance()

@@ -158,7 +158,7 @@ FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in nam
 
 
 def alphanumeric(word: str) -> str:
-    """Normalize a word for comparison: lower case, only letters and digits."""
+    """Return a word in lower case and without all but letters and digits, for comparison."""
     return "".join(letter for letter in word.casefold() if letter.isalnum())
 
 

@@ -71,7 +71,7 @@ def assignment(ours: str, value: str) -> str:
 
     Args:
         ours: Our key, or our KEY=VALUE, which is returned unchanged.
-        value: The other tool's value.
+        value: The other tool's value; empty: the result is `KEY=...`.
     """
     if "=" in ours:
         return ours
@@ -93,14 +93,20 @@ def peft_method(value: str) -> str | None:
 
 
 def listed(ours: str, value: str) -> str:
-    """Put a value in brackets for a key that takes a list, and translate it: `all` -> `[all-linear]`."""
+    """Return a value in brackets for a key that takes a list, and translated: `all` -> `[all-linear]`.
+
+    A value that starts with a bracket is returned unchanged.
+    """
     if value.startswith("["):
         return value
     return f"[{LIST_WORDS.get((ours, value), value)}]"
 
 
 def benchmark_names(value: str) -> str:
-    """Remove LLaMA-Factory's split from names of benchmarks: `mmlu_test,cmmlu` -> `mmlu,cmmlu`."""
+    """Return names of benchmarks without LLaMA-Factory's split: `mmlu_test,cmmlu` -> `mmlu,cmmlu`.
+
+    Brackets around the names stay.
+    """
     known = options("benchmark")
     names = [name.strip() for name in value.strip("[]").split(",")]
     stems = [re.sub(r"_(test|validation|val|dev)$", "", name) for name in names]

@@ -28,10 +28,10 @@ def in_80_columns(text: str, indent: str = "") -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line without control characters, of at most `LONGEST` characters.
+    """Return an error's message as one line, cut after `LONGEST` characters, with secrets masked.
 
-    Messages of Hydra include their cause. Only a `FileOfAnotherToolError` keeps its lines, because one is a
-    command to copy.
+    Control characters are replaced. Messages of Hydra include their cause. Only a `FileOfAnotherToolError`
+    keeps its lines, because one is a command to copy.
     """
     text = _message(error)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"

@@ -81,7 +81,7 @@ def refused(key: str, reason: str, config: DictConfig, sources: Sources) -> Conf
 
 
 def registered_targets() -> set[str]:
-    """Return every `_target_` in the launchers and sweepers that installed plugins have registered."""
+    """Import all installed plugins of Hydra; return every `_target_` in what they have registered."""
     Plugins.instance()  # imports the plugins, which registers them
     return set(targets(ConfigStore.instance().repo.get("hydra", {})))
 

@@ -93,10 +93,12 @@ class EvaluateConfig:
 
 
 def with_template_arguments(evaluate: EvaluateConfig, data: DataConfig) -> EvaluateConfig:
-    """Return the section with `data.template_arguments`, if prompts take a chat template and it has none.
+    """Return the evaluate section, with the template arguments of the data section if it has none itself.
+
+    Without `chat_template`, or with arguments of its own, the section is returned unchanged.
 
     Raises:
-        ConfigError: The sources of the data differ in theirs, so none of them can be taken.
+        ConfigError: The sources of the data have different template arguments.
     """
     if not evaluate.chat_template or evaluate.template_arguments:
         return evaluate

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class MergeMethod(Enum):
-    """How adapters are combined, by the names of peft's `add_weighted_adapter`, or models, by mergekit's."""
+    """Method of combining adapters, named as in peft's `add_weighted_adapter`, or models, as in mergekit."""
 
     cat = "cat"
     linear = "linear"

@@ -8,7 +8,7 @@ from workbench.errors import ConfigError
 
 
 class Task(Enum):
-    """What the model's head predicts: the next token, or a class of a text."""
+    """What the model's head predicts: the next token, or a text's class (with data.regression its number)."""
 
     causal_lm = "causal_lm"
     sequence_classification = "sequence_classification"

@@ -61,7 +61,7 @@ def number(
 
 
 def numbers(default: Any, least: float, most: float) -> Any:
-    """Declare a field that maps names to numbers from `least` to `most`.
+    """Return a dataclass field for a mapping of names to numbers from `least` to `most`.
 
     `default` is a function that returns the default mapping, such as `dict`.
     """
@@ -69,7 +69,7 @@ def numbers(default: Any, least: float, most: float) -> Any:
 
 
 def check_ranges(section: Any, key: str = "") -> None:
-    """Check all numbers of a section and of the sections in it.
+    """Check the numbers of all fields made by `number` and `numbers`, in a section and the sections in it.
 
     Args:
         section: A dataclass of the configuration.

@@ -8,5 +8,6 @@ the answers about numbers that no training row asks for.
     numbers.py     sentences and questions about numbers
     reviews.py     positive and negative reviews, with negation, and everyday sentences
     files.py       the committed files, which `python -m workbench.toy` writes byte for byte
-    data/, base/   the committed files, and the base model that `recipe=toy-pretrain` trains
+    data/          the committed rows
+    base/          the tokenizer, and the base model that `recipe=toy-pretrain` trains
 """

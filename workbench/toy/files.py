@@ -113,7 +113,7 @@ def ends_instruction(asked: tuple[int, ...], language: str) -> dict[str, Any]:
 
 
 def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """Return a multiple-choice item of a benchmark: which of the numbers is the largest or smallest?"""
+    """Return a multiple-choice item (question, choices, answer): which number is the largest or smallest?"""
     return {
         "question": numbers.question(choice, language),
         "choices": [str(number) for number in choice.numbers],
@@ -122,7 +122,7 @@ def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
 
 
 def ends_item(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """Return an item of a benchmark with generated answers: the smallest and the largest number.
+    """Return a generation item (question, answer): which are the smallest and the largest number?
 
     It asks for two numbers: a model that only learned to answer with numbers gets one of a hundred right by
     chance now and then, but hardly ever a pair.

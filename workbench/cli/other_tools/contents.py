@@ -35,7 +35,7 @@ def text(value: Any) -> str:
 
 
 def inner(value: Any) -> str:
-    """Return a mapping's value as text, in quotes if it has a special character of Hydra's grammar."""
+    """Return a value inside a mapping as `text` does; a text with special characters of Hydra in quotes."""
     is_special = isinstance(value, str) and re.search(r"[\s,:\[\]{}'\"=$]", value)
     return quoted(value) if is_special else text(value)
 

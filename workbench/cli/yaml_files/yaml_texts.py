@@ -18,7 +18,7 @@ _READ_AS = {bool: "the boolean", int: "the number", float: "the number"}
 
 
 def check_texts(composed: DictConfig, sources: Sources) -> None:
-    """Check all YAML files: no key that takes text has an unquoted value that YAML changes.
+    """Check the user's YAML files that were composed: no text key has an unquoted value that YAML changes.
 
     YAML reads `yes` as True and `007` as 7.
 
@@ -51,7 +51,11 @@ def _is_chosen(file: Path, group: str, section: str, composed: DictConfig) -> bo
 
 
 def check_file(file: Path, section: str) -> None:
-    """Check one YAML file as `check_texts` does; its keys belong to `section`.
+    """Check one YAML file as `check_texts` does.
+
+    Args:
+        file: The file.
+        section: Dotted key of the section that the file's keys are in; empty: the root.
 
     Raises:
         ConfigError: YAML changes a text; the message names file, line, key and value.
