@@ -1,6 +1,6 @@
 """Checks types and bounds of the values in a run's files before the leaderboard shows them."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from workbench.errors import DataError
 from workbench.evaluation.records import Score
@@ -42,7 +42,7 @@ def check_score(score: Score, where: str) -> None:
         if not isinstance(subsets, dict) or not all(isinstance(facts, dict) for facts in subsets.values()):
             raise DataError(f"{where}: subsets or groups are {shown(subsets)} (name: value and num_items)")
     members = score.group_members
-    if not isinstance(members, dict) or not all(_are_texts(names) for names in members.values()):
+    if not isinstance(members, dict) or not all(are_texts(names) for names in members.values()):
         raise DataError(f"{where}: group_members are {shown(members)} (group: its subsets)")
     for name, value in _numbers(score).items():
         if not _is_number(value):
@@ -87,7 +87,8 @@ def _counts(score: Score) -> dict[str, Any]:
     return counts
 
 
-def _are_texts(values: object) -> bool:
+def are_texts(values: object) -> TypeGuard[list[str]]:
+    """Return whether a JSON value is a list of texts."""
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 

@@ -6,7 +6,7 @@ from workbench.errors import DataError
 from workbench.evaluation.records import Score
 from workbench.evaluation.result_checksums import CheckedResults
 from workbench.files import file_fingerprint, read_json
-from workbench.leaderboard.checks import sound_facts
+from workbench.leaderboard.checks import are_texts, sound_facts
 from workbench.run_dir import RunDir
 from workbench.run_record import read_record
 from workbench.shown import listed, message
@@ -79,6 +79,8 @@ def merge_report_of(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, An
             "{file} was changed since it was written, so the merge is not proven", file=path.name
         )
     try:
-        return sound_facts(read_json(path)), ""
+        report = read_json(path)
     except (ValueError, OSError):
         return {}, message("{file} can't be read, so the merge is not proven", file=path.name)
+    facts, accepted = sound_facts(report), report.get("accepted") if isinstance(report, dict) else None
+    return (facts | {"accepted": accepted} if are_texts(accepted) else facts), ""

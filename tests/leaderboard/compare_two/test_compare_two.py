@@ -249,3 +249,15 @@ def test_another_file_beside_several_results_files_is_refused(tmp_path):
         ConfigError, match=r"compare.a: .*samples_quiz.* is beside 2 results files \(name one: "
     ):
         open_side(str(samples), "compare.a")
+
+
+def test_a_benchmark_with_an_unscored_item_is_left_out_and_the_others_are_compared(tmp_path):
+    write_run(tmp_path / "one", [Spec(name="quiz"), Spec(name="whole")])
+    folder = tmp_path / "one" / "predictions"
+    file = folder / "adapter" / "quiz.jsonl"
+    lines = file.read_text().splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"scores": {"em": 1.0}})
+    file.write_text("\n".join(lines) + "\n")
+    comparison = compared(str(folder / "base"), str(folder / "adapter"))
+    assert [row.benchmark for row in comparison.rows] == ["whole"]
+    assert comparison.left_out["quiz"] == "item '3' of b has no score of acc"

@@ -1,5 +1,6 @@
 """Model cards made from a board, as huggingface_hub reads them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from workbench.leaderboard.outputs import card
 from workbench.leaderboard.outputs.against_parent import against_parent
 from workbench.leaderboard.outputs.hub_results import HubDataset
 from workbench.leaderboard.outputs.model_folders import template_arguments_of_run
+from workbench.run_dir import RunDir
 
 
 @pytest.fixture
@@ -152,6 +154,17 @@ def test_a_merged_models_card_says_what_it_keeps_and_how_its_base_was_held(board
     assert "within 0.1 of the adapter model's (allowed: 0.5); 1 of 97" in text
     assert proof_of({**report, "merged": None}).startswith("The merged model keeps 97%")
     assert proof_of({}) == "" and proof_of({"merged": {}}) == ""
+
+
+def test_an_accepted_mismatch_stays_in_the_report_that_cards_are_made_of(tmp_path):
+    from workbench.leaderboard.rows.proof import proof_of
+    from workbench.leaderboard.run_remarks import merge_report_of
+
+    report = {"accepted": ["was trained on 'tiny'", "was trained in float32"], "bounds": [1, 2]}
+    (tmp_path / "merge_report.json").write_text(json.dumps(report))
+    read, reason = merge_report_of(RunDir(tmp_path), {})
+    assert reason == "" and "bounds" not in read
+    assert proof_of(read) == "The adapter was trained on 'tiny'. The adapter was trained in float32."
 
 
 def test_a_local_base_that_says_where_it_is_from_is_named_by_its_hub_id(board, merged, facts, tmp_path):

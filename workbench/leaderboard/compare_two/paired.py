@@ -12,6 +12,7 @@ from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how
 from workbench.leaderboard.compare_two.pairing import Pairs, pair_items
 from workbench.leaderboard.compare_two.sides import Side
 from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of
 from workbench.statistics.intervals import mean
 from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.power import detectable
@@ -95,12 +96,11 @@ class _Paired:
 def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedComparison:
     """Compare two models on the items that both answered, reading their predictions.
 
-    A benchmark whose predictions can't be read, or without a common metric or item, is left out with the
-    reason.
+    A benchmark whose predictions can't be read, without a common metric or item, or with an item that has
+    no score in the metric, is left out with the reason.
 
     Raises:
         ConfigError: The models have no benchmark in common, or not one of `config.benchmarks`.
-        DataError: An item has no score in the compared metric.
     """
     common = common_benchmarks(first, second, config.benchmarks)
     paired: list[_Paired] = []
@@ -117,6 +117,8 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedCom
             left_out[benchmark] = "no metric in common"
         elif not pairs.first:
             left_out[benchmark] = "no item in common, neither by prompt nor by document"
+        elif unscored := _unscored(metrics, pairs):
+            left_out[benchmark] = unscored
         else:
             paired.append(_Paired(benchmark, *metrics, pairs))
     return PairedComparison(
@@ -126,6 +128,17 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedCom
         left_out=left_out,
         alpha=config.alpha,
     )
+
+
+def _unscored(metrics: tuple[Score, Score], pairs: Pairs) -> str:
+    """Return which item has no score in the compared metric; empty if all have one, or none is needed."""
+    for name, score, predictions in zip("ab", metrics, (pairs.first, pairs.second), strict=True):
+        if kind_of(score) in (MetricKind.labels, MetricKind.unknown):
+            continue
+        for prediction in predictions:
+            if score.metric not in prediction.scores:
+                return f"item {prediction.id!r} of {name} has no score of {score.metric}"
+    return ""
 
 
 def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
@@ -163,14 +176,6 @@ def _is_joint(one: _Paired) -> bool:
 
 
 def _values(predictions: Sequence[Prediction], score: Score) -> list[float]:
-    """Return each item's score in the metric of `score`.
-
-    Raises:
-        DataError: An item has no score in this metric.
-    """
-    for prediction in predictions:
-        if score.metric not in prediction.scores:
-            raise DataError(f"item {prediction.id!r} has no score of {score.metric}")
     return [prediction.scores[score.metric] for prediction in predictions]
 
 
