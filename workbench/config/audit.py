@@ -15,11 +15,11 @@ class AuditConfig:
     """
 
     items: int = number(200, 1, 10**7)
-    """Items to ask again, per model, drawn over all its benchmarks. If 200 answers are equal, at
-    most 1.5% of all differ; if 2% differ, 98% of audits find one."""
+    """Items to ask again, per model, drawn over all its benchmarks; recipe=verify-endpoint draws as many. If
+    200 answers are equal, at most 1.5% of all differ; if 2% differ, 98% of audits find one."""
     seed: int | None = number(None, 0, 2**63 - 1)
-    """Seed of the sample. null: a new one, which the audit prints. Whoever made the run must not know it
-    beforehand."""
+    """Seed of the sample, also that of recipe=verify-endpoint. null: a new one, which is printed. Whoever
+    made the run must not know it beforehand."""
     tolerance: float | None = number(None, 0, 100)
     """Largest allowed difference of a log-likelihood, in nats. null: 0.01 for unquantized float32 models, 0.5
     for others. On one machine only the batches differ, so that all differences are rounding."""

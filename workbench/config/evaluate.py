@@ -37,9 +37,9 @@ class EvaluateConfig:
     """Name of the run's model on the leaderboard: of its trained model, else of its base. null: made of the
     settings that differ between the models there, such as quantization, rank, learning rate or seed."""
     batch_tokens: int | None = number(None, 1, 10**9)
-    """Tokens per forward pass. null: 512 on a CPU, 4096 on a GPU. Lower it when memory runs out. It changes
-    float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12 nats;
-    evaluate.invariant=true prevents that."""
+    """Tokens per forward pass. null: 4096; for a causal model on a CPU 512. Lower it when memory runs out. It
+    changes float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12
+    nats; evaluate.invariant=true prevents that."""
     shared_prefix: bool = True
     """true computes the tokens that prompts have in common once. false computes each prompt alone, which is
     slower, to check the scores."""

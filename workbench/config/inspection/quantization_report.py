@@ -42,8 +42,8 @@ class QuantizationReportConfig:
     """Tokens of a probe text that are compared. The distributions of the unquantized model are written to the
     run's folder meanwhile: texts x tokens x vocabulary x 4 bytes at most."""
     rounds: int = number(3, 0, 100)
-    """Rounds in which speed and memory are measured, each format in turn, in processes of their own. 0: not
-    measured."""
+    """Rounds in which speed and memory are measured, each format but GGUF's in turn, in processes of their
+    own. 0: not measured."""
     gain: bool = True
     """true also scores the base in each format, if the run has an adapter, to show how much of the adapter's
     gain is lost by quantizing after the merge."""
