@@ -42,7 +42,7 @@ implementations (texts of 400 characters); 0.12 between batches in 16 bits, and 
 
 
 def audit(run: Run) -> None:
-    """Ask a random sample of a run's items again, compare with the recorded answers, and report.
+    """Ask a random sample of a run's items again, compare with the recorded answers, and write audit.json.
 
     Raises:
         ConfigError: The run has no scores, or the configuration has none of their benchmarks or models.
@@ -76,7 +76,7 @@ def audit(run: Run) -> None:
 
 
 def recorded_run(run_dir: RunDir) -> Recorded:
-    """Read the results in a run folder.
+    """Read the results of the run in a run folder.
 
     Raises:
         ConfigError: The folder has no results, or they were changed after they were written.
@@ -122,6 +122,14 @@ def audited_models(
     identities: Mapping[str, Identity],
 ) -> list[str]:
     """Return the models of `evaluate.models` that have scores on the benchmarks, and that the run still has.
+
+    Models that the run no longer has are logged.
+
+    Args:
+        run: The run that audits.
+        recorded: The recorded results.
+        benchmarks: Name -> benchmark to audit.
+        identities: Model -> its identity, for the models that the run has now.
 
     Raises:
         ConfigError: There is no such model, so nothing would be audited.
@@ -188,7 +196,10 @@ def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, rema
 def asked_again(
     run: Run, name: str, model: PreTrainedModel, benchmarks: Mapping[str, PreparedBenchmark]
 ) -> dict[str, list[Prediction]]:
-    """Ask a model all items of the benchmarks, without the answer cache; return its answers by benchmark."""
+    """Ask a model all items of the benchmarks, without the answer cache.
+
+    Returns benchmark -> answers, in the order of the benchmark's items.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(benchmarks)}
         engine.evaluate(
@@ -218,6 +229,10 @@ def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> 
     """Return a remark for each of weights, adapter and quantization that differs from the recorded one.
 
     Weights from the Hub are recorded by their name, which isn't compared with the SHA-256 of a local copy.
+
+    Args:
+        recorded: The model's facts in results.json.
+        weights: Its fingerprints now: `weights`, `adapter` and `quantization`.
     """
     return [
         f"another {key}: {str(weights[key])[:12]}, the scores are of {str(recorded[key])[:12]}"
@@ -235,9 +250,10 @@ def _is_name_of(first: Any, second: Any) -> bool:
 
 
 def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
-    """Return a remark if the prompts of all items differ from the recorded ones.
+    """Return a list of one remark if the prompts of all items differ from the recorded ones, else [].
 
-    Then one cause, such as another template, explains all differences.
+    Then one cause, such as another template, explains all differences. `num_items` is the number of items
+    that were asked.
     """
     prompts = [difference for difference in differences if difference.what == "prompt"]
     if prompts and len(prompts) == num_items:
@@ -250,8 +266,8 @@ def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
 def wrong_means(scores: Sequence[Score], answers: Mapping[str, Sequence[Prediction]]) -> list[str]:
     """Return a remark for each score in results.json that is not the mean of its recorded item scores.
 
-    Another remark says if the record has more or fewer answers than the score counts.
-    Scores that aren't means of item scores, such as corpus BLEU, are left out.
+    If there are more or fewer recorded answers than the score counts, the remark says that instead. Scores
+    that aren't means of item scores, such as corpus BLEU, are left out.
 
     Args:
         scores: The scores of one model.
@@ -273,7 +289,10 @@ def wrong_means(scores: Sequence[Score], answers: Mapping[str, Sequence[Predicti
 
 
 def mean_score(score: Score, answers: Sequence[Prediction]) -> float:
-    """Return the mean of the items' scores in the metric of `score`: over items, or over subsets if macro."""
+    """Return the mean of the answers' scores by the metric of `score`: over items, or over subsets if macro.
+
+    It is NaN if an answer lacks the metric.
+    """
     by_subset: dict[str, list[float]] = {}
     for answer in answers:
         subset = answer.subset if score.average == "macro" else ""

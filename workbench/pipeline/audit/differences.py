@@ -16,10 +16,12 @@ class Difference:
     benchmark: str
     id: str
     what: str
-    """Part that differs: `item` if the benchmark doesn't have the item, else the first of prompt, choices,
-    target, subset, cluster, log-likelihoods, text, answer and score."""
+    """What differs: `item` if the benchmark doesn't have the item, else the first of prompt, choices, target,
+    subset, cluster, log-likelihoods, text, answer and score."""
     recorded: str
+    """Recorded value of what differs, as text for messages."""
     again: str
+    """New value of what differs, as text for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Agreement:
 def compare_answers(
     benchmark: str, recorded: Sequence[Prediction], again: Sequence[Prediction], tolerance: float
 ) -> Agreement:
-    """Return the items whose answers differ; both lists have the same items in the same order.
+    """Compare the answers to the same items in the same order; return which differ, and by how many nats.
 
     Args:
         benchmark: Name of the benchmark.

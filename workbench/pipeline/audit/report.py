@@ -25,10 +25,13 @@ class Audit:
     num_total: int
     """Number of recorded answers that the sample was drawn from."""
     num_sampled: int
+    """Number of drawn items, which were asked again."""
     num_equal: int
+    """Number of drawn items whose answer is equal to the recorded one."""
     largest_nats: float
     """Largest difference of a log-likelihood among items with equal prompts."""
     allowed_nats: float
+    """Largest allowed difference of a log-likelihood."""
     most_that_differ: int
     """Upper bound, at `confidence`, of how many of all recorded answers differ."""
     confidence: float
@@ -48,7 +51,12 @@ class Audit:
 
 
 def report(audits: Sequence[Audit], seed: int, run_dir: RunDir) -> None:
-    """Log the results, and write audit.json into the run folder unless it is read-only.
+    """Log the results of all models, and write audit.json into the run folder unless it is read-only.
+
+    Args:
+        audits: The result of each model.
+        seed: Seed that drew the items.
+        run_dir: The run.
 
     Raises:
         DataError: An answer differs, or there is a remark.

@@ -33,7 +33,7 @@ class Sample:
 
 
 def recorded_answers(run_dir: RunDir, model: str, names: list[str]) -> dict[str, list[Prediction]]:
-    """Read a model's recorded answers to the benchmarks `names`; return them by benchmark.
+    """Return benchmark -> a model's recorded answers to all its items, for the benchmarks `names`.
 
     Raises:
         DataError: A file is missing or damaged, or has an item twice.
@@ -57,7 +57,7 @@ def draw(
     num_items: int,
     seed: int,
 ) -> Sample:
-    """Draw items at random from all recorded answers together.
+    """Draw items at random, without repetition, from all recorded answers together.
 
     Args:
         answers: Benchmark -> recorded answers.

@@ -19,7 +19,7 @@ Ctrl-C         stops an answer"""
 
 
 def introduction(session: Session) -> str:
-    """Return a line with the models that answer, the other models, and the commands for help and the end."""
+    """Return the line that greets the user: models that answer, models to choose, /help and /bye."""
     others = [name for name in session.models.names if name not in session.names]
     choices = f" (also: /model {', /model '.join(others)}, /both)" if others else ""
     separate = "" if session.has_turns else "; each line is a separate prompt, without the lines before"
@@ -27,7 +27,9 @@ def introduction(session: Session) -> str:
 
 
 def run_command(session: Session, text: str) -> str:
-    """Run a command and return the text to print.
+    """Run a command, such as `/seed 7`, which may change the session; return the text to print.
+
+    /bye is not a command here: the caller ends the chat.
 
     Raises:
         WorkbenchError: The command is unknown, or it failed.

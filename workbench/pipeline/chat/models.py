@@ -38,6 +38,9 @@ class ChatModels:
         Args:
             run: The run.
             further: Name -> folder or hub id of adapters on the same base, besides the run's own.
+
+        Raises:
+            CheckpointError: The run's own adapter was changed since it was trained.
         """
         self.run, self.config, self.run_dir = run, run.config, run.run_dir
         own = self.adapter = adapter_folder(run)
@@ -57,10 +60,14 @@ class ChatModels:
 
     @contextmanager
     def answering(self, name: str) -> Iterator[Decoder]:
-        """Yield the decoder of a model in evaluation mode; the model is loaded on first use.
+        """Yield the decoder of the model `name`, in evaluation mode; the model is loaded on first use.
+
+        Only one model may be used at a time: base and adapters share weights. The same decoder is yielded
+        each time; its callback and limits stay as the last user set them.
 
         Raises:
             MissingStepError: The run doesn't have the model, or the merge was made from another adapter.
+            WorkbenchError: The model can't be loaded.
         """
         if name not in self.names:
             names = ", ".join(self.names)

@@ -28,12 +28,12 @@ class Reply:
 
     text: str
     note: str
-    """Why the reply isn't fit for training: stopped, truncated or empty; "" if the model ended it."""
+    """Why the reply isn't fit for training: stopped, cut at the limit, or empty; "" if it is fit."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A user's message, and the reply of each model that was asked."""
+    """A user's message, and the replies by the name of the model that was asked (at least one)."""
 
     message: str
     replies: dict[str, Reply]
@@ -47,7 +47,7 @@ class Session:
     """A chat: its conversation so far, the models that answer, and the settings."""
 
     def __init__(self, run: Run) -> None:
-        """Start an empty conversation with the models of `chat.models`.
+        """Load the models of `chat.models` (empty: the run's first), and start an empty conversation.
 
         Raises:
             WorkbenchError: The run doesn't have a model, or it is a classifier.
@@ -62,14 +62,18 @@ class Session:
         self.choose(config.chat.models or self.models.names[:1])
 
     def choose(self, names: Sequence[str]) -> None:
-        """Select the models that answer, and load them."""
+        """Load the models that answer from now on; the conversation stays.
+
+        Raises:
+            WorkbenchError: The run doesn't have a model, or it can't be loaded; the selection doesn't change.
+        """
         for name in names:
             with self.models.answering(name):
                 pass
         self.names = list(names)
 
     def messages(self, name: str) -> list[dict[str, Any]]:
-        """Return the conversation as chat messages, with a model's replies (see `Exchange.reply`).
+        """Return the conversation as chat messages, with the replies of the model `name` (`Exchange.reply`).
 
         A reply that is not fit for training has `train: False`.
         """
@@ -82,7 +86,7 @@ class Session:
         return messages
 
     def ask(self, message: str, name: str, on_text: Callable[[str], None]) -> Reply:
-        """Return a model's reply; Ctrl-C ends it early.
+        """Ask a model, and return its reply, which Ctrl-C ends early; `add` adds it to the conversation.
 
         Args:
             message: The user's message.
@@ -127,9 +131,9 @@ class Session:
             self.exchanges.append(Exchange(message, replies))
 
     def save(self, file: Path) -> int:
-        """Write the conversation with each model that answers as training rows; return their number.
+        """Write the conversation with each model that answers as training rows (JSONL); return their number.
 
-        With turns a row is a model's conversation; else a prompt and a reply, if it is fit for training.
+        With turns a row is a model's conversation; else a prompt and a reply that is fit for training.
 
         Raises:
             ConfigError: The conversation is empty, or the file was not written by this chat.

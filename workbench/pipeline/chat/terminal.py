@@ -23,16 +23,18 @@ class Show(Protocol):
     """Function that displays a growing reply."""
 
     def __call__(self, name: str, text: str, is_last: bool = False) -> None:
-        """Display the present text of a model's reply."""
+        """Display all text so far of the reply of the model `name`; `is_last`: the reply is complete."""
 
 
 def chat(run: Run) -> None:
-    """Answer lines until /bye or Ctrl-D; each line of a pipe is a turn.
+    """Answer lines of the terminal until /bye or Ctrl-D, or lines of a pipe until its end.
 
-    The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
+    Errors in a terminal are printed, and the chat goes on. The Python interface has no function for it:
+    `workbench.load_model` gives a model to generate with.
 
     Raises:
         WorkbenchError: A model is missing or can't chat, or a line of a pipe can't be answered.
+        KeyboardInterrupt: Ctrl-C stopped a chat through a pipe.
     """
     with prepacked():
         session, interactive = Session(run), sys.stdin.isatty()
@@ -63,10 +65,11 @@ def chat(run: Run) -> None:
 
 
 def read_piped(prompt: str) -> str:
-    """Read a line of a pipe or a file.
+    """Read a line, with its end, of a pipe or file at stdin; `prompt` is not shown.
 
     Raises:
         EOFError: There are no more lines.
+        UnicodeDecodeError: The line isn't UTF-8.
     """
     line = sys.stdin.buffer.readline()
     if not line:
@@ -77,8 +80,11 @@ def read_piped(prompt: str) -> str:
 def read_request(read: Callable[[str], str]) -> tuple[str, bool]:
     """Read a line, or several lines between triple quotes.
 
+    Args:
+        read: Reads a line, given the prompt to show.
+
     Returns:
-        The text, and whether it is a command.
+        (The text, whether it is a command.)
 
     Raises:
         DataError: The text isn't UTF-8.
@@ -100,9 +106,10 @@ def read_request(read: Callable[[str], str]) -> tuple[str, bool]:
 
 
 def ask_models(session: Session, message: str) -> str:
-    """Ask the selected models, and display their replies as they grow; return notes on unfit replies.
+    """Ask the selected models, display their replies as they grow, and add them to the conversation.
 
-    After Ctrl-C the remaining models are not asked.
+    Returns a line for each reply that is not fit for training; "" if all are. After Ctrl-C the remaining
+    models are not asked.
     """
     replies: dict[str, Reply] = {}
     display = show_columns if len(session.names) > 1 and sys.stdout.isatty() else show_lines

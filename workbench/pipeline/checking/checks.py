@@ -64,7 +64,7 @@ def check(run: Run) -> None:
 
 
 def check_loadable(config: Config) -> None:
-    """Check the model without reading weights; to plan, a config.json alone is enough.
+    """Check, without reading weights, that the model can be loaded; to plan, a config.json is enough.
 
     Raises:
         WorkbenchError: The model can't be loaded.
@@ -80,10 +80,11 @@ def check_loadable(config: Config) -> None:
 
 
 def check_endpoint(config: Config) -> None:
-    """Check that the steps can ask an endpoint, and that it has the model; its tokenizer is loaded.
+    """Check that the steps can ask `model.endpoint`, that it has the model, and that a tokenizer is here.
 
     Raises:
         ConfigError: A step or key needs weights.
+        CheckpointError: There is no tokenizer.
         EndpointError: The endpoint can't be reached, or doesn't have the model.
     """
     from workbench.evaluation.endpoint.endpoint_lm import EndpointModel

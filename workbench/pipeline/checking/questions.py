@@ -25,7 +25,8 @@ def check_scoring(run: Run) -> None:
     """Check that the run has benchmarks, held-out rows or a train step, and that benchmarks fit its model.
 
     Raises:
-        ConfigError: There are none, or they are for other models.
+        ConfigError: There is none of these, or a benchmark is for other models.
+        WorkbenchError: As for `check_prompts`.
     """
     config = run.config
     if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):
@@ -39,7 +40,7 @@ def check_benchmarks_fit(run: Run) -> None:
     """Check that all benchmarks of the run fit its model, vocabulary and context.
 
     Raises:
-        ConfigError: One is for another kind of model, or for another vocabulary or context.
+        WorkbenchError: As for `check_questions` and `check_prompts`.
     """
     check_questions(run.benchmarks(), run)
     check_prompts(run.benchmarks(), run)
@@ -89,9 +90,9 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
 def answerable(
     benchmarks: Mapping[str, PreparedBenchmark], run: Run, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, PreparedBenchmark]:
-    """Return the benchmarks without the items that `evaluate.too_long` leaves out of a model's scores.
+    """Return copies of the benchmarks without the items that `evaluate.too_long` leaves out of scores.
 
-    What is left has an answer for each item, so that two models' answers can be paired.
+    The model answers each item that is left, so that two models' answers can be paired.
 
     Args:
         benchmarks: Name -> prepared benchmark.
@@ -114,7 +115,10 @@ def answerable(
 def skipped_ids(
     benchmarks: Mapping[str, PreparedBenchmark], run: Run, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, set[str]]:
-    """Return benchmark -> ids of the items that `evaluate.too_long` leaves out of a model's scores."""
+    """Return benchmark -> ids of the items that `evaluate.too_long` leaves out of a model's scores.
+
+    `tokenizer` is that of the model, and `run` decides its context.
+    """
     encoder = PromptEncoder(tokenizer, context_length(run, tokenizer))
     return {
         name: set(skipped_items(benchmark, encoder, run.config.evaluate))

@@ -28,7 +28,7 @@ as the exact sum; float32 rounds to about 1e-7."""
 
 
 def combine(run: Run) -> None:
-    """Combine `merge.adapters` to one adapter in the run's folder combined/, unless that is done.
+    """Combine `merge.adapters` to one adapter in the run's folder combined/, unless that is finished.
 
     With `merge.search`, a search chooses the weights first.
 
@@ -55,9 +55,12 @@ def combine(run: Run) -> None:
 
 
 def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
-    """Return method, rank and weighted parts of a combination, for run.json and the leaderboard.
+    """Return `method`, `rank` and `parts` of a combination as JSON values, for run.json and the leaderboard.
 
-    Without `rank` it is a combination of models.
+    Args:
+        method: Name of the method, such as `cat`.
+        entries: The combined adapters or models, with their weights.
+        rank: Rank of the combined adapter; None: models were combined.
     """
     kind = "adapters" if rank is not None else "models"
     return {
@@ -76,7 +79,7 @@ def combination_inputs(merge: MergeConfig) -> list[Any]:
 
 
 def summary(report: Combination) -> str:
-    """Describe a combination in one line."""
+    """Return a line on a combination of adapters for the log: weights, method, rank, distance from the sum."""
     weighted = " + ".join(f"{entry.weight:g} x {entry.path}" for entry in report.adapters)
     if report.difference is None:
         distance = "though the weighted sum is zero"

@@ -16,13 +16,12 @@ Values = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
-    """Cluster and subset of each item in one half of a benchmark.
-
-    None: the benchmark has no clusters, or its score isn't the mean over subsets.
-    """
+    """Cluster and subset of each item in one half of a benchmark."""
 
     clusters: list[str] | None
+    """None: the benchmark has no clusters."""
     subsets: list[str] | None
+    """None: the benchmark's score isn't the mean over subsets."""
 
     def column(self, first: Sequence[float], second: Sequence[float]) -> Column:
         """Return two settings' scores of these items as a column of pairs, for a paired comparison."""
@@ -35,15 +34,17 @@ class JudgedSetting:
 
     factors: Factors
     gain: float
+    """Mean over benchmarks of the setting's score less the base's, as a share."""
     low: float
     high: float
     """`low` to `high` is the 95% interval of the gain; NaN where too few items differ."""
     guard_gain: float | None
-    """Gain on the guard set; None if there is none."""
+    """Gain on the guard set; None if there is no guard set."""
     guard_low: float
     guard_high: float
+    """`guard_low` to `guard_high` is the 95% interval of the guard's gain; NaN without it."""
     most_lost: float | None
-    """Upper bound of the loss on the guard set, one-sided with 95% confidence."""
+    """Upper bound of the loss on the guard set, one-sided with 95% confidence; None: no guard set."""
 
 
 def judge(
@@ -51,7 +52,12 @@ def judge(
 ) -> JudgedSetting:
     """Compare a setting with the base on one half of the items.
 
-    The benchmarks in `guard` give the loss that is bounded; the others give the gain.
+    Args:
+        factors: The setting.
+        values: The setting's item scores.
+        base: The base's item scores on the same items.
+        items: Benchmark -> clusters and subsets of these items.
+        guard: Benchmarks whose loss is bounded; the others give the gain.
     """
     gain = compare_means(columns(base, values, items, [name for name in items if name not in guard]))
     on_guard = columns(base, values, items, guard)
@@ -69,7 +75,10 @@ def judge(
 
 
 def columns(first: Values, second: Values, items: Mapping[str, Items], names: Sequence[str]) -> list[Column]:
-    """Return two settings' item scores as pairs, one column for each benchmark in `names`."""
+    """Return two settings' item scores as pairs, one column for each benchmark in `names`.
+
+    `items` has the clusters and subsets of these items.
+    """
     return [items[name].column(first[name], second[name]) for name in names]
 
 
@@ -82,7 +91,7 @@ def is_safe(setting: JudgedSetting, margin: float) -> bool:
 
 
 def best(settings: Sequence[JudgedSetting], margin: float) -> JudgedSetting | None:
-    """Return the safe setting with the largest gain; None if no setting is safe.
+    """Return the setting with the largest gain among those that are safe (`is_safe`); None if none is.
 
     Of equal gains, the one with the smallest sum of absolute factors. The base (all factors 0) isn't a
     candidate.
@@ -92,5 +101,12 @@ def best(settings: Sequence[JudgedSetting], margin: float) -> JudgedSetting | No
 
 
 def compare(first: Values, second: Values, items: Mapping[str, Items], guard: Sequence[str]) -> PairedTest:
-    """Test the gain of a second setting over a first one, on the benchmarks that aren't the guard set."""
+    """Test the gain of a second setting over a first one, on the benchmarks that aren't in `guard`.
+
+    Args:
+        first: Item scores of the first setting.
+        second: Item scores of the second setting.
+        items: Benchmark -> clusters and subsets of these items.
+        guard: Benchmarks of the guard set.
+    """
     return compare_means(columns(first, second, items, [name for name in items if name not in guard]))

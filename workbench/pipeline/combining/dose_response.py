@@ -33,7 +33,7 @@ def curve(settings: Sequence[JudgedSetting]) -> list[JudgedSetting]:
 
 
 def dose_response_svg(settings: Sequence[JudgedSetting], chosen: float | None, margin: float) -> str:
-    """Draw the gain over the base, and the gain on the guard set, against the factor, as SVG.
+    """Return an SVG of the gain over the base, and the gain on the guard set, against the factor.
 
     Bars show 95% intervals.
 
@@ -75,7 +75,14 @@ def dose_response_svg(settings: Sequence[JudgedSetting], chosen: float | None, m
 def settings_table(
     settings: Sequence[JudgedSetting], names: Sequence[str], chosen: JudgedSetting | None, margin: float
 ) -> Table:
-    """Return all settings with their gains in points, and which of them may lose too much."""
+    """Return a table of all settings: gains in points, and which is chosen or may lose too much.
+
+    Args:
+        settings: The settings, from `judge`.
+        names: Names of the adapters, as headings of their factors.
+        chosen: The setting that is merged; None: none.
+        margin: Loss that is allowed on the guard set, as a share.
+    """
     header = [*names, "gain", "95% interval", "guard", "lost at most", ""]
     rows = [
         [
@@ -93,7 +100,7 @@ def settings_table(
 
 
 def settings_csv(settings: Sequence[JudgedSetting], names: Sequence[str]) -> str:
-    """Return all settings as CSV, with gains and losses as shares."""
+    """Return all settings as CSV, with gains and losses as shares; `names` are those of the adapters."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*names, "gain", "low", "high", "guard_gain", "guard_low", "guard_high", "most_lost"])

@@ -13,7 +13,9 @@ FEWEST_CLUSTERS = 20
 
 
 def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, PreparedBenchmark]:
-    """Divide a benchmark's items at random into two halves; items of one cluster stay together.
+    """Return two copies of a benchmark, each with a random half of the items; clusters stay together.
+
+    The halves depend on `seed`.
 
     Raises:
         ConfigError: The benchmark has too few clusters; an item without a cluster counts as one.
@@ -32,7 +34,10 @@ def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, 
 
 
 def items_of(benchmark: PreparedBenchmark) -> Items:
-    """Return the cluster of each item, and its subset if the score is the mean over subsets."""
+    """Return the cluster of each item of a benchmark, and its subset if the score is the mean over subsets.
+
+    An item without a cluster is a cluster of its own.
+    """
     examples = benchmark.examples
     is_clustered = any(example.cluster for example in examples)
     return Items(

@@ -24,7 +24,7 @@ log = logging.getLogger("workbench")
 
 
 def merge_models(run: Run) -> None:
-    """Merge `merge.models` to one model in the run's folder merged/, unless that is done.
+    """Merge `merge.models` to one model in the run's folder merged/, unless that is finished.
 
     Raises:
         WorkbenchError: The models can't be merged.
@@ -64,7 +64,7 @@ def model_merge_inputs(config: Config) -> list[Any]:
 
 
 def summary(report: ModelsReport) -> str:
-    """Describe a merge of models in one line."""
+    """Return a line on a merge of models for the log: weights, method, and what is left after rounding."""
     weighted = " + ".join(f"{entry['weight']:g} x {entry['path']}" for entry in report.models)
     kept_share = f"{report.kept:.0%} of the change is left after rounding"
     return f"{weighted} by {report.method}, {report.num_tensors} tensors, {kept_share}"

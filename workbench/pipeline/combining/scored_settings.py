@@ -19,7 +19,7 @@ from workbench.run_dir import fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredSettings:
-    """A loaded model whose adapters' weights can be set to any factors, and the means to score it."""
+    """A loaded model that is scored with different factors on its adapters' weights."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -28,13 +28,14 @@ class ScoredSettings:
     """Everything besides the factors that the answers depend on."""
     evaluate: EvaluateConfig
     cache: Path
+    """Folder of cached answers, from which a search that was killed continues."""
     answers: Path
     """Folder for the predictions of the setting that is scored at the moment."""
 
     def values(self, factors: Factors, benchmarks: Mapping[str, PreparedBenchmark]) -> Values:
-        """Score the model with these factors: benchmark -> score of each item; higher is better.
+        """Score the model with these factors, which it has until the next call.
 
-        The score is by the benchmark's first metric, with opposite sign for losses.
+        Returns benchmark -> score of each item by the benchmark's first metric, negated if lower is better.
         """
         self.weights.set(factors)
         evaluation = engine.evaluate(

@@ -43,7 +43,9 @@ reported."""
 
 
 def searched_weights(run: Run) -> list[WeightedPart]:
-    """Return `merge.adapters` with the weights that the search chose; search first unless that is done.
+    """Return `merge.adapters` with their weights times the factors that a search chose.
+
+    The search is run first, unless it is finished; it writes its report into the run's folder.
 
     Raises:
         ConfigError: No setting's loss on the guard set is known to be small enough, items are too few, or
@@ -81,7 +83,7 @@ def _check_metrics(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
 
 
 def base_identity(config: Config) -> dict[str, Any]:
-    """Return everything that the answers of a setting depend on, besides its factors."""
+    """Return everything that the answers of a setting depend on, besides its factors, as JSON values."""
     return {
         "model": hashed(config.model, "model") | {"path": content(config.model.path)},
         "quantization": hashed(config.quantization, "quantization"),
@@ -93,15 +95,18 @@ def base_identity(config: Config) -> dict[str, Any]:
 def search_inputs(
     config: Config, identity: dict[str, Any], benchmarks: Mapping[str, PreparedBenchmark]
 ) -> list[Any]:
-    """Return the settings and benchmark items that a search's choice depends on."""
+    """Return the settings, and fingerprints of the benchmarks, that a search's choice depends on.
+
+    `identity` is from `base_identity`.
+    """
     keys = {key: getattr(config.merge, key) for key in (*SEARCHED_BY, "seed")}
     return [keys, *(scoring_fingerprint(identity, benchmark, config) for benchmark in benchmarks.values())]
 
 
 def all_factors(config: Config) -> list[Factors]:
-    """Return every combination of factors, the base (all 0) first.
+    """Return each setting to score: every combination of `merge.search`, one factor for each adapter.
 
-    The weights as given (all 1) are among them.
+    The base (all factors 0) comes first. The weights as given (all factors 1) are among them.
     """
     count = len(config.merge.adapters)
     grid = set(itertools.product(config.merge.search, repeat=count)) | {(0.0,) * count, (1.0,) * count}

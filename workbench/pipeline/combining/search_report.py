@@ -48,8 +48,9 @@ class Decision:
     over_given: PairedTest
     """The best setting compared with the weights as given, on the second half."""
     most_lost: float | None
-    """Upper bound of the best setting's loss on the guard set, on the second half."""
+    """Upper bound of the best setting's loss on the guard set, on the second half; None: no guard set."""
     verdict: str
+    """Sentence on which weights are merged, and why."""
 
 
 def decide(
@@ -61,7 +62,8 @@ def decide(
 ) -> Decision:
     """Choose between the best setting and the weights as given, by the second half of the items.
 
-    The weights as given are kept if no gain over them is shown, and their loss on the guard set is small.
+    The weights as given are kept if the best setting isn't significantly better, and if their loss on the
+    guard set is small (`is_safe`).
 
     Args:
         winner: The best setting, scored on the first half.
@@ -87,7 +89,7 @@ def decide(
 
 
 def read_chosen(folder: Path) -> Factors:
-    """Return the factors that a finished search has chosen."""
+    """Return the factors that a finished search has chosen, from search.json in its folder."""
     return tuple(float(factor) for factor in read_json(folder / SEARCH_JSON)["chosen"])
 
 
@@ -97,9 +99,15 @@ def write_report(
     decision: Decision | None,
     halves: tuple[Mapping[str, PreparedBenchmark], Mapping[str, PreparedBenchmark]],
 ) -> None:
-    """Write search.json, search.csv and the curve's SVG into the run's folder search/; log table and verdict.
+    """Write search.json, search.csv and dose_response.svg into the run's folder search/; log them as a table.
 
-    There is a curve only if two or more settings have the same factor on all adapters.
+    The SVG is written only if two or more settings have the same factor on all adapters.
+
+    Args:
+        run: The run.
+        judged: All settings, from the first half.
+        decision: The decision; None: no setting is safe.
+        halves: The benchmarks with the first and with the second half of their items.
     """
     merge = run.config.merge
     names = [Path(entry.path).name for entry in merge.adapters]
@@ -143,7 +151,7 @@ def _described(decision: Decision) -> tuple[str, str]:
 
 
 def points(test: PairedTest) -> str:
-    """Format a difference in points (hundredths), with its interval or the reason why it has none."""
+    """Return a test's difference in points (hundredths), with its interval or the reason why it has none."""
     if test.reason:
         return f"{100 * test.difference:+.1f} points ({test.reason})"
     return f"{100 * test.difference:+.1f} points (95%: {100 * test.low:+.1f} to {100 * test.high:+.1f})"

@@ -31,9 +31,9 @@ class ItemOrder:
     """Sum of the weights of each cluster."""
 
     def blocks(self) -> list[int]:
-        """Divide the ordered items into growing blocks of whole clusters.
+        """Divide the ordered items into growing blocks of complete clusters.
 
-        Return, for each block, the number of clusters up to its end, counted from the first block.
+        Returns, for each block, the number of clusters in it and all blocks before it.
         """
         stops, asked = [], 0
         for number, end in enumerate(self.ends, 1):
@@ -53,9 +53,9 @@ class ItemOrder:
 
 
 def ordered(benchmark: PreparedBenchmark, seed: int) -> ItemOrder:
-    """Shuffle a benchmark's clusters by a seed; items of a cluster stay together.
+    """Return a benchmark's items with the clusters shuffled by a seed, and each item's weight in the score.
 
-    The order comes with each item's weight in the benchmark's score.
+    Items of a cluster stay together; an item without a cluster is a cluster of its own.
     """
     clusters: dict[str, list[int]] = {}
     for index, example in enumerate(benchmark.examples):

@@ -19,7 +19,7 @@ log = logging.getLogger("workbench")
 
 
 def compare(run: Run) -> None:
-    """Compare two results, or ask two models until their difference is decided.
+    """Print a comparison of two results, or (`compare.until=decided`) ask two models and write compare.json.
 
     Raises:
         WorkbenchError: A model, benchmark or result can't be read.
@@ -34,7 +34,11 @@ def compare_until_decided(run: Run) -> None:
     """Ask two models items in random order until their difference on each benchmark is decided.
 
     Each benchmark is tested at `compare.alpha` divided by the number of benchmarks. Items that
-    `evaluate.too_long` skips for one of the models are asked of neither.
+    `evaluate.too_long` skips for one of the models are asked of neither. After each benchmark, compare.json
+    is written into `compare.output` or the run's folder. All ranks must call this.
+
+    Raises:
+        WorkbenchError: A model or benchmark is missing, or can't be compared in this way.
     """
     config = run.config.compare
     benchmarks = chosen(run)
@@ -57,10 +61,11 @@ def compare_until_decided(run: Run) -> None:
 
 
 def chosen(run: Run) -> dict[str, PreparedBenchmark]:
-    """Return the benchmarks to ask: all of the configuration, or those of `compare.benchmarks`.
+    """Return the benchmarks to ask by name: those of `compare.benchmarks` (empty: all of the run).
 
     Raises:
-        ConfigError: There are none, or they need another kind of model.
+        ConfigError: There are none, a name is unknown, or one needs another kind of model or can't be asked
+            in any order.
     """
     names, known = run.config.compare.benchmarks, run.benchmarks()
     for name in names:
@@ -76,6 +81,6 @@ def chosen(run: Run) -> dict[str, PreparedBenchmark]:
 
 
 def described(decision: Decision) -> str:
-    """Describe a decision in a line: when the comparison stopped, and the difference until then."""
+    """Return a line on a decision for the log: when the comparison stopped, and the difference until then."""
     points = f"{100 * decision.difference:+.1f} points of {decision.metric}"
     return f"{decision.stopped} (b less a {points} so far; {decision.num_asked:,} asked)"

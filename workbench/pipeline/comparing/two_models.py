@@ -38,25 +38,28 @@ class Asked:
 
     @property
     def title(self) -> str:
-        """Return the model's name for reports: its name in the run, or its label with its path."""
+        """Name of the model for reports: its name in the run, or its label with the path of its base."""
         return self.name if self.label == self.name else f"{self.label} ({self.run.config.model.path})"
 
     def values(self) -> dict[str, str | None]:
-        """Return the model's names and fingerprints as JSON values, for compare.json."""
+        """Return model, name, weights, adapter and quantization by key, as JSON values for compare.json."""
         keys = ("weights", "adapter", "quantization")
         return {"model": self.title, "name": self.name, **{key: self.identity.get(key) for key in keys}}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the model's tokenizer."""
+        """Return a copy of the model's tokenizer, with the model's chat template."""
         return tokenizer_for(self.name, self.run)
 
 
 def asked_models(run: Run) -> tuple[Asked, Asked]:
-    """Return the two models that the configuration names; else the run's base and its trained model.
+    """Return the models `compare.a` and `compare.b`; those not given are the run's base and trained model.
+
+    The trained model is the run's adapter, else its trained, else its merged model.
 
     Raises:
         MissingStepError: The run has no trained model, or no base because it began with new weights.
         ConfigError: Both are the same model.
+        CheckpointError: There is no model or adapter at a given path.
     """
     config = run.config.compare
     own = model_identities(run) if not (config.a and config.b) else {}

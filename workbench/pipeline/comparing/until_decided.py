@@ -40,9 +40,9 @@ class Decision:
     benchmark: str
     metric: str
     decision: str
-    """Whether the second model's score is higher, lower, within the margin, or undecided."""
+    """HIGHER or LOWER (of the second model's score), a text for within the margin, or UNDECIDED."""
     difference: float
-    """Estimate from the items until then: the second model less the first."""
+    """Estimate from the items up to the decision: score of the second model less that of the first."""
     num_clusters: int
     """Number of clusters up to the decision."""
     num_decided: int
@@ -53,7 +53,7 @@ class Decision:
 
     @property
     def verdict(self) -> str:
-        """Return the verdict on the second model: better, worse, within the margin, or undecided."""
+        """Verdict on the second model: BETTER or WORSE, else `decision` (within the margin, or undecided)."""
         verdicts = {HIGHER: BETTER, LOWER: WORSE}
         if lower_is_better(self.metric):
             verdicts = {HIGHER: WORSE, LOWER: BETTER}
@@ -61,7 +61,7 @@ class Decision:
 
     @property
     def stopped(self) -> str:
-        """Return after how many items the comparison stopped and with which verdict, as text."""
+        """After how many items the comparison stopped and with which verdict, as text."""
         if self.decision == UNDECIDED:
             return f"all {self.num_total:,} items asked, and not decided"
         return f"decided after {self.num_decided:,} of {self.num_total:,} items: {self.verdict}"
@@ -88,7 +88,7 @@ def check_any_order(benchmarks: dict[str, PreparedBenchmark]) -> None:
 
 
 def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
-    """Log about how many items it will take to decide a difference of 10, 5, 3 or 2 points.
+    """Log a forecast of the number of items that it takes to decide a difference of 10, 5, 3 or 2 points.
 
     The forecast assumes that only one of the models is right on a share `DISCORDANCE` of the items.
 
@@ -125,7 +125,15 @@ def decide(
 ) -> Decision:
     """Ask both models growing blocks of items until their difference is decided.
 
-    Answers are cached in the run's folder, so a killed comparison continues where it stopped.
+    Answers are cached in the run's folder, so a killed comparison continues where it stopped. All ranks must
+    call this.
+
+    Args:
+        run: The run that compares, whose folder gets the answers.
+        benchmark: The benchmark with all its items.
+        asked: The two models.
+        models: From `loaded`, in the same order.
+        alpha: Level of the test on this benchmark.
 
     Raises:
         ConfigError: The metric isn't the mean of scores between 0 and 1.
@@ -182,12 +190,16 @@ def _values(run: Run, block: PreparedBenchmark, asked: Asked, enter: Enter) -> l
 
 
 def predictions_path(run: Run, asked: Asked, benchmark: str) -> Path:
-    """Return the file of a model's answers in a comparison."""
+    """Return the file, in the run's folder, of a model's answers to a benchmark in a comparison."""
     return run.run_dir.path / FOLDER / asked.label / f"{benchmark}.jsonl"
 
 
 def check_scores(score: Score, values: Sequence[float]) -> None:
-    """Check that a metric is the mean of scores between 0 and 1.
+    """Check that a benchmark's score is the mean of item scores between 0 and 1.
+
+    Args:
+        score: The benchmark's score.
+        values: Its item scores.
 
     Raises:
         ConfigError: It isn't.
@@ -202,7 +214,14 @@ def check_scores(score: Score, values: Sequence[float]) -> None:
 def as_json(
     config: CompareConfig, asked: tuple[Asked, Asked], decisions: Sequence[Decision], alpha: float
 ) -> dict[str, Any]:
-    """Return the contents of compare.json, with their checksum."""
+    """Return the contents of compare.json, with their checksum.
+
+    Args:
+        config: The compare section.
+        asked: The two models.
+        decisions: The decision on each benchmark so far.
+        alpha: Level of the test on each benchmark.
+    """
     values: dict[str, Any] = {
         "schema_version": 1,
         "until": config.until.name,

@@ -17,9 +17,9 @@ MODEL_ORDER = (ADAPTER, TRAINED, MERGED, BASE)
 def objective(config: Config, run_dir: RunDir) -> float | None:
     """Return the run's mean score if its steps evaluate, or else its validation loss in nats per token.
 
-    The score is the first model's of adapter, trained, merged, base. The mean is over the run's benchmarks,
-    by the first metric of each. If for some more is better and for others less (accuracy and perplexity),
-    there is no mean, and the validation loss counts.
+    The mean is that of `mean_score`, over the benchmarks of the configuration. If for some more is better and
+    for others less (accuracy and perplexity), there is no mean, and the validation loss counts. Whether a
+    higher value is better is not returned: it depends on the metrics.
 
     Returns:
         None if the run has neither.
@@ -34,9 +34,10 @@ def objective(config: Config, run_dir: RunDir) -> float | None:
 
 
 def mean_score(scores: list[Score]) -> float | None:
-    """Return the mean, over benchmarks, of the first metric of the run's first model in MODEL_ORDER.
+    """Return the mean, over benchmarks, of the first metric's score of one model of a run.
 
-    None without scores, or if lower is better for some metrics and higher for others.
+    The model is the first of MODEL_ORDER that has scores. None without scores, or if lower is better for some
+    metrics and higher for others.
     """
     models = {score.model for score in scores}
     model = next((name for name in MODEL_ORDER if name in models), None)
@@ -47,13 +48,13 @@ def mean_score(scores: list[Score]) -> float | None:
 
 
 def training_report(run_dir: RunDir) -> dict[str, Any]:
-    """Return the training report in run.json: losses, steps, time; empty if nothing was trained."""
+    """Return the fields of the `TrainReport` in run.json: losses, steps, time; {} if nothing was trained."""
     report = read_mapping(run_dir.run_json).get("train")
     return report if isinstance(report, dict) else {}
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the run; empty if it is missing or damaged.
+    """Read a JSON file of the run as a dict; {} if it is missing, damaged, or not an object.
 
     The step that needs a damaged file reports it.
     """

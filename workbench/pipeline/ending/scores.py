@@ -13,11 +13,11 @@ from workbench.wrapping import padded
 
 
 def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
-    """Return the scores of base and trained model on each benchmark, with verdicts.
+    """Return lines for the summary with the scores of base and trained model, and verdicts, by benchmark.
 
     Args:
-        run_dir: The run.
-        is_shown: Whether the leaderboard has printed the scores: then only the verdicts are counted.
+        run_dir: The run; without results the list is empty.
+        is_shown: Whether the leaderboard has printed the scores: then one line counts the verdicts.
     """
     runs = [run for run in collect(run_dir.path).runs if run.files.path == run_dir.path]
     if not runs:
@@ -33,7 +33,10 @@ def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
 
 
 def score_line(board: Board, column: Column) -> str:
-    """Return a benchmark's scores of base and trained model, as `acc 26.3 → 90.0, better (+63.7, ...)`."""
+    """Return a benchmark's scores of base and trained model, as `acc 26.3 → 90.0, better (+63.7, ...)`.
+
+    Without a trained model it has the scores of all models; without a test, no verdict.
+    """
     cells = {cell.model: cell for cell in board.cells if cell.column == column.key}
     trained = trained_model(board.models)
     shown = [trained.parent, trained.key] if trained is not None else list(cells)

@@ -53,7 +53,7 @@ def print_summary(config: Config, run_dir: RunDir) -> None:
 
 
 def summary(config: Config, run_dir: RunDir, width: int) -> str:
-    """Return the summary of a run; empty after steps that write nothing into the run's folder.
+    """Return the summary of a run as text of several lines; "" if none of its steps is in SUMMARIZED.
 
     Args:
         config: The configuration.
@@ -97,7 +97,10 @@ def made_files(config: Config, run_dir: RunDir) -> list[str]:
 
 
 def losses(run_dir: RunDir) -> list[str]:
-    """Return the validation loss before and after the training, or else the first and last training loss."""
+    """Return a line with the validation loss before and after training, else with the training losses.
+
+    The list is empty if nothing was trained.
+    """
     report = training_report(run_dir)
     keys = {
         "validation loss": ("validation_loss_before", "validation_loss"),
@@ -112,7 +115,7 @@ def losses(run_dir: RunDir) -> list[str]:
 
 
 def score_lines(run_dir: RunDir, *, is_shown: bool) -> list[str]:
-    """Return the scores of base and trained model, if the run has scores; see `scores`."""
+    """Return the lines of `scores` with those of base and trained model; [] if the run has no scores."""
     if not run_dir.results_json.is_file():
         return []
     from workbench.pipeline.ending.scores import scores  # the statistics of scores take a second
@@ -121,7 +124,7 @@ def score_lines(run_dir: RunDir, *, is_shown: bool) -> list[str]:
 
 
 def held_out_note(config: Config, run_dir: RunDir) -> list[str]:
-    """Return a line on how the validation loss and the benchmark `held_out` differ, if the run has both."""
+    """Return a line on how the validation loss and the benchmark `held_out` differ; [] without either."""
     scores = read_mapping(run_dir.results_json).get("scores") or []
     is_scored = any(score.get("benchmark") == HELD_OUT for score in scores)
     if not is_scored or training_report(run_dir).get("validation_loss") is None:
@@ -134,7 +137,10 @@ def held_out_note(config: Config, run_dir: RunDir) -> list[str]:
 
 
 def answers(run_dir: RunDir) -> list[str]:
-    """Return a line with the number of sampled answers that end by themselves, before and after training."""
+    """Return a line with the number of sampled answers that end by themselves, before and after training.
+
+    The list is empty if no answers were sampled.
+    """
     report = read_mapping(run_dir.train_json).get("answers")
     if not isinstance(report, dict):
         return []
@@ -143,7 +149,10 @@ def answers(run_dir: RunDir) -> list[str]:
 
 
 def chat_lines(config: Config, run_dir: RunDir) -> list[str]:
-    """Return a line for each set of arguments with which the chat template rendered the training rows."""
+    """Return a line for each set of `data.template_arguments` with which training rows were rendered.
+
+    The list is empty without arguments, and for runs without weights.
+    """
     folders = (run_dir.adapter, run_dir.combined, run_dir.merged, run_dir.model)
     if config.model.task is not Task.causal_lm or not any(folder.is_dir() for folder in folders):
         return []

@@ -38,10 +38,11 @@ SHORT_TOKENS, SHORT_SHARE = 32, 0.9
 
 
 def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
-    """Make the benchmarks of the run's held-out rows; none if the run has other benchmarks or no such rows.
+    """Return the benchmarks of the run's held-out rows by name; {} without rows, or with other benchmarks.
 
-    A classifier's labels are scored, but not a regression. Of a causal model the loss is scored and, if most
-    answers are short, the generated answers to those rows.
+    For a classifier, HELD_OUT scores its labels; a regression has no benchmark. For a causal model, HELD_OUT
+    scores the loss and, if most answers are short, ANSWERS scores generated answers. Rows that don't fit into
+    the context are left out, which is logged.
 
     Raises:
         DataError: The rows can't be read, or none of them fits into the model's context.
@@ -77,7 +78,7 @@ def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
 
 
 def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> PreparedBenchmark:
-    """Make the benchmark that compares generated answers with those of the held-out rows.
+    """Make the benchmark that compares generated answers with those of the held-out rows (at least one).
 
     At most twice as many tokens are generated as the longest of the rows' answers has.
     """
@@ -101,9 +102,15 @@ def labelled(
 ) -> PreparedBenchmark:
     """Make the benchmark of a classifier's labels; texts longer than the model's context are left out.
 
+    Args:
+        rows: The held-out rows.
+        run: The run.
+        labels: Class names in the order of their indices, from train.json.
+        tokenizer: The model's tokenizer.
+
     Raises:
-        ConfigError: train.json has no classes.
-        DataError: No text fits into the model's context.
+        ConfigError: `labels` is empty.
+        DataError: No text fits into the model's context, or a row can't be read.
     """
     if not labels:
         raise ConfigError("train.json: no labels (force=true 'steps=[train]' trains again and writes it)")
@@ -143,7 +150,16 @@ def prepared(
     metrics: list[str],
     limits: GenerationConfig | None = None,
 ) -> PreparedBenchmark:
-    """Make a prepared benchmark from the items, which are in the language `spoken` (zh or en)."""
+    """Return a benchmark of the items, without few-shot examples.
+
+    Args:
+        name: Name of the benchmark.
+        examples: Its items.
+        spoken: Language of the items, zh or en.
+        output_type: What the model is asked for.
+        metrics: Names of the metrics, the main one first.
+        limits: Limits of generated answers; None: the defaults.
+    """
     config = BenchmarkConfig(
         language=spoken,
         output_type=output_type,

@@ -19,15 +19,16 @@ class HeldOutRow:
     """A held-out row, encoded as if it were trained on."""
 
     id: str
+    """File name and line, see `unique_names`."""
     input_ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
-    """First and one-past-last position of each answer."""
+    """First and one-past-last position in `input_ids` of each answer, at least one."""
     text: str
-    """What user and model say, without the system message and the template's words."""
+    """Texts of the user's and model's turns, without the system message and what the template adds."""
     prompt: str
-    """Text before the last answer, with special tokens."""
+    """Decoded ids before the last answer, with special tokens."""
     ending: str
-    """The last answer as it is trained, with its end token."""
+    """Decoded ids of the last answer, with its end token."""
     answer: str
     """The last answer as the row has it; empty for plain text, and if the answer was truncated."""
 
@@ -44,7 +45,10 @@ def encoded_rows(
     """Encode rows as training does, except rows without an answer and rows longer than the model's context.
 
     Returns:
-        The encoded rows, and the number of rows left out by reason.
+        (The encoded rows in order, reason -> number of rows left out.)
+
+    Raises:
+        DataError: A row can't be read, or training would drop all of them.
     """
     data = replace(run.config.data, packing=False, shuffle_answers=False)
     encoded = encode(rows, Encoding(tokenizer, data, run.config.model.task))
@@ -76,7 +80,7 @@ def encoded_rows(
 
 
 def unique_names() -> Callable[[str], str]:
-    """Return a function that shortens `folder/file:line` to a name that it hasn't returned before."""
+    """Return a function that shortens `folder/file:line` to `file:line`, with ` #2` for a repeated name."""
     counts: dict[str, int] = {}
 
     def name(where: str) -> str:
@@ -88,9 +92,12 @@ def unique_names() -> Callable[[str], str]:
 
 
 def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
-    """Map each row's file and line to the texts of its user and assistant turns, and to its last answer.
+    """Return file and line of each row -> (texts of its user and assistant turns, its last answer).
 
-    The turns are joined by newlines, without the system prompt. Of plain text it is the whole, and no answer.
+    The turns are joined by newlines. A row of plain text gives (its text, "").
+
+    Raises:
+        DataError: A row can't be read.
     """
     texts: dict[str, tuple[str, str]] = {}
     for source, group in groupby(rows, key=lambda row: row.source):
@@ -107,7 +114,7 @@ def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
 
 
 def answer_spans(labels: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return first and one-past-last position of each run of unmasked tokens."""
+    """Return (first, one-past-last position) of each run of labels that aren't -100."""
     spans, start = [], 0
     for is_unmasked, group in groupby(labels, key=lambda label: label != IGNORED):
         end = start + sum(1 for _ in group)
@@ -133,7 +140,7 @@ def model_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def turn_ends(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the special tokens that the rows' last answers end with."""
+    """Return the special or added tokens that the rows' last answers end with, sorted."""
     special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
     last = {str(tokenizer.convert_ids_to_tokens(row.input_ids[row.spans[-1][1] - 1])) for row in rows}
     return sorted(last & special)

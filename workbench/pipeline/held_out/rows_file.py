@@ -16,10 +16,11 @@ rows."""
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
-    """Write the first `MOST_ITEMS` distinct held-out rows into the run's folder; if none, delete the file.
+    """Write the first `MOST_ITEMS` distinct held-out rows to held_out.jsonl; if there are none, delete it.
 
     Returns:
-        Facts about the rows, for train.json: their numbers, the reason, and the file's checksum.
+        For train.json: the numbers `rows` (held out), `left_out` (in neither part) and `scored` (written),
+        the `reason` why none are held out, and if the file was written, its `sha256`.
     """
     rows = distinct(hold_out.held_out)[:MOST_ITEMS]
     lines = [readable_json({"where": row.where, "source": row.source, "values": row.values}) for row in rows]
@@ -55,7 +56,7 @@ def is_encodable(text: str) -> bool:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Drop rows that repeat an earlier row of the same source."""
+    """Return the rows without those that repeat an earlier row of the same source."""
     first_rows: dict[str, Row] = {}
     for row in rows:
         first_rows.setdefault(f"{row.source} {row.content()}", row)
@@ -63,10 +64,12 @@ def distinct(rows: Sequence[Row]) -> list[Row]:
 
 
 def read_rows(run_dir: RunDir) -> list[Row]:
-    """Read the held-out rows of a finished training; empty if the training held out none.
+    """Read the held-out rows of a finished training from held_out.jsonl; [] if there is no file.
+
+    They have `values`, `where` and `source`, but not `file`.
 
     Raises:
-        DataError: The file was changed since the training.
+        DataError: The file, or train.json, was changed since the training.
     """
     path, about = run_dir.held_out_jsonl, train_report(run_dir).get("held_out") or {}
     if not path.is_file():
@@ -81,10 +84,10 @@ def read_rows(run_dir: RunDir) -> list[Row]:
 
 
 def train_report(run_dir: RunDir) -> dict[str, Any]:
-    """Read train.json; empty if nothing was trained.
+    """Read train.json as a dict; {} if nothing was trained.
 
     Raises:
-        DataError: It was changed since the training.
+        DataError: It was changed or deleted since the training.
     """
     path = run_dir.train_json
     entry = RunRecord(run_dir.run_json).values["steps"].get("train", {})

@@ -25,8 +25,10 @@ log = logging.getLogger("workbench")
 def adapter_info(run: Run) -> None:
     """Print facts and norms of the adapter at `adapter.path`, and compare `adapter_info.other` with it.
 
+    With `adapter_info.picture`, the norms are also drawn into this SVG file.
+
     Raises:
-        ConfigError: `adapter.path` is missing.
+        ConfigError: `adapter.path` is missing, or the two adapters have no layer in common.
         CheckpointError: An adapter can't be read, or one of two is not a LoRA.
     """
     config = run.config
@@ -47,7 +49,11 @@ def adapter_info(run: Run) -> None:
 
 
 def facts(path: str) -> Iterator[str]:
-    """Yield lines about the adapter as a whole: method, settings, size, dtypes and origin."""
+    """Yield lines about the adapter at `path` (folder or hub id): method, settings, size, dtypes, origin.
+
+    Raises:
+        CheckpointError: The adapter can't be read.
+    """
     config, weights = read_config(path), read_weights(path)
     method = getattr(config.peft_type, "value", config.peft_type)
     numbers = sum(tensor.numel() for tensor in weights.values())
@@ -62,7 +68,7 @@ def facts(path: str) -> Iterator[str]:
 
 
 def norms(path: str) -> dict[str, float]:
-    """Return the norm of each layer's weight update.
+    """Return module name -> norm of its weight update, for each layer of the adapter at `path`.
 
     For methods other than LoRA, this is the norm of all the layer's adapter tensors.
     """
@@ -77,13 +83,13 @@ def norms(path: str) -> dict[str, float]:
 
 
 def magnitudes(pairs: Sequence[LoraPair]) -> list[float]:
-    """Return the smallest and the largest DoRA magnitude of each layer, as one list."""
+    """Return the smallest and the largest DoRA magnitude of each layer, as one list; [] without DoRA."""
     held = [pair.magnitude for pair in pairs if pair.magnitude is not None]
     return [float(value) for values in held for value in (values.min(), values.max())]
 
 
 def bias_norms(pairs: Sequence[LoraPair]) -> list[float]:
-    """Return the norm of each layer's bias (lora_bias), times the layer's scale."""
+    """Return the norm of each layer's bias (lora_bias), times the layer's scale; [] without biases."""
     return [pair.scale * float(pair.bias.double().norm()) for pair in pairs if pair.bias is not None]
 
 
@@ -100,6 +106,10 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
     """Return a table with a line for each kind of module, such as q_proj.
 
     Its columns: rank, scale, norms, and a bar for each layer.
+
+    Args:
+        path: Folder or hub id of the adapter.
+        rows: Kind of module -> norm in each layer, from `grid` of `norms`.
     """
     pairs = lora_pairs(path) if isinstance(read_config(path), LoraConfig) else []
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)
@@ -139,7 +149,9 @@ def _range(values: Sequence[float]) -> str:
 
 
 def compare(first: str, second: str) -> list[LayerAngles]:
-    """Compare two LoRAs layer by layer: the cosine and the principal angles of their updates.
+    """Compare two LoRAs (folders or hub ids) by layer: the cosine and the principal angles of their updates.
+
+    Only layers that both have are compared.
 
     Raises:
         CheckpointError: One can't be read, or is not a LoRA.
@@ -157,6 +169,10 @@ def angle_table(config: Config, compared: Sequence[LayerAngles]) -> Table:
     """Return a table with a line for each kind of module, such as q_proj.
 
     Its columns: cosine, angles and overlap of the two adapters' updates.
+
+    Args:
+        config: The configuration, which names the adapters.
+        compared: The layers, from `compare`.
     """
     kinds: dict[str, list[LayerAngles]] = {}
     for layer in compared:

@@ -18,7 +18,9 @@ log = logging.getLogger("workbench")
 
 
 def diagnose(run: Run) -> None:
-    """Compare a merged model with base and adapter, log what is found, and write diagnosis.json.
+    """Compare a merged model with base and adapter, log the faults, and write diagnosis.json.
+
+    The file is not written into a run folder that is read-only.
 
     Raises:
         CheckpointError: A file can't be read, or the adapter doesn't fit the base.
@@ -42,7 +44,7 @@ def diagnose(run: Run) -> None:
 
 
 def open_folders(run: Run) -> tuple[ModelFolder, ModelFolder]:
-    """Open the base and the merged model; only the headers of their weight files are read.
+    """Open the base and the merged model, and return (base, merged); only headers of weight files are read.
 
     Raises:
         WorkbenchError: One of them is missing or damaged.

@@ -28,9 +28,10 @@ SHOWN = 8
 
 
 def extract(run: Run) -> None:
-    """Write the LoRA of the difference that `merged.path` or `adapter.path` makes as the run's adapter.
+    """Write, as the run's adapter, a LoRA of the difference between `merged.path` and the base.
 
-    The log tells how much of the difference the LoRA reproduces.
+    Without `merged.path`, the LoRA is made of the adapter at `adapter.path`. The log tells how much of the
+    difference the LoRA reproduces. If it is finished with the same inputs, it is not repeated.
 
     Raises:
         CheckpointError: The checkpoints can't be compared, or don't differ; the adapter can't be converted.
@@ -51,7 +52,7 @@ def extract(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Check what the step needs, before any step.
+    """Check what the extract step needs, before the first step of the run.
 
     Raises:
         ConfigError: The run's folder has an adapter that the step would replace, or both sources are given.
@@ -80,7 +81,7 @@ def is_conversion(config: Config) -> bool:
 
 
 def source(config: Config) -> Source:
-    """Return the adapter to convert, with its base."""
+    """Return the settings of the adapter to convert, with its base; nothing is loaded."""
     return Source(
         model=config.model,
         quantization=config.quantization,
@@ -109,7 +110,7 @@ def _between(run: Run) -> Extraction:
 
 
 def show_conversion(extraction: Extraction, config: Config) -> None:
-    """Log what the LoRA keeps of the adapter, and the weights that it has whole."""
+    """Log which share of the adapter's update the LoRA keeps, and the weights that are saved unfactored."""
     layers = extraction.layers
     ranks = [layer.rank for layer in layers]
     log.info(

@@ -12,10 +12,10 @@ CELL, LABEL_WIDTH, TOP = 18, 150, 40
 
 
 def grid(values: Mapping[str, float]) -> dict[str, list[float | None]]:
-    """Arrange the values of modules in rows by kind of module, and in columns by layer number.
+    """Return kind of module -> value in each layer, from module name -> value.
 
-    The kind is the last part of a module's name, such as q_proj. A cell without a module is None; modules
-    outside of numbered layers get a row of one cell.
+    The kind is the last part of a module's name, such as q_proj. None stands for a layer without such a
+    module; modules outside of numbered layers count as layer 0.
     """
     cells: dict[str, dict[int, float]] = {}
     for module, value in values.items():
@@ -25,7 +25,7 @@ def grid(values: Mapping[str, float]) -> dict[str, list[float | None]]:
 
 
 def bars(values: Sequence[float | None], largest: float) -> str:
-    """Return a bar for each value, as high as its share of the largest; `·` stands for None."""
+    """Return a character for each value, a bar as high as its share of `largest`; `·` stands for None."""
     return "".join(
         "·" if value is None else BARS[min(7, int(8 * value / largest))] if largest else BARS[0]
         for value in values
@@ -33,7 +33,7 @@ def bars(values: Sequence[float | None], largest: float) -> str:
 
 
 def picture_svg(rows: Mapping[str, Sequence[float | None]], title: str) -> str:
-    """Draw an SVG with a cell for each module, the darker the larger its value.
+    """Return an SVG with a cell for each module, the darker the larger its value.
 
     Args:
         rows: Kind of module -> value in each layer; None: the layer has no such module.

@@ -80,7 +80,7 @@ def _check_benchmarks(run: Run) -> None:
 
 
 def ways(run: Run) -> list[NumberFormat]:
-    """Return the number formats to compare, unquantized first; by default all that are possible.
+    """Return the number formats to compare, `none` (unquantized) first: the configured, or all possible.
 
     Raises:
         WorkbenchError: A format in `quantization_report.formats` isn't possible.
@@ -107,5 +107,5 @@ def why_no_gguf(run: Run) -> str:
 
 
 def in_bits(quantization: QuantizationConfig, number_format: NumberFormat) -> QuantizationConfig:
-    """Return the quantization section with the method of a format: none, int8, nf4 or fp4."""
+    """Return a copy of the quantization section with the method of a format: none, int8, nf4 or fp4."""
     return replace(quantization, method=QuantizationMethod[number_format.name])
