@@ -79,7 +79,7 @@ def combination_inputs(merge: MergeConfig) -> list[Any]:
 
 
 def summary(report: Combination) -> str:
-    """Return a line on a combination of adapters for the log: weights, method, rank, distance from the sum."""
+    """Return a line on a combination of adapters for the log: weights, method, rank, distance from sum."""
     weighted = " + ".join(f"{entry.weight:g} x {entry.path}" for entry in report.adapters)
     if report.difference is None:
         distance = "though the weighted sum is zero"
