@@ -146,8 +146,9 @@ class Config:
     step 0. false skips finished steps."""
     trust_code: bool = False
     """true runs Python code of files that the configuration names: metrics, functions of
-    lm-evaluation-harness tasks, modelling code of a model. Only for files that you trust. Valid on the
-    command line and in Python; a YAML that sets it is refused."""
+    lm-evaluation-harness tasks, modelling code of a model. Only for files that you trust. Programs that a
+    model writes run, too, in a box, for the metric `pass@1`. Valid on the command line and in Python; a YAML
+    that sets it is refused."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model to load."""
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)

@@ -48,7 +48,8 @@ Sample = Enum("Sample", {"hash": "hash", "first": "first"})
 """Which items are scored if `limit` is set."""
 
 Extract = Enum(
-    "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
+    "Extract",
+    {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern", "code": "code"},
 )
 """Which part of a generated text is the answer."""
 
@@ -107,8 +108,9 @@ class GenerationConfig:
     """Draw from the most likely tokens whose probabilities add up to this; 1: all tokens."""
     extract: Extract = Extract.verbatim
     """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
-    as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. The target
-    is read the same way."""
+    as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. code: the
+    first block between ``` marks, of Python if there is one; without marks all of it. The target is read the
+    same way, except for code."""
     pattern: str = ""
     r"""Regular expression for `extract: pattern`, for answers that are neither a number nor a letter, such as
     `\\boxed\{(.*?)\}`. The answer is the first group of the last match."""
@@ -253,6 +255,9 @@ class BenchmarkConfig:
     tokenizer puts at its start, as in lm-evaluation-harness."""
     average: Average = Average.micro
     """micro: every item counts the same. macro: every subset counts the same."""
+    program: str = ""
+    """Template of the program that `pass@1` runs: `answer` stands for the generated code, as in
+    `{{ prompt }}{{ answer }}` and the tests. The answer passes if the program runs to its end."""
     unconditional: str = ""
     """Template of the prompt without a question, for the metric acc_pmi, which scores how much the question
     raises the likelihood of a choice."""

@@ -5,6 +5,8 @@ from workbench.config.ranges import check_ranges
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.list_checks import check_two_classes
+from workbench.evaluation.benchmarks.programs import check_program
+from workbench.evaluation.benchmarks.template_variables import TEMPLATES
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.table import METRICS
 from workbench.files import local_path
@@ -62,7 +64,7 @@ def check_settings(name: str, config: BenchmarkConfig) -> None:
 
 def _check_templates(key: str, config: BenchmarkConfig) -> None:
     """Check that all templates and expressions parse."""
-    for field in ("id", "cluster", "description", "question", "continuation", "target", "unconditional"):
+    for field in TEMPLATES:
         benchmark_templates.check(getattr(config, field), f"{key}.{field}")
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):
@@ -84,6 +86,7 @@ def _check_metrics(key: str, config: BenchmarkConfig) -> None:
                 f"{key}.metrics: {metric!r} does not fit {config.output_type.name} "
                 f"(fitting: {', '.join(fitting)})"
             )
+    check_program(key, config)
     if not config.metrics:
         raise ConfigError(f"{key}.metrics: empty (name at least one metric)")
     check_two_classes(key, config)

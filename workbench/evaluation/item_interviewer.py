@@ -1,6 +1,6 @@
 """Asks a model the items of a benchmark that this project renders, and scores the answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
@@ -19,6 +19,8 @@ from workbench.evaluation.diagnostics import (
 )
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate
+from workbench.evaluation.metrics.lookup import metric_named
+from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.model_checks import naming_benchmark
 from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenchmark
 from workbench.evaluation.records import Answer
@@ -108,12 +110,21 @@ class ItemInterviewer:
             "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),
             "num_skipped": len(benchmark.examples) - len(asked),
         }
+        _score_ahead(benchmark, items, answers)
         return Outcome(
             predictions=aggregate.predictions(benchmark, items, answers),
             scores=aggregate.scores(benchmark, items, answers, config, model_name, **score_fields),
             num_asked=num_asked,
             asked=asked,
         )
+
+
+def _score_ahead(benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]) -> None:
+    """Compute what the scores of a metric need side by side for all items, if the metric can do that."""
+    for metric in map(metric_named, benchmark.config.metrics):
+        if metric.score_ahead is not None:
+            pairs = [(item.example, answer) for item, answer in zip(items, answers, strict=True)]
+            metric.score_ahead([Judged(metric.judge(a, example), a, example) for example, a in pairs])
 
 
 def _ask(

@@ -64,6 +64,8 @@ class Example:
     """Texts that a generated answer is compared with; the best one counts. Empty: the texts of `target`."""
     written_targets: tuple[str, ...] = ()
     """Texts to generate as the benchmark writes them, before normalization."""
+    program: tuple[str, str] | None = None
+    """Texts before and after the answer in the program that `pass@1` runs."""
     unconditional: str | None = None
     """Prompt without the question, for acc_pmi; None: the benchmark doesn't use acc_pmi."""
     rotations: tuple["Example", ...] = ()
@@ -285,10 +287,8 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
 
 def context(example: Example, question: str, dropped: int = 0) -> str:
     """Return a prompt as plain text: description, few-shot examples but the first `dropped`, question."""
-    shots = "".join(
-        shot.question + shot.answer + example.fewshot_delimiter for shot in example.shots[dropped:]
-    )
-    return example.description + shots + question
+    shots, end = example.shots[dropped:], example.fewshot_delimiter
+    return example.description + "".join(shot.question + shot.answer + end for shot in shots) + question
 
 
 def prompt_hash(texts: list[str]) -> str:

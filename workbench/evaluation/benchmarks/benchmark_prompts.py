@@ -23,6 +23,7 @@ from workbench.evaluation.benchmarks.option_letters import (
     texts_of,
 )
 from workbench.evaluation.benchmarks.option_orders import rotated
+from workbench.evaluation.benchmarks.programs import program_around_answer
 from workbench.evaluation.benchmarks.targets import target_of
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.records import Example, Shot
@@ -170,11 +171,8 @@ class Renderer:
             raise DataError(f"{row.where}: the text is empty (`keep` can filter such rows out)")
         if config.question.strip() and config.protocol != "lm-eval" and not "".join(questions).strip():
             raise DataError(f"{row.where}: the question is empty (`keep` can filter such rows out)")
-        unconditional = (
-            benchmark_templates.render(config.unconditional, values, row)
-            if "acc_pmi" in config.metrics
-            else None
-        )
+        is_for_pmi = "acc_pmi" in config.metrics
+        unconditional = benchmark_templates.render(config.unconditional, values, row) if is_for_pmi else None
         picked = self._picker.pick(shot_rows, row, kept_index, identity)
         return Example(
             id=identity,
@@ -189,6 +187,7 @@ class Renderer:
             target=target.value,
             references=target.references,
             written_targets=target.written,
+            program=program_around_answer(config.program, values, row),
             unconditional=unconditional,
         )
 

@@ -9,17 +9,21 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.programs import ANSWER
 
 _CHOICE_ALONE = "{{ choice }}"
 """Default of `continuation`; here `choice` always means the choice that is scored."""
-_TEMPLATES = ("id", "cluster", "description", "target", "unconditional", "question", "continuation")
+TEMPLATES = (
+    *("id", "cluster", "description", "question", "continuation", "target", "program", "unconditional"),
+)
+"""Keys of a benchmark that are templates."""
 _EXPRESSIONS = ("choices_from", "target_index")
 
 
 class GivenNames:
     """Checks that no column of a row is hidden by a variable of a template with the same name.
 
-    The variables are `row`, `letters`, `subset`, `title`, `choice` and `self`.
+    The variables are `row`, `letters`, `subset`, `title`, `choice`, `answer` and `self`.
     """
 
     def __init__(self, config: BenchmarkConfig) -> None:
@@ -33,6 +37,7 @@ class GivenNames:
         )
         self._in_keep = self._used(keep_templates, {"row", "self"})
         self._in_prompts = self._used(_prompt_fields(config), {"row", "letters", "self", *subset_names})
+        self._in_prompts += self._used(iter([("program", config.program)]), {ANSWER})
         if config.output_type == OutputType.multiple_choice:
             fields = [("question", config.question)]
             fields += [("continuation", config.continuation)] * (config.continuation.strip() != _CHOICE_ALONE)
@@ -82,7 +87,7 @@ def _column_fields(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
 
 
 def _prompt_fields(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
-    for field in _TEMPLATES:
+    for field in TEMPLATES:
         yield field, getattr(config, field)
     for field in _EXPRESSIONS:
         yield field, benchmark_templates.as_template(getattr(config, field))
@@ -128,5 +133,6 @@ _MEANINGS = {
     "subset": "the benchmark's subset",
     "title": "the title of the subset",
     "choice": "the choice that is scored",
+    ANSWER: "the generated answer",
     "self": "a word of the template language",
 }

@@ -45,14 +45,18 @@ def parts(text: str) -> list[str]:
     If the model invents another question after its answer, these are the text before that question, and then
     the whole text. Thoughts (`<think>`) are left out; a thought without end hides all that follows.
     """
-    text = INVISIBLE.sub("", text)
-    *_, text = _THOUGHT_END.split(text)
-    text = _THOUGHT_START.split(text)[0].strip()
+    text = without_thoughts(INVISIBLE.sub("", text)).strip()
     for limit in (_TURN_TOKEN, _NEXT_QUESTION):
         answer = limit.split(text, maxsplit=1)[0]
         if answer.strip() and answer != text:
             return [answer, text]
     return [text]
+
+
+def without_thoughts(text: str) -> str:
+    """Return the text after the last thought (`<think>`); a thought without end hides all that follows."""
+    *_, text = _THOUGHT_END.split(text)
+    return _THOUGHT_START.split(text)[0]
 
 
 def normalized(text: str) -> str:

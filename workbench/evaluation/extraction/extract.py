@@ -7,6 +7,7 @@ import unicodedata
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.extraction import numbers, quantities
+from workbench.evaluation.extraction.code_blocks import code
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
 from workbench.patterns import matching
@@ -49,6 +50,8 @@ def extract(
         return letter(text, letters, several)
     if config.extract == Extract.pattern:
         return last_match(config.pattern, text)
+    if config.extract == Extract.code:
+        return code(text)
     return text.strip()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
+from workbench.evaluation.code_box.sound_box import check_box
 from workbench.evaluation.metric_directions import lower_is_better, metric_name
 from workbench.evaluation.metrics.likelihood_scores import is_right, most_likely
 from workbench.evaluation.metrics.metric import Judged, Metric
@@ -27,8 +28,8 @@ def metric_named(name: str, key: str = "metrics") -> Metric:
     `key` is the configuration key that has the name, for messages.
 
     Raises:
-        ConfigError: The metric is unknown, can't be loaded, needs a package that isn't installed, or its code
-            isn't trusted.
+        ConfigError: The metric is unknown, can't be loaded, needs a package that isn't installed, its code
+            isn't trusted, or it runs programs and there is no sound box for them.
     """
     if "/" in name:
         if not Path(name).resolve().is_relative_to(MODULES):
@@ -45,6 +46,8 @@ def metric_named(name: str, key: str = "metrics") -> Metric:
             f"{key}: {name!r} needs {needed}, which is not installed "
             "(pip install 'open-llama-workbench[metrics]')"
         )
+    if METRICS[name].runs_programs:
+        check_box(key, name)
     return METRICS[name]
 
 

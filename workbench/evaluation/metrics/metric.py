@@ -39,3 +39,7 @@ class Metric:
     """Whether the score depends on `text_similarity.comparable`."""
     needs: str = ""
     """Name of a package of an optional extra that the metric imports; empty: it needs none."""
+    runs_programs: bool = False
+    """Whether the metric runs programs that a model wrote."""
+    score_ahead: Callable[[Sequence[Judged]], None] | None = None
+    """Computes what the scores of many items need, side by side, before `score` is called for each."""

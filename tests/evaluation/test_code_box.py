@@ -1,0 +1,231 @@
+"""Programs that a model wrote run in a box: what they attack stays as it was, and only their items fail."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workbench.errors import ConfigError
+from workbench.evaluation.code_box import sound_box
+from workbench.evaluation.code_box.attacks import weakness
+from workbench.evaluation.code_box.box import Box, Verdict
+from workbench.evaluation.code_box.commands import Enclosure, Limits, enclosures, interpreter
+from workbench.evaluation.metrics.lookup import metric_named
+from workbench.trust import trusting
+
+REPOSITORY = Path(__file__).parents[2]
+GOOD = "def double(x):\n    return 2 * x\nassert double(2) == 4"
+LIMITS = Limits(processor_seconds=1, seconds=5)
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    """The box of this machine, with a short limit on time."""
+    sound = sound_box._search()
+    if isinstance(sound, str):
+        pytest.skip(f"no sound box here: {sound}")
+    [enclosure] = [each for each in enclosures(LIMITS) if each.name == sound.enclosure.name]
+    with Box(enclosure, LIMITS) as short:
+        yield short
+
+
+def left_over() -> list[list[str]]:
+    """The command lines of all processes of boxes."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if any("Runs a program in the box" in word for word in line)]
+
+
+DOUBLE_FORK = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True:
+            time.sleep(1)
+os._exit(0)
+"""
+THREE_GIGABYTES = """
+data = bytearray(3 << 30)
+for i in range(0, len(data), 4096):
+    data[i] = 1
+"""
+ATTACKS = {
+    "endless": ("while True: pass", None),
+    "sleeping": ("import time; time.sleep(1000)", "time limit"),
+    "endless, ignoring the signal": (
+        "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        None,
+    ),
+    "forking": ("import os\nwhile True: os.fork()", "BlockingIOError"),
+    "daemon": (DOUBLE_FORK, "no result"),
+    "socket": ("import socket; socket.create_connection(('192.0.2.1', 80), 1)", "OSError"),
+    "writing outside": ("open('/usr/written', 'w')", "OSError"),
+    "/etc/shadow": ("open('/etc/shadow').read()", "FileNotFoundError"),
+    "kill(-1)": ("import os; os.kill(-1, 9)", None),
+    "3 GB": (THREE_GIGABYTES, "MemoryError"),
+    "3 GB in files": ("for i in range(300):\n  open(f'/tmp/{i}', 'wb').write(bytes(10 << 20))", "OSError"),
+    "a large file": ("open('/tmp/f', 'wb').write(bytes(17 << 20))", "OSError"),
+    "much output": ("import os\nwhile True: os.write(3, b'x' * 65536)", None),
+    "wrong": ("assert 1 == 2", "AssertionError"),
+    "no code": ("This is the answer:", "SyntaxError"),
+    "ends early": ("import sys; sys.exit(0)", "SystemExit"),
+    "ends the process": ("import os; os._exit(0)", "no result"),
+    "crashes": ("import ctypes; ctypes.string_at(0)", "no result"),
+    "too deep": ("f = lambda: f()\nf()", "RecursionError"),
+    "reads its input": ("input()", "EOFError"),
+    "a surrogate": ("x = '\ud800'", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_program_that_attacks_fails_alone_and_leaves_nothing_behind(name, box):
+    program, reason = ATTACKS[name]
+    attacked, good = box.run_all([program, GOOD])
+    assert not attacked.passed
+    assert reason in (None, attacked.reason)
+    assert good == Verdict(True)
+    assert left_over() == []
+    assert sorted(path.name for path in box.folder.iterdir()) == ["root"]
+    assert list(box.root.iterdir()) == []
+
+
+def test_a_program_reaches_no_server_of_this_machine(box):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), 5):
+            pass
+        server.accept()[0].close()
+        connect = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2)"
+        assert box.run(connect).reason == "OSError"
+
+
+def test_a_program_sees_the_interpreter_and_empty_folders_and_nobody(box):
+    program = """
+import os, sys
+top = set(os.listdir("/"))
+hidden = {"home", "root", "var", "run", "srv", "proc", "sys", "work"}
+assert not top & hidden - set(sys.base_prefix.split("/")), top
+assert os.listdir("/tmp") == os.listdir("/dev/shm") == []
+open("/tmp/mine", "w").write("x")
+assert dict(os.environ) == {} and os.getuid() > 0 and os.getgroups() in ([], [os.getgid()])
+assert sys.flags.no_site and "site" not in sys.modules and sys.path[0] != ""
+"""
+    assert box.run(program) == Verdict(True)
+    assert box.run(program) == Verdict(True)  # the file of the first is gone
+
+
+def test_a_set_of_words_has_the_same_order_in_each_run(box):
+    program = "assert list({'a', 'b', 'c', 'd', 'e', 'f', 'g'}) == WORDS"
+    orders = [
+        subprocess.run(
+            [sys.executable, "-c", "print(list({'a', 'b', 'c', 'd', 'e', 'f', 'g'}))"],
+            env={"PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    ]
+    assert box.run(program.replace("WORDS", orders[0])) == Verdict(True)
+
+
+def test_a_program_cannot_get_capabilities_by_a_user_namespace(box):
+    program = "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER"
+    assert box.run(program).reason == "AssertionError"
+
+
+def unboxed(root: Path, number: int) -> list[str]:
+    """The interpreter alone."""
+    script = REPOSITORY / "workbench/evaluation/code_box/run_program.py"
+    return [interpreter(), "-c", script.read_text(encoding="utf-8")]
+
+
+def test_the_attacks_succeed_without_a_box():
+    with Box(Enclosure("none", unboxed), LIMITS) as none:
+        reason = weakness(none)
+    for success in ("reaches the network", "writes outside", "reads the files", "takes more memory"):
+        assert success in reason
+    for file in map(Path, ("/written", "/dev/written", "/usr/written")):
+        file.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("word", "success"), [("--net", "reaches the network"), ("prlimit", "takes more memory and processes")]
+)
+def test_a_box_that_lacks_a_wall_is_found_unsound(word, success, box):
+    if "namespace" not in box.enclosure.name:
+        pytest.skip("the box here is bubblewrap's")
+
+    def without_wall(root: Path, number: int) -> list[str]:
+        command = box.enclosure.command(root, number)
+        if word == "prlimit":
+            start = next(i for i, part in enumerate(command) if part.endswith("/prlimit"))
+            return command[:start] + command[command.index("--", start) + 1 :]
+        return [part for part in command if part != word]
+
+    with Box(Enclosure("weak", without_wall), LIMITS) as weak:
+        assert success in weakness(weak)
+
+
+def test_programs_are_refused_in_one_line_where_no_box_is_sound(monkeypatch):
+    fails = ["/bin/sh", "-c", "echo not permitted; exit 1"]
+    broken = Enclosure("a user namespace", lambda root, number: fails)
+    monkeypatch.setattr(sound_box, "enclosures", lambda limits: [broken])
+    sound_box._search.cache_clear()
+    try:
+        with trusting(True), pytest.raises(ConfigError) as error:
+            metric_named("pass@1", "benchmarks.mine.metrics")
+        assert str(error.value) == (
+            "benchmarks.mine.metrics: 'pass@1' runs programs in a box only, and none is sound here: a user "
+            "namespace: it runs no program (not permitted) (use a Linux that lets you make namespaces or has "
+            "bubblewrap, or leave the metric out)"
+        )
+    finally:
+        sound_box._search.cache_clear()
+
+
+def test_programs_are_refused_without_trust():
+    with trusting(False), pytest.raises(ConfigError, match="'pass@1' runs the programs that a model writes"):
+        metric_named("pass@1")
+
+
+AS_USER = """
+import sys
+from workbench.evaluation.code_box.attacks import weakness
+from workbench.evaluation.code_box.box import Box
+from workbench.evaluation.code_box.commands import Limits, enclosures
+limits = Limits(processor_seconds=1, seconds=5)
+for enclosure in enclosures(limits):
+    with Box(enclosure, limits) as box:
+        print(enclosure.name, repr(weakness(box)), box.run("open('/etc/shadow')").reason)
+"""
+
+
+def test_an_ordinary_user_has_a_sound_box(tmp_path):
+    """As root: another user, with the system's interpreter, if that user can read it and this repository."""
+    command = [sys.executable]
+    if os.geteuid() == 0:
+        user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+        command = [*user, shutil.which("python3", path="/usr/bin") or sys.executable]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": "/tmp",
+    }
+    readable = "import sys, workbench.trust; assert sys.version_info >= (3, 11)"
+    if subprocess.run([*command, "-c", readable], env=environment, capture_output=True).returncode:
+        pytest.skip("another user can't read an interpreter or this repository")
+    made = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+    if subprocess.run([*command[:-1], *made], env=environment, capture_output=True).returncode:
+        pytest.skip("this machine lets users make no namespaces")
+    done = subprocess.run([*command, "-c", AS_USER], env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert "a user namespace '' FileNotFoundError" in lines, done
+    assert ("bubblewrap '' FileNotFoundError" in lines) == (shutil.which("bwrap") is not None)

@@ -1,0 +1,1 @@
+"""Runs programs that a model wrote in a box without network and other files and processes."""

@@ -1,0 +1,87 @@
+"""Attacks the box from within, before the first program of a model runs in it."""
+
+import socket
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from workbench.evaluation.code_box.box import Box
+from workbench.evaluation.code_box.commands import shown_paths, tool
+
+_HARMLESS = "assert sum(range(10)) == 45"
+_NETWORK = """
+import socket
+socket.create_connection(("127.0.0.1", {port}), 2)
+"""
+_WRITING = """
+for path in {paths}:
+    try:
+        open(path, "a").close()
+    except OSError:
+        continue
+    break
+else:
+    raise PermissionError
+"""
+_READING = """
+for path in {paths}:
+    try:
+        open(path).read()
+    except OSError:
+        continue
+    break
+else:
+    raise PermissionError
+"""
+_TAKING = """
+import os, time
+try:
+    memory = bytearray(3 << 30)
+except MemoryError:
+    for _ in range(64):
+        if os.fork() == 0:
+            time.sleep(60)
+"""
+_KILLING = """
+import os, signal
+if os.fork() == 0:
+    os.setsid()
+    signal.pause()
+os.kill({pid}, signal.SIGKILL)
+"""
+"""Leaves a process behind, and kills one outside."""
+
+
+def weakness(box: Box) -> str:
+    """Return which of five attacks a box doesn't hold off, or why it runs no program; "" if it is sound."""
+    harmless = box.run(_HARMLESS)
+    if not harmless.passed:
+        return f"it runs no program ({harmless.output or harmless.reason:.200})"
+    secret, witness = box.folder / "secret", box.folder / "witness"
+    secret.write_text("secret", encoding="utf-8")
+    secret.chmod(0o600)
+    witness.touch()
+    witness.chmod(0o666)
+    new_files = [str(Path(path) / "written") for path in ("/", "/dev", *shown_paths()) if Path(path).is_dir()]
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        attacks = {
+            "reaches the network": _NETWORK.format(port=server.getsockname()[1]),
+            "writes outside": _WRITING.format(paths=[str(witness), *new_files]),
+            "reads the files of others": _READING.format(paths=[str(secret), "/etc/shadow"]),
+            "takes more memory and processes than its share": _TAKING,
+        }
+        verdicts = box.run_all(list(attacks.values()))
+    successes = [attack for attack, verdict in zip(attacks, verdicts, strict=True) if verdict.passed]
+    if not successes and not _holds_processes(box):
+        successes = ["kills processes outside or outlives itself"]
+    return f"a program in it {', '.join(successes)}" if successes else ""
+
+
+def _holds_processes(box: Box) -> bool:
+    """Return whether a program kills no process outside, and whether a process that it leaves behind ends."""
+    with subprocess.Popen([tool("sleep"), "60"]) as victim:
+        try:
+            verdict = box.run(_KILLING.format(pid=victim.pid))
+            return victim.poll() is None and verdict.reason != "time limit"
+        finally:
+            victim.kill()

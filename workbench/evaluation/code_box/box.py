@@ -1,0 +1,147 @@
+"""Runs programs in the box, each by itself, and reads how they ended."""
+
+import os
+import secrets
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from workbench.evaluation.code_box.commands import Enclosure, Limits
+
+MOST_OUTPUT = 64 << 10
+"""Bytes of a box's output that are read; the rest is thrown away."""
+MOST_WORKERS = 16
+"""Limit on the number of programs that run at a time; there is at most one per processor."""
+_ENDING_SECONDS = 10.0
+"""Longest wait for the processes of a box that was ended."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a program ended."""
+
+    passed: bool
+    """Whether it ran to its end."""
+    reason: str = ""
+    """Why it did not: the name of the exception, or `time limit`, `processor time` or `no result`."""
+    output: str = ""
+    """What the box wrote where the program gave no result, such as the reason why a box can't be made."""
+
+
+class Box:
+    """Runs programs in one way of enclosing them; a context manager that removes its folder."""
+
+    def __init__(self, enclosure: Enclosure, limits: Limits) -> None:
+        """Make the folder on which each box puts its root; nothing is written to the folder itself.
+
+        Args:
+            enclosure: way of enclosing programs.
+            limits: limit on the elapsed time; the enclosure has the other limits.
+        """
+        self.enclosure = enclosure
+        self.limits = limits
+        self._folder = tempfile.TemporaryDirectory(prefix="workbench-box-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name).resolve()
+        self.folder.chmod(0o755)  # the box protects the files in it, not their permissions
+        self.root = self.folder / "root"
+        self.root.mkdir()
+        self._numbers = count(os.getpid() * MOST_WORKERS)
+
+    def __enter__(self) -> "Box":
+        """Return the box."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the folder."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+    def run_all(
+        self, programs: Sequence[str], advance: Callable[[int], None] = lambda _: None
+    ) -> list[Verdict]:
+        """Run programs side by side, and return their verdicts in order; call `advance(1)` after each."""
+        workers = max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)), len(programs)))
+        verdicts = []
+        with ThreadPoolExecutor(workers) as pool:
+            for verdict in pool.map(self.run, programs):
+                verdicts.append(verdict)
+                advance(1)
+        return verdicts
+
+    def run(self, program: str) -> Verdict:
+        """Run a program, and return how it ended; all processes that it started have ended, too."""
+        token = secrets.token_hex(16).encode()
+        number = next(self._numbers)
+        source = self.folder / f"{number}.py"
+        source.write_bytes(token + b"\n" + program.encode("utf-8", "surrogatepass"))
+        try:
+            with source.open("rb") as program_input:
+                return _verdict(self._command(number), program_input.fileno(), self.limits.seconds, token)
+        finally:
+            source.unlink()
+
+    def _command(self, number: int) -> list[str]:
+        return self.enclosure.command(self.root, number)
+
+
+def _verdict(command: list[str], program_input: int, seconds: float, token: bytes) -> Verdict:
+    """Run a command, end it after `seconds`, and read the verdict from its output."""
+    with subprocess.Popen(
+        command,
+        stdin=program_input,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, ended = _output(process, time.monotonic() + seconds)
+            if ended:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                _output(process, time.monotonic() + _ENDING_SECONDS)  # until no process is left that writes
+        status = process.wait()
+    for line in output.splitlines():
+        start, separator, reason = line.partition(b" ")
+        if start == token and separator:
+            return Verdict(not reason, reason.decode("utf-8", "replace"))
+    if not ended:
+        return Verdict(False, "time limit")
+    if status == 128 + signal.SIGXCPU:
+        return Verdict(False, "processor time")
+    return Verdict(False, "no result", output.decode("utf-8", "replace").strip())
+
+
+def _output(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, bool]:
+    """Read the first MOST_OUTPUT bytes of a process's output, and discard the rest.
+
+    Returns:
+        The bytes, and whether the output ended before the deadline.
+    """
+    assert process.stdout is not None
+    output, descriptor = b"", process.stdout.fileno()
+    poll = select.poll()
+    poll.register(descriptor)
+    while (remaining := deadline - time.monotonic()) > 0:
+        if not poll.poll(1000 * remaining):
+            break
+        chunk = os.read(descriptor, MOST_OUTPUT)
+        if not chunk:
+            return output, True
+        output += chunk[: MOST_OUTPUT - len(output)]
+    return output, False
