@@ -77,8 +77,9 @@ class LocalConfig:
     columns: dict[str, str] = field(default_factory=dict)
     """New column -> expression over the row. Gives local files the columns that the templates use."""
     keep: str = ""
-    """Expression over the columns. Rows of a file for which it is false do not belong to the benchmark, as
-    the other languages of XNLI. Items are numbered without them. Empty: all rows belong."""
+    """Expression over the columns and `split`, the split that is read. Rows of a file for which it is false
+    do not belong to the split, as the other languages of XNLI. Items are numbered without them. Empty: all
+    rows belong."""
 
 
 @dataclass(kw_only=True)

@@ -148,15 +148,17 @@ def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> di
         columns, layout_keep = config.hub.columns, ""
     given_names = GivenNames(config)
     rows = [_with_columns(row, columns, config, subset, given_names) for row in rows]
-    split_rows = [row for row in rows if _is_kept(row, layout_keep, given_names)]
+    split_rows = [row for row in rows if _is_kept(row, layout_keep, given_names, split)]
     return {index: row for index, row in enumerate(split_rows) if _is_kept(row, config.keep, given_names)}
 
 
-def _is_kept(row: Row, keep: str, given_names: GivenNames) -> bool:
+def _is_kept(row: Row, keep: str, given_names: GivenNames, split: str = "") -> bool:
+    """Return whether the expression `keep` holds for a row; it knows a `split` that is given."""
     if not keep:
         return True
     given_names.check_keep(row)
-    return bool(benchmark_templates.evaluate(keep, {}, row))
+    values = {"split": split} if split and "split" not in row.values else {}
+    return bool(benchmark_templates.evaluate(keep, values, row))
 
 
 def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subset: str) -> list[Row]:
