@@ -1,1 +1,1 @@
-"""Extracts a LoRA from the difference between two checkpoints, or from what another adapter does."""
+"""Extracts a LoRA from the difference between two checkpoints, or from the effect of another adapter."""

@@ -40,12 +40,13 @@ from workbench.reading_once import reading_once
 from workbench.weights.as_trained import Quantized, as_trained
 
 CONVERTED_FROM = "converted_from.json"
-"""File in a converted adapter's folder: the adapter that it was made of, and what is kept of each layer."""
+"""File in a converted adapter's folder: the adapter that it was converted from, and the share of each layer's
+change that the LoRA represents."""
 SCHEMA_VERSION = 1
 _LOW_RANK = "LORA LOHA LOKR MISS HIRA VERA PVERA RANDLORA VBLORA ADALORA GRALORA DELORA GLORA DEFT"
 _SCALING_OR_ROTATION = "IA3 OFT BOFT HRA ROAD FOURIERFT WAVEFT C3A"
 ALONE = {PeftType[name] for name in f"{_LOW_RANK} {_SCALING_OR_ROTATION}".split()}
-"""Methods whose layers peft merges right with nothing but the adapter's file and the layer's weight."""
+"""Methods whose layers peft can merge one by one, from the adapter's file and the layer's weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +55,28 @@ class Source:
 
     model: ModelConfig
     quantization: QuantizationConfig
-    """As for training: what the adapter does to a weight is computed at the quantized weight."""
+    """As for training: the adapter's change of a weight is computed from the quantized weight."""
     adapter_path: str
+    """Folder or hub id."""
     accepts_base: bool = False
     """Whether the base may be another one than that of the training."""
 
 
 @reading_once()  # the base is hashed for the check and for the record
 def convert(source: Source, config: ExtractConfig, folder: Path) -> Extraction:
-    """Write the LoRA that is closest to the adapter, with the modules that the adapter has whole.
+    """Write the LoRA that is closest to what an adapter does to the base, and return its layers and weights.
 
-    One layer's weight is in memory at a time.
+    Modules that the adapter trained as a whole are copied. One layer's weight is in memory at a time.
 
     Args:
         source: Adapter and base.
         config: Section `extract` of the configuration.
-        folder: Adapter folder, replaced as a whole or not at all.
+        folder: Adapter folder to write; an existing one is replaced as a whole, or after an error not at all.
 
     Raises:
-        CheckpointError: The adapter doesn't fit the base, or does something that no LoRA can do.
+        CheckpointError: The adapter doesn't fit the base, does nothing, or does something that no LoRA can
+            do.
+        ConfigError: The base has random weights, or the training's quantization can't be reproduced.
     """
     dtype = read_config(source.model)[1]
     base, adapter = open_adapter(source, dtype)
@@ -95,8 +99,15 @@ def convert(source: Source, config: ExtractConfig, folder: Path) -> Extraction:
 def open_adapter(source: Source, dtype: torch.dtype | None = None) -> tuple[ModelFolder, AdapterLayers]:
     """Open base and adapter, and check that the adapter can be converted.
 
+    Args:
+        source: Adapter and base.
+        dtype: Dtype of the base, which is compared with that of the training, as is the quantization; None:
+            neither is compared.
+
     Raises:
-        CheckpointError: It belongs to another base, is damaged, or does something that no LoRA can do.
+        ConfigError: The base has random weights.
+        CheckpointError: The adapter belongs to another base, is damaged, or does something that no LoRA can
+            do.
     """
     path, model = source.adapter_path, source.model
     kind = adapter_config.read_config(path).peft_type

@@ -1,4 +1,4 @@
-"""Decomposes the difference of one weight between two checkpoints into the matrices of a LoRA."""
+"""Decomposes the change of one weight matrix into the matrices A and B of a LoRA."""
 
 import math
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from workbench.models.diagnosis.rounding import effective_dtype, rounding_noise
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """LoRA matrices of one weight, with the share of the difference that they represent."""
+    """LoRA of one weight, and how much of the weight's difference from the base it represents."""
 
     name: str
-    """Name of the module in the tuned checkpoint's file."""
+    """Name of the weight's module in the tuned checkpoint, or in the converted adapter's file."""
     down: Tensor
     """A (rank, columns)"""
     up: Tensor
     """B (rows, rank); the update is B·A with the scale 1."""
     share: float
-    """Share of the squared difference that the update represents."""
+    """Share of the squared difference, without its rounding noise, that the update represents."""
     shares: dict[int, float]
-    """Rank (powers of two) -> share of the squared difference that an update of this rank would represent."""
+    """Rank (powers of two up to the largest computed) -> share that an update of this rank represents."""
     size: float | None
     """|difference| / |base weight|, Frobenius norms; None if the base's weight is zero."""
     energy: float
     """Sum of squares of the difference."""
     is_whole: bool
-    """Whether nothing but rounding is missing from the update."""
+    """Whether the update represents all of the difference but rounding errors."""
     is_embedding: bool = False
     """Whether the weight has a row for each token, not for each output."""
 
@@ -42,18 +42,18 @@ class Extracted:
         return len(self.down)
 
     def facts(self) -> dict[str, Any]:
-        """Return rank, shares and size as JSON values."""
+        """Return `rank`, `share`, `size` and `shares`, as values that JSON can represent."""
         return {"rank": self.rank, "share": self.share, "size": self.size, "shares": self.shares}
 
 
 def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> Extracted | None:
-    """Return the closest LoRA to the difference of two matrices; None if the difference is only rounding.
+    """Return the LoRA closest to `tuned` - `base`; None if the difference is zero or only rounding.
 
     Args:
         name: Name of the module.
-        base: (rows, columns)
-        tuned: (rows, columns)
-        config: Section `extract` of the configuration: rank or share.
+        base: Weight (rows, columns) of the base.
+        tuned: The same weight after tuning.
+        config: Section `extract` of the configuration: rank, or share of the difference to represent.
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
@@ -78,12 +78,12 @@ def closest(
     floor: float = 0.0,
     is_embedding: bool = False,
 ) -> Extracted:
-    """Return the LoRA that is closest to a difference that isn't zero.
+    """Return the LoRA that is closest to a difference of weights, by its singular value decomposition.
 
     Args:
         name: Name of the module.
-        difference: (rows, columns)
-        config: Section `extract` of the configuration: rank or share.
+        difference: (rows, columns), not zero.
+        config: Section `extract` of the configuration: rank, or share of the difference to represent.
         base_norm: Frobenius norm of the base's weight.
         noise: Expected sum of squares of rounding errors in the difference; no share counts them.
         floor: Singular values up to this are rounding errors.

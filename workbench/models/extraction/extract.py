@@ -29,17 +29,17 @@ def extract(
     base_name: str | None,
     progress: Callable[[], None] = lambda: None,
 ) -> Extraction:
-    """Decompose the difference of each matrix and write the adapter to `folder`.
+    """Decompose the difference of each layer's matrix, write the adapter to `folder`, return its content.
 
-    One weight of each checkpoint is in memory at a time.
+    One weight of each checkpoint is in memory at a time. The tuned model's chat template is written, too.
 
     Args:
         base: The checkpoint that the adapter is for.
-        tuned: The other checkpoint.
+        tuned: The checkpoint that was tuned from it.
         config: Section `extract` of the configuration.
-        folder: Adapter folder, replaced as a whole or not at all.
-        base_name: Name of the base in adapter_config.json.
-        progress: Called after each tensor.
+        folder: Adapter folder to write; an existing one is replaced as a whole, or after an error not at all.
+        base_name: Name of the base for adapter_config.json; None: none is written.
+        progress: Called after each tensor of the tuned checkpoint.
 
     Raises:
         CheckpointError: The checkpoints have different shapes or tensors, or no matrix differs.
@@ -67,7 +67,7 @@ def extract(
 
 
 def check_layers(base: ModelFolder) -> None:
-    """Raise CheckpointError if the base's layers store their weights transposed."""
+    """Raise CheckpointError if the base's model type stores the weights of its layers transposed (GPT-2)."""
     if base.config.get("model_type") in TRANSPOSED:
         raise CheckpointError(
             f"{base.path}: layers of {base.config['model_type']} have transposed weights (Conv1D), which "

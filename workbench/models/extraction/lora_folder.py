@@ -12,36 +12,40 @@ from workbench.models.adapters.adapter_config import CONFIG_FILE, WEIGHTS_FILE, 
 from workbench.models.extraction.decompose import Extracted
 
 ROOT = "base_model.model."
+"""Beginning of all names in an adapter file."""
 
 
 @dataclass
 class Extraction:
-    """Result of an extraction: LoRA matrices of layers, and changed weights that a LoRA can't represent."""
+    """Content of an extracted adapter: LoRA matrices of layers, and weights that it replaces.
+
+    Also what it leaves out.
+    """
 
     layers: list[Extracted] = field(default_factory=list)
     rest: dict[str, float] = field(default_factory=dict)
-    """Changed weight that a LoRA can't represent, by its name in the tuned file -> |difference| / |base|,
-    or 1 if the base lacks the weight."""
+    """Name in the tuned file -> |difference| / |base|, for each changed weight that a LoRA can't represent;
+    1 if the base lacks the weight."""
     whole_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Weights that are saved whole in the adapter, by their names in the tuned file."""
+    """Name -> weight that the adapter replaces as a whole; the name is that in the tuned or adapter file."""
     num_equal: int = 0
-    """Number of tensors that are equal in both checkpoints."""
+    """Number of tensors that are equal in both checkpoints; 0 after a conversion."""
 
     @property
     def energy_kept(self) -> float:
-        """Return the share of the squared difference of all layers together that the LoRA reproduces."""
+        """Return the share of the squared difference of all layers together that the LoRA represents."""
         total = sum(layer.energy for layer in self.layers)
         return sum(layer.share * layer.energy for layer in self.layers) / total
 
 
 def write_lora(extraction: Extraction, folder: Path, base_name: str | None, task_type: str | None) -> None:
-    """Write the adapter's configuration and tensors.
+    """Write an adapter's adapter_config.json and tensors, with the scale 1.
 
     Args:
-        extraction: Layers and weights.
+        extraction: At least one layer, and weights that are replaced as a whole.
         folder: Existing folder.
-        base_name: Name of the base in adapter_config.json.
-        task_type: Task in adapter_config.json.
+        base_name: Name of the base for adapter_config.json; None: null.
+        task_type: Task for adapter_config.json, such as CAUSAL_LM; None: null.
     """
     ranks = {layer.name: layer.rank for layer in extraction.layers}
     most = max(ranks.values())

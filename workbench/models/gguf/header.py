@@ -31,11 +31,13 @@ MAX_TENSORS = 100_000
 MERGES_PER_TOKEN = 4
 """Largest number of byte-pair merges per token; models have about 2, and a million merges take minutes."""
 MAX_DIMENSIONS = 8
+"""Largest number of dimensions of a tensor."""
 SMALLEST_PAIR = 8 + 4 + 1
 """Bytes of the smallest key-value pair: an empty key, a type and a value of one byte."""
 SMALLEST_TENSOR = 8 + 4 + 4 + 8
 """Bytes of a tensor's smallest description: empty name, number of dimensions, type and offset."""
 DEFAULT_ALIGNMENT = 32
+"""Alignment of tensor data, in bytes, in files that don't name one."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,11 @@ class TensorSpan:
 
 
 class Header:
-    """Parser of a GGUF header that checks every size before using it."""
+    """Parser of a GGUF header that checks every size before using it.
+
+    Methods that read or skip move `position` forward. All raise CheckpointError if the file is damaged or too
+    short.
+    """
 
     def __init__(self, data: mmap.mmap, file: Path) -> None:
         """Start at the beginning of `data`, the content of `file`; `check` does the parsing."""
@@ -64,7 +70,7 @@ class Header:
         self.alignment = DEFAULT_ALIGNMENT
 
     def check(self) -> None:
-        """Parse and check the entire header.
+        """Parse and check the entire header, once for each parser.
 
         Raises:
             CheckpointError: The header is damaged, or announces more than the file contains.
@@ -86,7 +92,7 @@ class Header:
         self.check_spans([self.tensor() for _ in range(num_tensors)])
 
     def pair(self) -> None:
-        """Read a key and skip its value, except for the alignment, which is remembered."""
+        """Read a key and skip its value; the value of general.alignment is checked and stored."""
         name = self.text("a key")
         kind = self.kind(name)
         if name == "general.alignment" and kind == GGUFValueType.UINT32:
@@ -97,7 +103,7 @@ class Header:
         self.value(name, kind)
 
     def value(self, name: str, kind: GGUFValueType) -> None:
-        """Skip a value of this type."""
+        """Skip the value of key `name`, which has this type."""
         if kind == GGUFValueType.STRING:
             self.text(name)
         elif kind != GGUFValueType.ARRAY:
@@ -106,7 +112,7 @@ class Header:
             self.array(name)
 
     def array(self, name: str) -> None:
-        """Skip an array; nested arrays are refused, since no model has them."""
+        """Skip the array of key `name`; nested arrays are refused, since no model has them."""
         kind, count = self.kind(name), self.number("Q")
         if kind == GGUFValueType.ARRAY:
             raise self.damaged(f"the key {name!r} holds an array of arrays")
@@ -122,7 +128,7 @@ class Header:
             self.skip(count * SCALARS[kind], name)
 
     def tensor(self) -> TensorSpan:
-        """Read the description of a tensor: name, dimensions, type and offset."""
+        """Read the description of a tensor: name, dimensions, type and offset of its data."""
         name = self.text("a tensor")
         num_dimensions = self.number("I")
         if num_dimensions > MAX_DIMENSIONS:
@@ -140,7 +146,7 @@ class Header:
         return TensorSpan(name, offset, elements * size // block)
 
     def check_spans(self, tensors: list[TensorSpan]) -> None:
-        """Refuse tensors that end beyond the file, aren't aligned, or overlap."""
+        """Refuse tensors whose data end beyond the file, aren't aligned, or overlap."""
         first = -(-self.position // self.alignment) * self.alignment
         previous_end = 0
         for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.num_bytes)):
@@ -158,9 +164,9 @@ class Header:
             previous_end = end
 
     def check_count(self, what: str, count: int, smallest: int, most: int) -> None:
-        """Refuse a number of items of which each needs `smallest` bytes, if the file's rest is too short.
+        """Refuse an announced `count` of items that don't fit into the rest of the file, or are over `most`.
 
-        Also refuse more than `most`, which no model has.
+        An item takes at least `smallest` bytes; `what` names the items in the error.
         """
         if count * smallest > len(self.data) - self.position:
             raise self.damaged(f"announces {count:,} {what}, in a file of {len(self.data):,} bytes")
@@ -176,20 +182,23 @@ class Header:
             raise self.damaged(f"the key {name!r} has the unknown type {number}") from error
 
     def text(self, what: str) -> str:
-        """Read a length and a string; a string of 1,000 bytes or more is skipped and returned as empty."""
+        """Read a length and a string; a string of 1,000 bytes or more is skipped and returned as empty.
+
+        `what` names the string in the error.
+        """
         length = self.number("Q")
         start = self.position
         self.skip(length, what)
         return self.data[start : self.position].decode("utf-8", "replace") if length < 1000 else ""
 
     def number(self, format_code: str) -> int:
-        """Read an integer in the format of a `struct` code, such as I or Q."""
+        """Read an integer in the format of a `struct` code, such as I or Q, in the file's byte order."""
         start, size = self.position, struct.calcsize("<" + format_code)
         self.skip(size, "the header")
         return int(struct.unpack(self.byte_order + format_code, self.data[start : self.position])[0])
 
     def skip(self, size: int, what: str) -> None:
-        """Move forward by `size` bytes, which belong to `what`."""
+        """Move forward by `size` bytes; `what` names their content in the error."""
         if size > len(self.data) - self.position:
             left = len(self.data) - self.position
             raise self.damaged(f"{what} takes {size:,} bytes, but only {left:,} are left")
@@ -215,6 +224,10 @@ def check_header(file: Path) -> None:
 
 @contextmanager
 def mapped(file: Path) -> Iterator[mmap.mmap]:
-    """Map a file into memory for reading, within the block."""
+    """Map a file into memory for reading, until the block ends.
+
+    Raises:
+        OSError, ValueError: The file can't be read, or is empty.
+    """
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data

@@ -70,7 +70,7 @@ LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_po
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Tensor of a GGUF file; indexing it reads and dequantizes it to float32."""
+    """Tensor of a GGUF file; each indexing reads it and dequantizes it to float32."""
 
     stored: Any
     shape: tuple[int, ...]
@@ -79,7 +79,7 @@ class GgufTensor:
     dtype: torch.dtype = torch.float32
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor in transformers' order of rows; the only index is `...`."""
+        """Return a new tensor with the rows in transformers' order; the only index is `...`."""
         values = torch.from_numpy(dequantize(self.stored.data, self.stored.tensor_type).copy())
         if not self.num_heads:
             return values
@@ -88,7 +88,7 @@ class GgufTensor:
 
 
 def read_fields(file: Path) -> dict[str, Any]:
-    """Read the file's metadata; an array of strings is replaced by its number of strings.
+    """Return key -> value of the file's metadata; for an array of strings, key -> number of strings.
 
     Raises:
         CheckpointError: The file is damaged or not a GGUF file.
@@ -104,7 +104,7 @@ def read_config(file: Path) -> dict[str, Any]:
     """Convert the file's metadata to the fields of a config.json of LLaMA, Qwen2 or Qwen3.
 
     Raises:
-        CheckpointError: The file has another architecture, or a key that config.json has no field for.
+        CheckpointError: The file is damaged, has another architecture, or a key is missing or not supported.
     """
     fields = read_fields(file)
     architecture = fields.get("general.architecture")
@@ -158,10 +158,10 @@ def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, An
 
 
 def read_tensors(file: Path) -> dict[str, GgufTensor]:
-    """Return the file's tensors under transformers' names; they are not dequantized yet.
+    """Return transformers' name -> tensor in the file; a tensor is dequantized when it is indexed.
 
     Raises:
-        CheckpointError: Open-Llama doesn't have a tensor of the file.
+        CheckpointError: As in `read_config`, or Open-Llama doesn't have a tensor of the file.
     """
     config = read_config(file)
     sizes = (config["num_attention_heads"], config["num_key_value_heads"])
@@ -181,9 +181,10 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
 
 
 def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: int | None) -> dict[str, int]:
-    """Return projection -> number of heads, for projections whose rows llama.cpp interleaves.
+    """Return projection -> number of its heads, for the projections whose rows llama.cpp interleaves.
 
-    These are q_proj and k_proj of LLaMA; empty for other architectures.
+    These are q_proj and k_proj of LLaMA; {} for other architectures. None for `num_key_value_heads` stands
+    for `num_heads`.
     """
     if architecture != "llama":
         return {}
@@ -191,10 +192,10 @@ def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: in
 
 
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """Read the tokenizer in the file.
+    """Convert the tokenizer in the file, with special tokens and chat template, to one of transformers.
 
     Raises:
-        CheckpointError: The file has no tokenizer.
+        CheckpointError: The file is damaged or has no tokenizer.
     """
     fields = read_fields(file)
     size = fields.get("tokenizer.ggml.tokens")

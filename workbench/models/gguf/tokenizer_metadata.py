@@ -25,12 +25,14 @@ logger = logging.getLogger("workbench")
 
 
 def describe_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
-    """Write the vocabulary, the name of the pre-tokenizer, the special tokens and the chat template.
+    """Add a tokenizer to a GGUF file's metadata: vocabulary, pre-tokenizer, special tokens, chat template.
+
+    The log warns of normalizers that llama.cpp doesn't apply.
 
     Args:
-        writer: Writer of the GGUF file.
+        writer: Writer of the GGUF file, which writes the metadata later.
         tokenizer: Tokenizer of the model.
-        rows: Rows of the embedding; the vocabulary is padded to this size.
+        rows: Number of rows of the embedding; the vocabulary is padded to this size.
 
     Raises:
         CheckpointError: llama.cpp doesn't support the tokenizer.

@@ -31,6 +31,7 @@ from workbench.models.stored import Stored
 BLOCK = 32
 """Number of weights that share a scale in all quantized types that are written here."""
 FLOAT16_MAX = 65504.0
+"""Largest finite float16 number."""
 
 FILE_TYPES = {
     GgufType.f32: LlamaFileType.ALL_F32,
@@ -54,7 +55,7 @@ def check_describable(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFa
     Args:
         config: Configuration of the model.
         tokenizer: Tokenizer of the model.
-        rows: Rows of the embedding.
+        rows: Number of rows of the embedding.
 
     Raises:
         CheckpointError: llama.cpp doesn't support the model or the tokenizer.
@@ -72,14 +73,14 @@ def write_gguf(
     gguf_type: GgufType,
     ends: Sequence[int] = (),
 ) -> int:
-    """Write a GGUF file, one tensor in memory at a time; return the size of its tensors in bytes.
+    """Write a GGUF file, one tensor in memory at a time; return the size in bytes of its tensor data.
 
     Args:
         file: File to create; after an error it is incomplete, and the caller removes it.
         config: Configuration of the model.
-        tensors: Tensors under transformers' names.
+        tensors: Transformers' name -> tensor.
         tokenizer: Tokenizer of the model.
-        gguf_type: Type of matrices; if it has 4 or 5 bits, embedding and head have 8 bits.
+        gguf_type: Type of matrices; vectors are float32. If it has 4 or 5 bits, embedding and head have 8.
         ends: Token ids that end an answer; the first that isn't the end of sequence is the end of turn.
 
     Raises:
@@ -117,7 +118,7 @@ def write_gguf(
 
 
 def gguf_name(name: str) -> str:
-    """Return llama.cpp's name of a tensor with this name in transformers."""
+    """Return llama.cpp's name for transformers' name of a tensor; KeyError if it has no such tensor."""
     if name == ROPE_FACTORS:
         return name
     if name in GGUF_NAMES:
@@ -144,7 +145,10 @@ def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGML
 
 
 def interleaved(weight: Tensor, num_heads: int) -> Tensor:
-    """Reorder the rows of q_proj or k_proj to llama.cpp's order of rotary pairs; 0 heads: change nothing."""
+    """Return the weight of q_proj or k_proj with its rows in llama.cpp's order of rotary pairs.
+
+    With 0 heads the rows stay as they are, for other weights.
+    """
     if not num_heads:
         return weight.contiguous()
     halves = weight.view(num_heads, 2, -1, *weight.shape[1:])

@@ -36,15 +36,19 @@ def causal_masks(
     past_key_values: Cache | None,
     windows: Iterable[int | None],
 ) -> tuple[dict[int | None, Any], dict[str, Any]]:
-    """Return window -> mask in the format of the attention kernel, and its arguments for packed texts.
+    """Return window -> mask for the attention kernel, and keyword arguments for it if rows are packed texts.
+
+    A mask is in the kernel's format; None: causal order is all that the kernel needs. Without packed texts
+    there are no keyword arguments.
 
     Args:
         config: Its `_attn_implementation` decides the format.
         inputs_embeds: (B, S, H).
         attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, or a dictionary window -> mask; the
             last two are returned unchanged.
-        position_ids: As the caller gave them; without mask and cache they separate packed texts.
-        past_key_values: Cache of earlier keys.
+        position_ids: (B or 1, S) as the caller of the model gave them, or None; without mask and cache they
+            separate packed texts.
+        past_key_values: Cache of earlier keys; None: there are none.
         windows: Windows of the layers, each `config.sliding_window` or None. Each has its own mask.
     """
     if isinstance(attention_mask, dict):
@@ -75,7 +79,7 @@ def causal_masks(
 
 
 def default_attention(memory_efficient: bool) -> str:
-    """Return "xformers" if it is wanted and installed, with a CUDA device; else "sdpa"."""
+    """Return "xformers" if `memory_efficient` is true, xformers is installed and there is CUDA; else "sdpa"."""
     return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
 
 

@@ -30,19 +30,24 @@ MIN_QUERIES, MIN_QUERIES_TRAINING = (
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive queries, and the keys that any of them attends to; keys that not all attend to are last."""
+    """Consecutive queries, and the keys that at least one of them attends to.
+
+    Keys that all of them attend to come first.
+    """
 
     queries: slice
+    """Indices of the queries."""
     keys: slice | Tensor
+    """Indices of the keys."""
     bias: Tensor
     """(queries, last keys): added to the scores of the last keys; all queries attend to the others."""
 
     def select(self, states: Tensor) -> Tensor:
-        """Select the block's keys from `states` (RG, K, D)."""
+        """Return the states (RG, block keys, D) of the block's keys in `states` (RG, K, D)."""
         return states[:, self.keys] if isinstance(self.keys, slice) else states.index_select(1, self.keys)
 
     def add(self, total: Tensor, states: Tensor) -> None:
-        """Add `states` (RG, block keys, D) to the rows of the block's keys in `total` (RG, K, D)."""
+        """Add `states` (RG, block keys, D) in place to those of the block's keys in `total` (RG, K, D)."""
         if isinstance(self.keys, slice):
             total[:, self.keys].add_(states)
         else:
@@ -56,7 +61,13 @@ _blocks_of_mask = WeakTensorKeyDictionary()
 
 
 def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
-    """Return whether `attend` supports this `query` (B, A, S, D) and mask, and is faster than PyTorch."""
+    """Return whether `attend` supports a call and is faster than PyTorch's kernel.
+
+    Args:
+        query: (B, A, S, D).
+        mask: (B or 1, 1, S, K); None: causal.
+        dropout: Probability of dropping an attention probability, which must be 0.
+    """
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
@@ -84,7 +95,7 @@ def attend(
     texts: Sequence[int] | None = None,
     window: int | None = None,
 ) -> Tensor:
-    """Compute attention outputs (B, S, A, D).
+    """Compute attention outputs (B, S, A, D) on the CPU; it supports the backward pass.
 
     Args:
         query: (B, S, A, D).
@@ -92,7 +103,8 @@ def attend(
         value: (B, K, G, D).
         mask: (B or 1, 1, S, K), True where a query attends to a key; None: causal.
         scaling: Factor on the scores.
-        texts: Instead of a mask: lengths of packed texts, row by row, which don't attend to each other.
+        texts: Without a mask: lengths of packed texts, row by row, which don't attend to each other; None:
+            each row is one text.
         window: Without a mask: number of keys that a query attends to, its own included; None: all.
     """
     length = query.shape[1]

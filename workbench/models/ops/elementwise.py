@@ -71,7 +71,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
-    """Compute `activation(gate) * up`; with SiLU, only the inputs are stored for the backward pass."""
+    """Compute `activation(gate) * up`; with SiLU, only `gate` and `up` are stored for the backward pass."""
     plain = is_plain() or not isinstance(activation, SILU)
     if plain or not torch.is_grad_enabled():
         return activation(gate) * up  # type: ignore[no-any-return]
@@ -93,8 +93,9 @@ class _GatedSiLU(torch.autograd.Function):
 
 
 def rotate(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Compute `states * cos + (second half, first half) * signed_sin`: rotates feature j with j + D / 2.
+    """Apply rotary positions: `states * cos + (second half, first half) * signed_sin`, in a new tensor.
 
+    Feature j is rotated with feature j + D / 2.
     Source: RoFormer, arXiv:2104.09864, with halves as in GPT-NeoX instead of neighbouring pairs.
 
     Args:

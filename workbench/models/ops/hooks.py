@@ -7,7 +7,7 @@ from torch import nn
 
 
 def has_hooks(module: nn.Module, but: Callable[..., Any] | None = None) -> bool:
-    """Return whether `module` has a hook of torch (except for `but`) or accelerate."""
+    """Return whether `module` has a hook of torch other than the function `but`, or one of accelerate."""
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,

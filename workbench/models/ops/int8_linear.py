@@ -26,7 +26,7 @@ def is_eight_bit(layer: nn.Module) -> bool:
 
 
 def multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
-    """Switch a Linear8bitLt to train mode before each call, even after `model.eval()` (a forward pre-hook).
+    """Forward pre-hook: switch a Linear8bitLt to train mode before each call, even after `model.eval()`.
 
     In eval mode the layer rounds its input to 8 bits per row and selects outlier columns over the entire
     batch, so an item's log-probability depends on the other items (up to 3 nats). In train mode on the CPU it
@@ -50,16 +50,19 @@ def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def scales(layer: nn.Module) -> Tensor:
-    """Look up the largest absolute weight of each output (O,), which is stored as 127.
+    """Return the largest absolute weight of each output of a Linear8bitLt: (O,), the layer's own tensor.
 
-    bitsandbytes calls these scales SCB.
+    bitsandbytes calls these scales SCB; the weight is stored as 127.
     """
     weight: Any = layer.weight  # the first product of bitsandbytes moves the scales to `state`
     return weight.SCB if weight.SCB is not None else cast(Any, layer).state.SCB  # type: ignore[no-any-return]
 
 
 def dequantized(values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dequantize int8 `values` (O, I) to weights in `dtype`, rounded as in bitsandbytes' CPU products."""
+    """Dequantize int8 `values` (O, I) with `scales` (O,) to weights in `dtype`, rounded as bitsandbytes does.
+
+    That is its rounding in products on the CPU.
+    """
     return values.to(dtype).mul_(scales[:, None].mul(1 / 127))
 
 

@@ -11,10 +11,11 @@ from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
 
 class LazyLogitsOutput(CausalLMOutputWithPast):
-    """Output with a loss, whose logits are computed when they are read, by name or index.
+    """Output of a model with a loss; its logits are computed once, when they are read by name or index.
 
-    Iteration skips the logits. The function that computes them is an attribute of the loss, so that copies of
-    the output with the same loss, as in mixed precision and parallel training, have logits, too.
+    Iteration skips logits that aren't computed yet. The function that computes them is the attribute
+    `make_logits` of the loss, so that copies of the output with the same loss, as in mixed precision and
+    parallel training, have logits, too.
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -30,7 +31,7 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
         return super().__getattribute__(name)
 
     def __getitem__(self, key: Any) -> Any:
-        """Return an entry by name or index; reading any entry but the loss computes the logits."""
+        """Return the output's entry of this name or index; reading any but the loss computes the logits."""
         if key in (0, "loss") or self.logits is None:
             return self.loss
         return super().__getitem__(key)  # type: ignore[no-untyped-call]
@@ -49,9 +50,10 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
 
 
 def logits_maker(head: nn.Linear, hidden: Tensor, logit_map: LogitMap = IDENTITY) -> Callable[[], Tensor]:
-    """Return a function that computes the logits of `hidden` (B, S, H) later, with the present autocast.
+    """Return a function that computes the logits (B, S, V) of `hidden` (B, S, H) when it is called.
 
-    The function fails if the head's weight has changed since.
+    It uses the settings of autocast at the time of `logits_maker`. It raises RuntimeError if the head's
+    weight has changed since then.
     """
     device, version = hidden.device.type, head.weight._version
     dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)

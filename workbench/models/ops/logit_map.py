@@ -16,7 +16,7 @@ class LogitMap:
 
     @property
     def is_identity(self) -> bool:
-        """Whether the logits are the head's output."""
+        """Return whether the logits equal the head's output."""
         return self.scale == 1 and self.cap is None
 
     def __call__(self, outputs: Tensor) -> Tensor:
@@ -26,10 +26,14 @@ class LogitMap:
         return logits if self.cap is None else (logits / self.cap).tanh() * self.cap
 
     def slope(self, logits: Tensor) -> Tensor | float:
-        """Return the derivative where the function's value is `logits`, in float32."""
+        """Return the derivative of the function, by element, where its value is `logits`, in float32.
+
+        Without a cap it is one number, `scale`.
+        """
         if self.cap is None:
             return self.scale
         return (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
 
 
 IDENTITY = LogitMap()
+"""The logits are the head's output."""

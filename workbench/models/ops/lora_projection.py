@@ -31,6 +31,7 @@ class Adapter:
     """LoRA adapter of one layer: `base(x) + scaling * up(down(x))`. Source: arXiv:2106.09685, section 4.1."""
 
     base: nn.Module
+    """Layer that the adapter is on, possibly quantized."""
     down: Tensor
     """(rank, I)."""
     up: Tensor
@@ -39,7 +40,10 @@ class Adapter:
 
 
 def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
-    """Return the output of each of `layers` for `hidden` (..., I); their LoRA adapters share a product."""
+    """Return the outputs (..., O) of `layers`, in order, for the same input `hidden` (..., I).
+
+    LoRA adapters on the layers share one product.
+    """
     if is_plain():
         return [layer(hidden) for layer in layers]
     layers = tuple(_without_disabled(layer) for layer in layers)
@@ -67,7 +71,10 @@ def _without_disabled(layer: Any) -> nn.Module:
 
 
 def plain_lora(layer: Any) -> Adapter | None:
-    """Return the adapter of a peft layer that computes exactly `Adapter`'s formula; None for other layers."""
+    """Return the adapter of a peft layer if the layer computes exactly `Adapter`'s formula; else None.
+
+    The matrices are the layer's own parameters.
+    """
     if not isinstance(layer, _lora_classes()) or layer.disable_adapters or layer.merged:
         return None
     if len(layer.active_adapters) != 1:
@@ -87,7 +94,7 @@ def plain_lora(layer: Any) -> Adapter | None:
 
 
 def is_lora_layer(module: nn.Module) -> bool:
-    """Return whether `module` is one of peft's LoRA layers of a linear layer."""
+    """Return whether `module` is peft's LoRA layer on a linear layer, quantized or not."""
     return isinstance(module, _lora_classes())
 
 

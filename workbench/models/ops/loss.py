@@ -62,7 +62,7 @@ def loss_of_logits(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
 ) -> Tensor:
-    """Compute the loss of `causal_lm_loss`, given the logits (B, S, V) instead of hidden states."""
+    """Compute the loss of `causal_lm_loss`, whose arguments have the same meaning, from logits (B, S, V)."""
     shifted = _shifted(labels) if shift_labels is None else shift_labels
     if is_plain():  # indexing by the number of labels would break the graph of torch.compile
         flat = shifted.to(logits.device).flatten()
@@ -214,15 +214,15 @@ def classification_loss(
     problem_type: str | None = None,
     num_items_in_batch: Tensor | int | None = None,
 ) -> Tensor:
-    """Compute the mean loss of `logits` (B, N) in float32.
+    """Compute a classifier's mean loss as a float32 scalar, with the formulas that transformers has.
 
     Args:
         logits: (B, N).
         labels: (B,) class indices; (B, N) memberships (0 or 1) or regression targets; (B,) targets if N is 1.
         problem_type: transformers' name of the problem. None: regression if N is 1, else single-label for
             integer labels of 32 or 64 bits, and multi-label for others.
-        num_items_in_batch: Divisor of the sum; default: the number of labels; with a single label per row,
-            -100 doesn't count.
+        num_items_in_batch: Divisor of the sum; None: the number of labels. With a single label per row,
+            labels of -100 don't count.
     """
     logits, labels = logits.float(), labels.to(logits.device)
     if problem_type is None:

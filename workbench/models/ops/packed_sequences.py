@@ -1,4 +1,4 @@
-"""Finds the texts of packed rows, which contain several texts, from position ids.
+"""Finds the boundaries of texts in packed rows, which contain several texts each, from position ids.
 
 Shapes: B batch, S tokens per row.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedTexts:
-    """Texts of packed rows, which must not attend to each other.
+    """Lengths and token indices of the texts in a batch of packed rows; texts don't attend to each other.
 
     Token indices count over the entire batch, row by row.
     """
@@ -37,7 +37,7 @@ class PackedTexts:
 
 
 def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
-    """Find the texts in rows with `position_ids` (B or 1, S); None if every row is one text.
+    """Find the texts in `batch` rows with `position_ids` (B or 1, S); None if every row is one text.
 
     A text begins where a position is not the previous position plus one.
     """

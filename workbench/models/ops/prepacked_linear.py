@@ -56,7 +56,9 @@ _copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
 
 @contextmanager
 def prepacked(patience: int = 0) -> Iterator[None]:
-    """Let `multiply` use prepacked copies of weights within the context; no weight may change in it.
+    """Within the context, let `multiply` use prepacked copies of weights, which are freed afterwards.
+
+    No weight may change within the context, since its copy wouldn't.
 
     It has no effect inside another such context, with `model.fused` off, or without bfloat16 instructions.
 
@@ -76,7 +78,10 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Apply `layer` to `hidden` (..., I), with the layer's prepacked weight for few tokens."""
+    """Return `layer(hidden)` for `hidden` (..., I), computed by the fastest kernel that fits.
+
+    Within `prepacked`, products with few tokens use a copy of the weight.
+    """
     if is_plain():
         return layer(hidden)  # type: ignore[no-any-return]
     if int8_linear.is_eight_bit(layer):

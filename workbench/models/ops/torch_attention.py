@@ -68,6 +68,8 @@ def sdpa(
 ) -> tuple[Tensor, None]:
     """Compute attention with PyTorch's fused kernel, or with `cpu_attention` where that is faster.
 
+    Returns the outputs (B, S, A, D), and None in place of probabilities.
+
     Args:
         module: Unused.
         query: (B, A, S, D).
@@ -77,7 +79,7 @@ def sdpa(
             attends to keys 0 to t; a single query attends to all keys.
         scaling: Factor on the scores.
         dropout: Probability of dropping an attention probability.
-        packed: Packed texts, which don't attend to each other.
+        packed: Texts of packed rows, which don't attend to each other; None: each row is one text.
         sliding_window: Without a mask: number of keys that a query attends to, its own included.
         **_: Arguments of other kernels.
     """
@@ -139,7 +141,10 @@ def _fused(
 
 
 def causal_band(length: int, window: int, device: torch.device) -> Tensor:
-    """Return a mask (length, length), True where a query attends to a key of its window."""
+    """Return a boolean mask (length, length), True where a query attends to a key.
+
+    A query attends to `window` keys: its own and those before it.
+    """
     return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 

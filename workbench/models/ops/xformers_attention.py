@@ -33,8 +33,8 @@ def xformers(
 ) -> tuple[Tensor, None]:
     """Compute memory-efficient attention with xformers, or `sdpa` if xformers has no kernel for the call.
 
-    The arguments are those of `sdpa`. Without a mask, causal order differs: the last query attends to all
-    keys, and each query before to one key less.
+    Arguments and results are those of `sdpa`. Only causal order without a mask differs: the last query
+    attends to all keys, and each query before it to one key less. The log says once which kernel runs.
     """
     reason = why_not_xformers(query)
     if reason is None:
@@ -96,10 +96,14 @@ def xformers_bias(
 
 
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
-    """Return the tensor mask for `xformers`, or None where causal order is all it needs.
+    """Return transformers' mask for `xformers` as a boolean tensor, or None if causal order is all it needs.
 
     That is so without padding, if the last key is the last query's own and a window covers all keys: not all
     layers of transformers tell the kernel their window.
+
+    Args:
+        allow_is_causal_skip: Whether None may be returned.
+        **kwargs: Arguments of transformers' `sdpa_mask`.
     """
     padding, window = kwargs["attention_mask"], kwargs.get("local_size")
     if (
