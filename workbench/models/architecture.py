@@ -1,4 +1,4 @@
-"""Decides which code runs a checkpoint: Open-Llama's where it computes the same, else transformers' class."""
+"""Decides which class runs a checkpoint: Open-Llama if it computes the same, else transformers' own class."""
 
 from pathlib import Path
 

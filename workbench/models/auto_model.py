@@ -62,6 +62,7 @@ MAX_PARAMETERS_PER_BYTE = 8
 NEW_PARAMETERS = 10_000_000
 """Number of parameters that may be missing in the file, such as those of a new head."""
 LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
+"""Exceptions of transformers for files that it can't load."""
 
 logger = logging.getLogger("workbench")
 
@@ -71,10 +72,13 @@ def read_config(path: Path, *, as_stored: bool = True) -> PreTrainedConfig:
 
     Args:
         path: The folder or file.
-        as_stored: Whether weights that bitsandbytes quantized stay so; all others are unpacked.
+        as_stored: Whether the configuration is for weights that bitsandbytes quantized, as they are stored;
+            else for unpacked ones, as always for other methods.
 
     Raises:
-        CheckpointError: Transformers can't read the configuration.
+        CheckpointError: Transformers can't read the configuration, a file is damaged, or the weights can't be
+            unpacked.
+        ConfigError: The model needs code of its own, and the user doesn't trust it.
     """
     where = {"gguf_file": path.name} if path.is_file() else {}
     check_files(path)
@@ -99,10 +103,10 @@ def read_config(path: Path, *, as_stored: bool = True) -> PreTrainedConfig:
 
 
 def check(path: Path, task: Task) -> None:
-    """Check what `load` checks, without reading the values of the weights.
+    """Check that transformers can load the model at `path` for the task, without reading the weights' values.
 
     Raises:
-        CheckpointError: As in `load`.
+        ConfigError, CheckpointError: As in `load`.
     """
     config = checked_config(path, task)
     _check_weights(path, task, config)
@@ -114,7 +118,8 @@ def checked_config(path: Path, task: Task, *, as_stored: bool = True) -> PreTrai
     `as_stored` is that of `read_config`.
 
     Raises:
-        CheckpointError: Transformers can't read the configuration, or has no class for the task.
+        ConfigError, CheckpointError: As in `read_config`.
+        CheckpointError: Transformers has no class for the task, or the model type can't do it.
     """
     config = read_config(path, as_stored=as_stored)
     if not runs_code(path):
@@ -125,9 +130,18 @@ def checked_config(path: Path, task: Task, *, as_stored: bool = True) -> PreTrai
 def load(
     path: Path, model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
 ) -> PreTrainedModel:
-    """Load the model at `path`, a folder or a `.gguf` file.
+    """Load the model at `path`, a folder or a `.gguf` file, onto the device of the section `model`.
+
+    Weights of a new classification head are drawn from torch's global random state.
+
+    Args:
+        path: The folder or file.
+        model: Section `model` of the configuration: task, dtype, device and attention.
+        quantization: Section `quantization` of the configuration.
+        num_labels: Outputs of a classifier; None: the checkpoint's.
 
     Raises:
+        ConfigError: The model needs code of its own, and the user doesn't trust it.
         CheckpointError: Transformers can't load the model, or tensors are missing or have another shape.
     """
     as_stored = quantization.method is QuantizationMethod.none
@@ -164,9 +178,9 @@ def load(
 
 
 def is_chatglm(path: Path) -> bool:
-    """Return whether the model at `path` is a ChatGLM and is loaded by transformers' class Glm.
+    """Return whether the model at `path` is a ChatGLM that transformers' class Glm runs.
 
-    False if the Python code in the model's folder is run instead.
+    False if the Python code in its folder is run instead, because the user trusts it.
     """
     file = path / "config.json"
     is_one = file.is_file() and read_json_object(file).get("model_type") == chatglm.MODEL_TYPE
@@ -198,16 +212,17 @@ def _source(
 
 
 def runs_code(path: Path) -> bool:
-    """Return whether Python code in the model's folder is run; see `runs_model_code`."""
+    """Return whether to run Python code in the model's folder; see `runs_model_code`, also for its errors."""
     file = path / "config.json"
     return file.is_file() and runs_model_code(read_json_object(file), file)
 
 
 def check_files(path: Path) -> None:
-    """Check that a model's files are as long as they announce, and that all are inside of its folder.
+    """Check the sizes that a GGUF file or a config.json announces, and the names of a folder's weight files.
 
     Raises:
-        CheckpointError: The files announce more than they contain, or name files outside the folder.
+        CheckpointError: A size is larger than the file or implausible, or an index names files outside the
+            folder.
     """
     if path.is_file():
         check_header(path)

@@ -11,7 +11,10 @@ from workbench.models.quantization import dequantize_state_dict
 
 
 def save_dequantized(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's effective weights to `folder`, in its dtype if that is exact, else in float32."""
+    """Write a model's dequantized weights, configuration and generation config to `folder`.
+
+    The weights have the model's dtype if that represents them exactly, else float32. `model` isn't changed.
+    """
     weights = dequantize_state_dict(model)
     is_exact = all(torch.equal(weight.to(model.dtype).float(), weight) for weight in weights.values())
     with quiet_transformers():

@@ -53,6 +53,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 TEMPLATES_FOLDER = "additional_chat_templates"
+"""Folder of named chat templates in a tokenizer's folder."""
 INDEX = "model.safetensors.index.json"
 UNQUANTIZED_FOLDER = ".unquantized"
 """Folder within an export's temporary folder that has the model before quantization."""
@@ -67,6 +68,7 @@ class ExportReport:
     """Format and size of an export."""
 
     format: str
+    """`export.format`, and if weights were quantized the method, as `llama in nf4`."""
     num_tensors: int
     num_bytes: int
     """Size of all tensors in bytes."""
@@ -76,7 +78,9 @@ class ExportReport:
 
 
 def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport:
-    """Write the checkpoint at `model.path` in another format; after an error, nothing is written.
+    """Write the checkpoint at `model.path` in another format, with its tokenizer.
+
+    After an error nothing is written, and an earlier export stays.
 
     Args:
         model: Section `model`, of which path, revision, task and tokenizer are used.
@@ -86,6 +90,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     Raises:
         ConfigError: Keys contradict each other, or `path` is something other than an export.
         CheckpointError: The checkpoint is damaged or has NaN, or the format doesn't support it.
+        DeviceError: The device doesn't support the quantization of the export.
     """
     check_folder("export.path", path.parent if export.is_file else path)
     check_export(model, export, path)
@@ -146,10 +151,10 @@ def gguf_outline(model: ModelConfig) -> tuple[PreTrainedConfig, dict[str, tuple[
 
 
 def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
-    """Check the configuration, and that at most an earlier export would be replaced.
+    """Check the configuration of an export, and that at most an earlier export would be replaced at `path`.
 
     Raises:
-        ConfigError: See `export`.
+        ConfigError, DeviceError: As in `export`.
     """
     if is_native(model) or model.init:
         raise ConfigError(
@@ -240,7 +245,10 @@ def _gguf_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
 
 
 def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
-    """Write safetensors with one shard in memory at a time; return the size of the tensors in bytes."""
+    """Write tensors, by name, as safetensors with one shard in memory at a time; return their size in bytes.
+
+    `max_shard_size` is the largest size of a file, such as `4GB`; several files get an index.
+    """
     shapes = {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") for name, tensor in tensors.items()
     }

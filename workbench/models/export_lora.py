@@ -37,7 +37,9 @@ class _Written(NamedTuple):
 
 
 def export_lora(model: ModelConfig, adapter: Path, export: ExportConfig, path: Path) -> ExportReport:
-    """Write the LoRA at `adapter` for the GGUF file of its base model; after an error, nothing is written.
+    """Write the LoRA at `adapter` as a GGUF file for llama.cpp, which adds it to the base's GGUF file.
+
+    After an error nothing is written, and an earlier export stays.
 
     Args:
         model: The base model, of which the configuration and the shapes are read.
@@ -46,8 +48,9 @@ def export_lora(model: ModelConfig, adapter: Path, export: ExportConfig, path: P
         path: File to write; an earlier export is replaced.
 
     Raises:
-        ConfigError: The base has no GGUF file, or `path` is something other than an export.
-        CheckpointError: The adapter is damaged, isn't a plain LoRA, or changes what llama.cpp can't.
+        ConfigError: GGUF doesn't support the base, or `path` is something other than an export.
+        CheckpointError: The adapter is damaged, doesn't fit the base, isn't a plain LoRA, or is on an
+            embedding or tied head.
     """
     check_folder("export.path", path.parent)
     check_export(model, export, path)

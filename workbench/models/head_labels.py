@@ -1,4 +1,4 @@
-"""Reads the class names of a trained classification head."""
+"""Reads the class names of a trained classification head, without loading the model."""
 
 from workbench.config.model import ModelConfig
 from workbench.models.adapters import adapter_config
@@ -6,9 +6,9 @@ from workbench.models.loading import has_trained_head, read_config
 
 
 def head_labels(model: ModelConfig, adapter: str | None) -> list[str]:
-    """Return the class names of the adapter's head, else of the model's head.
+    """Return the class names that the adapter at `adapter` was trained with, else those of the model's head.
 
-    Empty without a head, or if its names are only LABEL_0, LABEL_1, ...
+    In the order of class ids. Empty if neither has names, or if the model's are only LABEL_0, LABEL_1, ...
     """
     if adapter is not None and (names := adapter_config.label_names(adapter)) is not None:
         return names

@@ -63,7 +63,7 @@ def load_model(
     """Load the model in eval mode onto its device, and log a one-line summary.
 
     Weights that the checkpoint lacks (all with `model.init`, `score` of a new classifier) are drawn from
-    torch's global random state: seed it before.
+    torch's global random state: seed it before. `model.fused` is set for all models of the process.
 
     Args:
         model: Section `model` of the configuration.
@@ -119,7 +119,7 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
 
 
 def has_weights(model: ModelConfig) -> bool:
-    """Return whether the model has weight files; False for a folder with a config.json alone."""
+    """Return whether the model has weight files; False for a folder without them, and with `model.init`."""
     if model.init:
         return False
     path = locate(model.path, model.revision)
@@ -127,7 +127,7 @@ def has_weights(model: ModelConfig) -> bool:
 
 
 def quantized_already(model: ModelConfig) -> str:
-    """Return the method by which the weights at `model.path` are quantized; empty if they aren't.
+    """Return the method by which the weight files at `model.path` are quantized, as `gptq`; else empty.
 
     Raises:
         CheckpointError: The weights are quantized in a way that can't be unpacked.
@@ -165,6 +165,8 @@ def has_trained_head(model: ModelConfig) -> bool:
 def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
     """Return the configuration and the dtype that `load_model` would give, without reading the weights.
 
+    The configuration is a new object at each call.
+
     Raises:
         WorkbenchError: As in `load_model`.
     """
@@ -180,9 +182,9 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
 
 
 def outline(model: ModelConfig, num_labels: int | None = None) -> PreTrainedModel:
-    """Return the model that `load_model` would return, on the meta device.
+    """Return the model that `load_model` would return, unquantized and on the meta device.
 
-    It has names and shapes, but no weights.
+    It has names and shapes, but no weights; its dtype may differ.
 
     Args:
         model: Section `model`; its folder needs only a config.json.

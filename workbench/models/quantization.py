@@ -26,6 +26,8 @@ UNQUANTIZED = ["lm_head", "score"]
 def check_device(quantization: QuantizationConfig, device: torch.device) -> None:
     """Quantize a small matrix, to find out early whether the device supports the method.
 
+    Without quantization nothing is checked.
+
     Raises:
         DeviceError: The device doesn't support the method.
     """
@@ -51,7 +53,8 @@ def bitsandbytes_config(
     Args:
         quantization: Section `quantization` of the configuration.
         dtype: Dtype of the model, and of 4-bit layers' products unless the section names another.
-        native: Whether the head may have any name, so that transformers has to find it.
+        native: Whether the model is of transformers' own class, whose head may have any name, so that
+            transformers has to find it.
     """
     if quantization.method is QuantizationMethod.none:
         return None
@@ -78,7 +81,9 @@ def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch
 
 
 def stabilize(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
-    """Configure quantized layers so that outputs don't depend on mode, batch or earlier calls.
+    """Configure a model's quantized layers in place, so that outputs don't depend on mode or earlier calls.
+
+    On a CPU, outputs of int8 layers don't depend on the other texts of a batch either.
 
     Raises:
         ConfigError: A name of `quantization.skip_modules` matches no module.
@@ -104,7 +109,7 @@ def is_quantized(model: nn.Module) -> bool:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Return the number of weights before quantization."""
+    """Return the number of a model's parameters, counted before quantization; tied ones count once."""
     experts = {held.stored_name: torch.Size(held.state.shape or ()) for held in quantized_experts(model)}
     shapes = (
         experts.get(name) or getattr(getattr(p, "quant_state", None), "shape", p.shape)
@@ -114,7 +119,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def quantized_count(model: nn.Module) -> int:
-    """Return the number of weights that are held in 8 or 4 bits."""
+    """Return the number of a model's parameters that are stored in 8 or 4 bits."""
     linear = 0
     for layer in model.modules():
         if isinstance(layer, Linear4bit | Linear8bitLt):
@@ -123,7 +128,7 @@ def quantized_count(model: nn.Module) -> int:
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Return the bytes of a model's weights in a file, scales of quantization included; shared ones once."""
+    """Return the size in bytes of a model's tensors in a file, scales included; shared tensors count once."""
     tensors = {
         (tensor.data_ptr(), tensor.shape): tensor
         for tensor in model.state_dict().values()
@@ -133,7 +138,7 @@ def stored_bytes(model: nn.Module) -> int:
 
 
 def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return the effective weights of a model, quantized or not, in float32 on the CPU.
+    """Return name -> dequantized weight of a model, quantized or not, in float32 on the CPU.
 
     Tied weights appear once, under the first of their names; no tensor shares memory with the model.
     """
@@ -156,7 +161,11 @@ def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def float_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
-    """Return the float32 weight (out, in) of a linear layer, quantized or not, in a model of `dtype`."""
+    """Return the dequantized weight (out, in) of a linear layer, quantized or not, in float32.
+
+    `dtype` is the model's, to which int8 weights are rounded on a CPU. An unquantized float32 weight is
+    returned without a copy.
+    """
     if isinstance(layer, Linear4bit | Linear8bitLt):
         return _dequantized(layer, dtype).float()
     weight: Tensor = layer.weight.detach().float()  # type: ignore[operator]

@@ -1,6 +1,6 @@
-"""Experts of a mixture of experts in 4 bits, quantized one parameter at a time while the model is loaded.
+"""Quantizes the experts of mixture models to 4 bits, one parameter at a time while the model is loaded.
 
-transformers holds the experts of a layer as 3-D parameters, which its own quantizer leaves unquantized.
+transformers stores the experts of a layer in 3-D parameters, which its own quantizer leaves unquantized.
 """
 
 import logging
@@ -30,40 +30,43 @@ COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 class QuantizedExperts(NamedTuple):
-    """One parameter with experts, held in 4 bits."""
+    """Parameter with the weights of all experts of a layer, quantized to 4 bits."""
 
     name: str
     """Name of the parameter, as it is without quantization."""
     stored_name: str
     """Name of the packed tensor among the model's parameters."""
     module: nn.Module
+    """Module that has the parameter."""
     parameter: str
+    """Name of the parameter in the module."""
     state: QuantState
+    """Shape and scales by which bitsandbytes dequantizes the packed tensor."""
 
     @property
     def num_weights(self) -> int:
-        """Return the number of weights."""
+        """Return the number of weights before quantization."""
         return math.prod(self.state.shape or ())
 
     def dequantized(self) -> Tensor:
-        """Return the weights (experts, rows, columns) as the products of the model use them."""
+        """Return the weights (experts, rows, columns), dequantized as for the products of the model."""
         weights: Tensor = getattr(self.module, self.parameter)
         return weights.detach()
 
 
 def is_experts(name: str, parameter: Tensor) -> bool:
-    """Return whether a parameter holds the weights of all experts of a layer."""
+    """Return whether a parameter of this name has the unquantized weights of all experts of a layer."""
     return parameter.dim() == 3 and "expert" in name
 
 
 def has_experts(config: PreTrainedConfig) -> bool:
-    """Return whether a configuration is that of a mixture of experts."""
+    """Return whether a model's configuration is that of a mixture of experts."""
     text = config.get_text_config()
     return any(getattr(text, name, None) for name in COUNTS)
 
 
 def quantized_experts(model: nn.Module) -> Iterator[QuantizedExperts]:
-    """Yield the parameters with experts that a model holds in 4 bits."""
+    """Yield the parameters of a model with experts in 4 bits; none for a model without such experts."""
     for prefix, module in model.named_modules():
         if not parametrize.is_parametrized(module):
             continue
@@ -75,7 +78,10 @@ def quantized_experts(model: nn.Module) -> Iterator[QuantizedExperts]:
 
 
 def with_experts(config: BitsAndBytesConfig | None) -> BitsAndBytesConfig | None:
-    """Return settings of 4 bits with which experts are quantized, too; others are returned unchanged."""
+    """Return a copy of 4-bit settings with which from_pretrained quantizes experts, too.
+
+    None, and settings of 8 bits, are returned unchanged.
+    """
     if config is None or not config.load_in_4bit:
         return config
     return ExpertsConfig(
@@ -114,7 +120,7 @@ class ExpertsQuantizer(Bnb4BitHfQuantizer):
         )
 
     def holds_experts(self, model: PreTrainedModel, name: str) -> bool:
-        """Return whether a parameter holds experts, and the settings don't leave them unquantized."""
+        """Return whether a parameter has experts that are, or by the settings will be, in 4 bits."""
         if name in self.states:
             return True
         module, _, parameter = name.rpartition(".")

@@ -25,11 +25,11 @@ def save_quantized(
 
     Args:
         source: Folder of an unquantized LLaMA.
-        folder: Existing folder to write to.
-        task: Task of the model's head.
-        quantization: Method and settings.
+        folder: Existing folder to write weights and configuration to.
+        task: `model.task`, which decides the class.
+        quantization: Section `quantization`, with a method other than `none`.
         device: Device on which the model is quantized.
-        max_shard_size: Largest weight file, such as 4GB.
+        max_shard_size: Largest size of a weight file, such as 4GB.
 
     Returns:
         Size of the weights in bytes.
@@ -50,7 +50,9 @@ def save_quantized(
 
 
 def check_saved(model: PreTrainedModel, saved: PreTrainedModel) -> None:
-    """Check that two models' effective weights are equal bit by bit, one weight in memory at a time.
+    """Check that a loaded model has the same weights as the one that was saved, dequantized and bit by bit.
+
+    One dequantized weight is in memory at a time.
 
     Raises:
         CheckpointError: A weight differs.

@@ -1,4 +1,4 @@
-"""Measures how fast a loaded model reads a prompt and decodes tokens, and its peak memory."""
+"""Measures how fast a loaded model computes a prompt and decodes tokens, and its peak memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from workbench.machine import peak_resident_bytes
 from workbench.models.ops.prepacked_linear import prepacked
 
 LEAST_SECONDS = 0.5
-"""A prompt is repeated for at least this time."""
+"""Shortest time for which the prompt is computed repeatedly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Speed:
 
 
 def measure_speed(model: PreTrainedModel, prompt: Sequence[int], num_decoded: int) -> Speed:
-    """Time reading a prompt and decoding after it; the first pass of each isn't counted.
+    """Time the forward pass of a prompt, and decoding after it; the first pass of each isn't counted.
 
     Args:
         model: A causal language model in eval mode.

@@ -23,10 +23,10 @@ class TextDivergence:
 
 
 def text_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-    """Yield the float32 logits (T, V) of each text; each text is computed alone.
+    """Yield the float32 logits (T, V) of each text, on the CPU; each text is computed alone.
 
     Args:
-        model: A causal language model.
+        model: A causal language model in eval mode.
         rows: Token ids of each text.
     """
     for row in rows:
@@ -38,8 +38,8 @@ def divergences(first: Iterable[Tensor], second: Iterable[Tensor]) -> list[TextD
     """Return, for each text, how far the second model's next-token distributions are from the first's.
 
     Args:
-        first: Logits of the reference.
-        second: Logits of the other model on the same texts.
+        first: Logits (T, V) of each text by the reference, from `text_logits`.
+        second: Logits of the same texts by the other model.
     """
     return [_divergence(ours, theirs) for ours, theirs in zip(first, second, strict=True)]
 

@@ -25,13 +25,13 @@ from workbench.models.tokenizers.learn_vocabulary import subpieces
 
 @dataclass(frozen=True)
 class ExtendedTable:
-    """Stored embedding table that indexing reads and extends by new rows."""
+    """Embedding table of a checkpoint with new rows; each access reads the old rows and computes the new."""
 
     stored: Stored
     size: int
     """Number of rows after the extension."""
     sources: Mapping[int, list[int]]
-    """New row -> old rows whose mean it becomes."""
+    """Index of a new row -> indices of the old rows whose mean it becomes; rows without sources are zero."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,11 +40,11 @@ class ExtendedTable:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the table's dtype."""
+        """Return the dtype of the old table, which the extended one has, too."""
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Read the table and append the new rows; the only index is `...`."""
+        """Return a new tensor with old and new rows; the only index is `...`."""
         old = self.stored[...]
         table = old.new_zeros(self.shape)
         table[: len(old)] = old
@@ -62,15 +62,16 @@ def extend_model(
 ) -> int:
     """Write the model at `model.path` with a row for each token of `new`; return the number of new tokens.
 
-    The result is an Open-Llama. The first new row is recorded in config.json, so that adapters train the new
-    rows. Rows of an earlier extension, which may be untrained, count as new too.
+    The result is an Open-Llama. config.json records the first new row, so that adapters train the new rows;
+    if the model was extended before, the first row of that extension, whose rows may be untrained.
 
     Args:
         model: Section `model` of the configuration.
         old: Tokenizer of the model.
         new: Extended tokenizer.
-        folder: Folder to write; `new` is already in it.
-        max_shard_size: Limit of a weight file's size, such as `4GB`.
+        folder: Existing folder, which has the files of `new`; gets weights, configuration and generation
+            config.
+        max_shard_size: Largest size of a weight file, such as `4GB`.
 
     Raises:
         CheckpointError: The checkpoint is damaged.

@@ -183,8 +183,7 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
 def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: int | None) -> dict[str, int]:
     """Return projection -> number of its heads, for the projections whose rows llama.cpp interleaves.
 
-    These are q_proj and k_proj of LLaMA; {} for other architectures. None for `num_key_value_heads` stands
-    for `num_heads`.
+    These are q_proj and k_proj of LLaMA; {} for other architectures.
     """
     if architecture != "llama":
         return {}

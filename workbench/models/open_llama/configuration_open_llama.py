@@ -1,4 +1,4 @@
-"""Defines and checks the configuration of Open-Llama models, and converts LLaMA's."""
+"""Defines and checks the configuration of Open-Llama models, and reads config.json of LLaMA and relatives."""
 
 import math
 import os
@@ -159,7 +159,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.check()
 
     def check(self) -> None:
-        """Check the fields. The model calls this again, because `from_pretrained` may override fields.
+        """Check all fields. The model calls this again, because `from_pretrained` may override fields.
 
         Raises:
             ValueError: A value is invalid.
@@ -201,7 +201,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def rope(self) -> dict[str, Any]:
-        """Return the rotary parameters, which contain `rope_type` and `rope_theta`."""
+        """Return the rotary parameters, not a copy; they contain `rope_type` and `rope_theta`."""
         return self.rope_parameters or {}
 
     @property
@@ -211,7 +211,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def windows(self) -> list[int | None]:
-        """Return for each layer the number of tokens that a token attends to; None: no window."""
+        """Return for each layer the number of tokens that a token attends to, itself included; None: all."""
         kinds = self.layer_types or [SLIDING] * self.num_hidden_layers
         return [self.sliding_window if kind == SLIDING else None for kind in kinds]
 
@@ -228,9 +228,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; that of LLaMA or a relative (such as Qwen) is converted to Open-Llama's fields.
+        """Return the fields of a config.json, and the arguments in `kwargs` that weren't used.
 
-        Without the conversion, transformers would warn that `model_type` is not open-llama.
+        The fields of LLaMA or a relative (such as Qwen) are converted to Open-Llama's; otherwise transformers
+        would warn that `model_type` is not open-llama.
         """
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return cls._from_relative(config_dict), unused

@@ -90,10 +90,11 @@ class OpenLlamaAttention(nn.Module):
         beginning: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K).
+        """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K), else None.
 
-        `tables` are cosine and signed sine for `rotate`. `masks` maps each window, or None, to its mask.
-        `beginning` is the cache of a prefix that all rows share.
+        `tables` are cosine and signed sine for `rotate`. `masks` maps each window, or None, to its mask. The
+        new keys and values are added to `past_key_values`. `beginning` is the cache of a prefix that all rows
+        share. `implementation` is the name of the attention kernel, and `kwargs` are its arguments.
         """
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
@@ -163,7 +164,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
         self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream (B, S, H) after the layer, and eager attention's probabilities."""
+        """Return the residual stream (B, S, H) after the layer, and the attention's probabilities or None."""
         output, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
         hidden = torch.add(hidden, output, alpha=self.residual_multiplier)
         output = self.mlp(self.post_attention_layernorm(hidden))
@@ -207,7 +208,7 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Resize the embeddings as PreTrainedModel does, and set `vocab_size` to their rows."""
+        """Resize the embeddings as PreTrainedModel does, set `vocab_size`, and return the input embedding."""
         embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
         setattr(self.base_model, "vocab_size", embedding.num_embeddings)  # noqa: B010
         return embedding
@@ -461,7 +462,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         return CausalLMOutputWithPast(loss, logits, **base_outputs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate text; see GenerationMixin."""
+        """Generate text as GenerationMixin does; on a CPU, with prepacked copies of the weights meanwhile."""
         with prepacked(patience=4):
             return super().generate(*args, **kwargs)  # type: ignore[misc]
 
@@ -474,7 +475,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         position_ids: Tensor | None = None,
         **_: Any,
     ) -> Any:
-        """Return window -> mask: with a static cache, `generate` passes this as `attention_mask`."""
+        """Return window -> mask, which `generate` passes as `attention_mask` if the cache is static."""
         masks, _ = causal_masks(
             config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
         )
@@ -485,7 +486,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         return dict(self._tied_weights_keys) if self.config.ties_embeddings else {}
 
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
-        """Tie the head to the embedding if configured.
+        """Tie the head to the embedding if configured; the arguments are those of PreTrainedModel.
 
         Raises:
             CheckpointError: The checkpoint has a head that differs from the embedding.

@@ -1,4 +1,4 @@
-"""Configurations of LLaMA's relatives that transformers doesn't have: their code is in their repositories."""
+"""Configurations of relatives of LLaMA that transformers doesn't have, by the fields of their config.json."""
 
 from typing import Any
 
@@ -14,8 +14,11 @@ class MiniCPMConfig(LlamaConfig):  # type: ignore[no-untyped-call]
 
     tie_word_embeddings: bool = True
     scale_emb: float | int = 1
+    """Factor of the embeddings."""
     scale_depth: float | int = 1
+    """Factor of what attention and MLP add to the residual stream, before division by √layers."""
     dim_model_base: int = 1
+    """The logits are divided by hidden_size / dim_model_base."""
 
 
 @strict
@@ -32,6 +35,7 @@ class InternLM2Config(LlamaConfig):  # type: ignore[no-untyped-call]
 BAICHUAN_ROWS, BAICHUAN2_ROWS = 64000, 125696
 """Rows of the embedding of Baichuan-7B and Baichuan2-7B; only the latter normalizes the rows of its head."""
 BAICHUAN_13B_HIDDEN_SIZE = 5120
+"""Hidden size by which the models of 13B are recognized."""
 
 
 @strict

@@ -20,6 +20,7 @@ SLIDING = "sliding_attention"
 """transformers' name in `layer_types` of a layer with a window."""
 FULL = "full_attention"
 """transformers' name in `layer_types` of a layer without a window."""
+# `model_type` of LLaMA and its relatives -> configuration class.
 RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
@@ -140,9 +141,10 @@ LLAMA_SWITCHES = {
 
 
 def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
-    """Return the fields of the Open-Llama that computes the same as LLaMA or a relative of it.
+    """Return the fields of OpenLlamaConfig for the Open-Llama that computes the same as LLaMA or a relative.
 
     Stable embedding, shared embedding and dropout of the MLP are off; attention dropout is the relative's.
+    The rotary fields of `relative` are brought into transformers' present form in place.
 
     Raises:
         ValueError: Open-Llama doesn't support a field's value.
@@ -183,11 +185,12 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
     """Return the configuration of the LLaMA or relative of LLaMA that computes the same as an Open-Llama.
 
     Args:
-        config: Configuration of the Open-Llama, without stable and shared embedding and dropout of the MLP.
-        **fields: Fields to add, or to set to another value.
+        config: Configuration of the Open-Llama. Its stable and shared embedding and dropout of the MLP are
+            ignored, since no relative has them.
+        **fields: Fields of the result that are added, or that replace those of the Open-Llama.
 
     Raises:
-        ValueError: The most similar of them doesn't have a field of the Open-Llama.
+        ValueError: The relative that is most similar doesn't support a field of the Open-Llama.
     """
     is_scaled = any(getattr(config, name) != OPTIONAL_FIELDS[name] for name in SCALES)
     if config.head_norm or is_scaled:
@@ -226,7 +229,10 @@ def _qwen_windows(config: Any) -> dict[str, Any]:
 
 
 def unsupported(config: PreTrainedConfig) -> str:
-    """Return which field of a configuration Open-Llama doesn't support, and why; empty if it supports all."""
+    """Return a sentence on a field of LLaMA's or a relative's configuration that Open-Llama doesn't support.
+
+    Empty if it supports all fields.
+    """
     width = _head_width(config)
     neutral_values = {**UNSUPPORTED, "attention_multiplier": width**-0.5, "query_pre_attn_scalar": width}
     for name in OPTIONAL_NAMES.get(config.model_type, {}).values():

@@ -6,13 +6,14 @@ from typing import TypeGuard
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
+"""Names of all rope types of transformers."""
 
 
 def check_rope(rope: object) -> None:
-    """Check rotary parameters in the format of `rope_scaling` or `rope_parameters`.
+    """Check rotary parameters: the value of `rope_scaling` or `rope_parameters` in config.json.
 
     Raises:
-        ValueError: A type, factor or key is invalid.
+        ValueError: It isn't a dictionary, or a type, factor or key in it is invalid.
     """
     if not isinstance(rope, dict) or not rope:
         raise ValueError(

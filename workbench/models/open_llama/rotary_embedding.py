@@ -25,7 +25,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
     long_inv_freq: Tensor
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Compute the frequencies, which checkpoints don't contain."""
+        """Compute the frequencies from the configuration; checkpoints don't contain them."""
         super().__init__()
         self.config = config
         self.rope_type: str = config.rope["rope_type"]
@@ -34,9 +34,9 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """Compute the frequencies (D / 2,), in radians per position, by name of their buffer.
+        """Return name of a buffer -> frequencies (D / 2,) for it, in radians per position.
 
-        longrope has a second buffer for long rows.
+        longrope has a second buffer, for rows longer than the training length. Also sets `attention_scaling`.
         """
         rope = self.config.rope
         if self.rope_type == "default":
@@ -49,7 +49,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=long_length)[0]}
 
     def reset(self) -> None:
-        """Compute the frequencies again, and write them into the buffers."""
+        """Compute the frequencies again, and write them into the buffers in place."""
         for name, value in self.frequencies(self.inv_freq.device).items():
             init.copy_(getattr(self, name), value)
 

@@ -79,7 +79,7 @@ def causal_masks(
 
 
 def default_attention(memory_efficient: bool) -> str:
-    """Return "xformers" if `memory_efficient` is true, xformers is installed and there is CUDA; else "sdpa"."""
+    """Return "xformers" if `memory_efficient` and if xformers and a CUDA device are there, else "sdpa"."""
     return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
 
 

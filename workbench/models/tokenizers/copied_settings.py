@@ -7,14 +7,19 @@ from typing import Any
 from workbench.errors import CheckpointError
 
 COPIED = ("model_max_length", "padding_side", "chat_template", "clean_up_tokenization_spaces")
+"""Fields of tokenizer_config.json that a converted tokenizer gets unchanged."""
 TEMPLATE_FILE = "chat_template.jinja"
 
 
 def copied_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of a tokenizer_config.json that are copied; a template's own file has precedence.
+    """Return the settings that a converted tokenizer gets unchanged, by name.
+
+    Args:
+        settings: Content of tokenizer_config.json.
+        folder: Its folder, whose chat_template.jinja has precedence over a template in `settings`.
 
     Raises:
-        CheckpointError: The template's file is not UTF-8.
+        CheckpointError: chat_template.jinja is not UTF-8.
     """
     copied = {name: settings[name] for name in COPIED if settings.get(name) is not None}
     file = folder / TEMPLATE_FILE

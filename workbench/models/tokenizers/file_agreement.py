@@ -1,4 +1,4 @@
-"""Compares a loaded tokenizer with its tokenizer.json, which not all classes of transformers follow."""
+"""Compares a loaded tokenizer with its tokenizer.json, which some classes of transformers don't follow."""
 
 from pathlib import Path
 
@@ -11,11 +11,13 @@ PROBES = (
     "巴黎是法国的首都，对吗？“是的”，2024年1月31日——１２３。",
     "naïve Über-Straße, Привет мир, こんにちは, 안녕 🙂!",
 )
-"""Texts with what split patterns treat differently: contractions, digits, white space, scripts."""
+"""Trial texts, with contractions, digits, white space and scripts, which split patterns treat differently."""
 
 
 def difference(tokenizer: PreTrainedTokenizerFast, file: Path) -> str | None:
-    """Say where a loaded tokenizer gives other ids than its tokenizer.json; None where they agree.
+    """Return a warning if a loaded tokenizer gives other ids than its tokenizer.json on PROBES; else None.
+
+    None also for a file with BPE dropout, whose ids are random.
 
     transformers 5.23 gives the tokenizer of a Qwen2 its own split pattern, whatever the file has.
 

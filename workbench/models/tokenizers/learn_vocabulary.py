@@ -38,6 +38,7 @@ MAX_PIECE_LENGTH = 16
 """Largest number of characters of a token, as in SentencePiece (max_sentencepiece_length)."""
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+"""Tokens of single bytes, for characters outside of the vocabulary."""
 
 WORDS = (
     f"{SPACE}?\\p{{Han}}+|{SPACE}?[\\p{{L}}\\p{{M}}&&[^\\p{{Han}}]]+|{SPACE}?\\p{{N}}|"
@@ -49,6 +50,10 @@ a run of signs."""
 
 def learn(texts: Sequence[str], config: TokenizerConfig) -> PreTrainedTokenizerFast:
     """Train a new tokenizer in LLaMA's format; equal texts give equal tokenizers.
+
+    Args:
+        texts: Training texts.
+        config: Section `tokenizer` of the configuration: vocabulary size and character coverage.
 
     Raises:
         ConfigError: The vocabulary size is too small for the characters of the texts.
@@ -78,19 +83,20 @@ def extend(
     config: TokenizerConfig,
     folder: Path,
 ) -> PreTrainedTokenizerFast:
-    """Add new tokens to a tokenizer, and save the result to `folder`; new ids follow the old ones.
+    """Add new tokens to a tokenizer, save the extended one to `folder`, and return it, read back from there.
 
-    At most `config.num_new_tokens` are added; none of ASCII characters alone without `config.add_ascii`.
+    The new ids follow the old ones. At most `config.num_new_tokens` are added; pieces of ASCII characters
+    alone only with `config.add_ascii`.
 
     Args:
-        old: A BPE tokenizer.
+        old: A BPE tokenizer, which isn't changed.
         texts: Training texts of the new pieces, unless `pieces` is given.
         pieces: A tokenizer of the same type, whose pieces are added instead of trained ones; None: train.
         config: Section `tokenizer` of the configuration.
-        folder: Folder of the extended tokenizer.
+        folder: Folder of the extended tokenizer, created if need be.
 
     Raises:
-        CheckpointError: The types of the tokenizers differ.
+        CheckpointError: A tokenizer isn't BPE, their types differ, or the class of `old` drops new pieces.
         ConfigError: There are no new pieces.
         DataError: The texts are empty.
     """
@@ -119,7 +125,10 @@ def extend(
 
 
 def subpieces(old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> dict[int, list[int]]:
-    """Map each new token to the old tokens into which the old tokenizer splits its piece (one or more)."""
+    """Return new token id -> ids of the old tokens (one or more) into which `old` splits the token's piece.
+
+    New tokens are those of `new` whose ids are larger than all in `old`.
+    """
     first = max(old.get_vocab().values()) + 1
     model, unknown = old.backend_tokenizer.model, old.unk_token_id
     split = {}
@@ -133,7 +142,7 @@ def subpieces(old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> dic
 
 
 def characters_per_token(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> float:
-    """Return the mean number of characters per token, without special tokens."""
+    """Return the number of characters of all texts, divided by that of their tokens without special ones."""
     encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
     return sum(map(len, texts)) / max(1, sum(len(encoding.ids) for encoding in encoded))
 

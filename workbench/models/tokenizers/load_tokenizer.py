@@ -34,14 +34,15 @@ READ = (
 )
 """Names of files that are read for a tokenizer."""
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", tiktoken_file.QWEN_FILE)
+"""Names of files of which a folder with a tokenizer has at least one."""
 logger = logging.getLogger("workbench")
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], key: str) -> list[int]:
-    """Return the ids of tokens; `key` is the config key of the tokens.
+    """Return the ids of tokens, given as their texts, in order.
 
     Raises:
-        ConfigError: A token is not in the vocabulary.
+        ConfigError: A token is not in the vocabulary; the message names `key`, the config key of the tokens.
     """
     vocabulary = tokenizer.get_vocab()
     for token in tokens:
@@ -51,14 +52,14 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], key: st
 
 
 def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
-    """Set the tokenizer's chat template; None, or its current default, changes nothing."""
+    """Set the tokenizer's chat template in place, unless `template` is None or the default that it has."""
     current = tokenizer.chat_template
     if template and template != (current.get("default") if isinstance(current, dict) else current):
         tokenizer.chat_template = template
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
-    """Load the model's tokenizer and choose a padding token from its vocabulary.
+    """Load the tokenizer of `model.tokenizer`, else of `model.path`, and choose a padding token if need be.
 
     Within `reading_once` its files are parsed once, and each call returns a shallow copy: the caller may set
     its chat template, but must not change vocabulary and special tokens, which all copies share.
@@ -98,7 +99,13 @@ def _settled_tokenizer(place: Path, rows: int | None, pad_token: str | None) -> 
 
 
 def num_embeddings(model: ModelConfig) -> int | None:
-    """Return the number of embedding rows in the model's configuration; None if it isn't given."""
+    """Return the number of embedding rows (`vocab_size`) in the model's configuration; None if it has none.
+
+    With `model.init`, its `vocab_size`.
+
+    Raises:
+        WorkbenchError: There is no model, or its configuration is damaged.
+    """
     if model.init:
         return cast(int | None, model.init.get("vocab_size"))
     path = locate(model.path, model.revision)
@@ -108,10 +115,13 @@ def num_embeddings(model: ModelConfig) -> int | None:
 
 
 def tokenizer_place(model: ModelConfig) -> Path:
-    """Return the local path of the tokenizer: a folder or a file.
+    """Return the local path of the tokenizer's folder or file: of `model.tokenizer`, else of `model.path`.
+
+    It isn't checked whether a tokenizer is there. A hub id is downloaded.
 
     Raises:
-        ConfigError: Neither `model.tokenizer` nor `model.path` is given.
+        ConfigError: Neither of them is given.
+        CheckpointError: There is nothing at the path.
     """
     if model.tokenizer is not None:
         return locate_tokenizer(model.tokenizer)
@@ -123,7 +133,10 @@ def tokenizer_place(model: ModelConfig) -> Path:
 
 
 def has_tokenizer(model: ModelConfig) -> bool:
-    """Return whether the model has a tokenizer: `model.tokenizer`, `model.init`, or one in its folder."""
+    """Return whether there is a tokenizer: in the folder at `model.path`, or by `model.tokenizer`.
+
+    True also with `model.init`, without looking for one.
+    """
     if model.tokenizer is not None or model.init:
         return True
     return _has_files(tokenizer_place(model))
@@ -139,10 +152,11 @@ def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
     Args:
         path: The folder or file.
-        rows: Rows of the model's embedding; None: unknown.
+        rows: Number of rows of the model's embedding, which limits the vocabulary; None: unknown.
 
     Raises:
-        CheckpointError: There is no tokenizer, or it is damaged.
+        CheckpointError: There is no tokenizer, it is damaged, or its vocabulary is too large.
+        ConfigError: The tokenizer needs code of its own, and the user doesn't trust it.
     """
     if not _has_files(path):
         raise CheckpointError(f"{path}: has no tokenizer (name one with model.tokenizer)")
@@ -194,20 +208,21 @@ def _tiktoken_in(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class TokenizerErrors:
-    """Converts errors within the context into a CheckpointError.
+    """Context manager that converts errors in reading a tokenizer's files into a CheckpointError.
 
     The tokenizers library raises bare Exceptions, for example for an invalid regular expression, and panics.
     """
 
     path: Path
+    """The tokenizer, for the message."""
 
     def __enter__(self) -> None:
-        """Start the block."""
+        """Do nothing; `__exit__` converts the errors."""
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raise CheckpointError if the block raised an error of a tokenizer's files."""
+        """Raise CheckpointError in place of an error of transformers or the tokenizers library."""
         if error_type is None or issubclass(error_type, CheckpointError):
             return
         if (

@@ -57,10 +57,10 @@ for pattern in patterns:
 
 
 def check_patterns(file: Path) -> None:
-    """Refuse a tokenizer.json with a regular expression that takes too long to split a text.
+    """Refuse the tokenizer.json at `file` if one of its regular expressions takes too long to split a text.
 
     Raises:
-        CheckpointError: A pattern is slow; the message names it.
+        CheckpointError: A pattern is slow; the message has its text.
     """
     if b'"Regex"' not in file.read_bytes():
         return
@@ -84,7 +84,7 @@ def _patterns(value: Any) -> Iterator[str]:
 
 
 def slow_pattern(patterns: list[str]) -> str | None:
-    """Return the first pattern that takes too long to split the trial texts; None if all are fast.
+    """Return the first pattern that takes too long to split the trial texts; None if all together are fast.
 
     The library can't be interrupted, so the trial runs in another process.
     """
@@ -97,7 +97,7 @@ def slow_pattern(patterns: list[str]) -> str | None:
 
 
 def trial_texts(patterns: list[str]) -> list[str]:
-    """Return texts on which slow patterns show: prose, and runs of a character followed by others.
+    """Return texts that take slow patterns long to split: prose, and runs of a character followed by others.
 
     The runs are of common characters and of letters in the patterns.
     """

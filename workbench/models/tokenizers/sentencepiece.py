@@ -27,12 +27,13 @@ from workbench.models.tokenizers.sentencepiece_file import (
 from workbench.models.tokenizers.tokenizer_bounds import MAX_TOKENS
 
 SPACE = "▁"
+"""Character for a space in pieces."""
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 """Default special tokens; a folder's tokenizer_config.json may name others."""
 
 
 def merges(model: SentencePieceModel) -> list[tuple[str, str]]:
-    """Return the pairs of pieces that BPE merges, the first to merge first.
+    """Return the merges of a BPE tokenizer with the same results, as pairs of pieces in the order of merging.
 
     SentencePiece repeatedly merges the neighbours that form the piece with the highest score, whichever pair
     they are. BPE ranks pairs, so every pair that forms a piece becomes a merge, ordered by the piece's score.
@@ -50,7 +51,10 @@ def merges(model: SentencePieceModel) -> list[tuple[str, str]]:
 
 
 def build(model: SentencePieceModel) -> Tokenizer:
-    """Convert the model to a tokenizer of the tokenizers library, which adds no special tokens to texts."""
+    """Convert the model to a tokenizer of the tokenizers library, whose ids are the pieces' indices.
+
+    It adds no special tokens to texts.
+    """
     fallback = any(piece.kind == BYTE for piece in model.pieces)
     vocabulary = {piece.text: index for index, piece in enumerate(model.pieces)}
     unknown = next((piece.text for piece in model.pieces if piece.kind == UNKNOWN), None)
@@ -85,7 +89,7 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
     Args:
         file: The `.model` file.
-        rows: Rows of the embedding; None: unknown.
+        rows: Number of rows of the embedding, which limits the vocabulary; None: unknown.
 
     Raises:
         CheckpointError: The model is damaged or of another type, or a settings file is damaged.

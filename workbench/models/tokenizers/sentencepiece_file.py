@@ -16,7 +16,9 @@ UNMATCHED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 0, 1, 2, 3, 4,
 """Kinds of pieces. UNMATCHED is not in any file: this project adds such pieces, which have an id but match
 no text."""
 BPE = 2
+"""Number of the model type BPE in the file."""
 MAX_VARINT_BITS = 70
+"""Largest number of bits of a variable-length integer."""
 MAX_PIECE = 512
 """Largest number of characters of a piece; SentencePiece's default is 16."""
 
@@ -27,7 +29,9 @@ class Piece:
 
     text: str
     score: float
+    """The neighbours that form the piece with the highest score are merged first."""
     kind: int
+    """NORMAL, UNKNOWN, CONTROL, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class SentencePieceModel:
     """The part of a `.model` file that determines how texts are encoded and decoded."""
 
     pieces: tuple[Piece, ...]
+    """The vocabulary, in the order of token ids."""
     charsmap: bytes
     """Compiled character replacements; empty: no replacements."""
     rule: str
@@ -47,7 +52,8 @@ def read_model(file: Path, limit: int = MAX_TOKENS) -> SentencePieceModel:
     """Read a `.model` file with at most `limit` pieces.
 
     Raises:
-        CheckpointError: The file is damaged, or the model is of another type than LLaMA's tokenizers.
+        CheckpointError: The file is damaged or has more pieces, or the model is of another type than LLaMA's
+            tokenizers.
     """
     if (size := file.stat().st_size) > LONGEST_JSON:
         raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")
@@ -95,10 +101,10 @@ def read_model(file: Path, limit: int = MAX_TOKENS) -> SentencePieceModel:
 
 
 def check_distinct(pieces: Sequence[Piece], file: Path) -> None:
-    """Refuse pieces of which two have the same text.
+    """Check that no two of the pieces, at least one, have the same text.
 
     Raises:
-        CheckpointError: Two have; the message names the text.
+        CheckpointError: Two pieces have; the message has `file` and the text.
     """
     text, count = Counter(piece.text for piece in pieces).most_common(1)[0]
     if count > 1:

@@ -24,11 +24,12 @@ LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})")
 MAX_BYTES = 512
 """Largest number of bytes of a token; the longest tokens of known tokenizers are runs of 128 spaces."""
 END = "<|endoftext|>"
+"""End token of all these tokenizers, with which texts are padded, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerKind:
-    """Settings of a tokenizer class that its code has and its tiktoken file lacks."""
+    """Settings of a tokenizer class that are in its Python code, not in its tiktoken file."""
 
     numbers: str
     """Regular expression of digits that form one word."""
@@ -85,17 +86,18 @@ class _Converter(TikTokenConverter):
 
 
 def is_tiktoken(file: Path) -> bool:
-    """Return whether the first line of a file is one of a tiktoken file."""
+    """Return whether the first line of a file has the form of a tiktoken file: base64, and a number."""
     with file.open("rb") as opened:
         first = opened.readline(2 * MAX_BYTES)
     return LINE.fullmatch(first.strip()) is not None
 
 
 def read_ranks(file: Path, limit: int = MAX_TOKENS) -> dict[bytes, int]:
-    """Read a tiktoken file as token (bytes) -> rank, with at most `limit` tokens.
+    """Return token (bytes) -> rank for a tiktoken file with at most `limit` tokens.
 
     Raises:
-        CheckpointError: The file is damaged, its ranks aren't 0, 1, 2, ..., or a byte has no token.
+        CheckpointError: The file is damaged or has more tokens, its ranks aren't 0, 1, 2, ..., or a byte has
+            no token.
     """
     if (size := file.stat().st_size) > LONGEST_JSON:
         raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")
@@ -134,7 +136,7 @@ def _entry(line: bytes, where: str) -> tuple[bytes, int]:
 
 
 def build(ranks: dict[bytes, int], kind: TokenizerKind) -> Tokenizer:
-    """Convert tokens and ranks to a tokenizer of the tokenizers library, with the family's special tokens."""
+    """Convert the result of `read_ranks` to a tokenizer of the tokenizers library, with special tokens."""
     tokenizer: Tokenizer = _Converter(ranks, kind.pattern).converted()
     if kind.is_composed:
         tokenizer.normalizer = normalizers.NFC()
@@ -152,7 +154,7 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
     Args:
         file: The tiktoken file.
-        rows: Rows of the embedding; None: unknown.
+        rows: Number of rows of the embedding, which limits the vocabulary; None: unknown.
 
     Raises:
         CheckpointError: The file is damaged, or its tokenizer class is unknown, which determines how texts

@@ -16,6 +16,7 @@ from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.patterns import matching
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Files of a tokenizer folder that are checked."""
 LISTS = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
 """Keys whose values are lists of tokens."""
 MAX_TOKENS = 5_000_000
@@ -31,12 +32,12 @@ def check_announced(path: Path, rows: int | None) -> None:
     """Refuse a tokenizer with more tokens than embedding rows, or one whose output could fill the memory.
 
     Args:
-        path: A tokenizer folder or file.
-        rows: Rows of the embedding; None: unknown, so that the limit is MAX_TOKENS.
+        path: A tokenizer folder or file; only .json files are checked.
+        rows: Number of rows of the embedding; None: unknown, so that the limit is MAX_TOKENS.
 
     Raises:
-        CheckpointError: There are too many tokens, or a normalizer, decoder or post-processor would blow up
-            a text; the message names the file and the key. Only .json files are checked.
+        CheckpointError: There are too many tokens, or a normalizer, decoder or post-processor would make a
+            text far longer; the message names the file and the key.
     """
     files = [path] if path.is_file() else [path / name for name in FILES]
     limit = MAX_TOKENS if rows is None else rows
@@ -58,10 +59,15 @@ def check_announced(path: Path, rows: int | None) -> None:
 
 
 def check_ids(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -> None:
-    """Refuse a tokenizer if two tokens share an id, or if it adds a token beyond the embedding to texts.
+    """Refuse a tokenizer if two tokens share an id, or if it adds a token without an embedding row to texts.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: Number of rows of the embedding; None: unknown, and not checked.
+        name: The tokenizer's path, for messages.
 
     Raises:
-        CheckpointError: An id is refused; the message names the tokens.
+        CheckpointError: The tokenizer is refused; the message names the tokens.
     """
     tokens: dict[int, str] = {}
     for token, index in tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).items():
@@ -78,10 +84,11 @@ def check_ids(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -
 
 
 def check_template(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-    """Refuse a chat template that is neither a text nor a mapping of names to texts.
+    """Refuse a chat template that is neither a text nor a mapping of names to texts; no template passes.
 
     Raises:
-        CheckpointError: The template is refused; the message shows it.
+        CheckpointError: The template is refused; the message has `name`, the tokenizer's path, and the
+            template.
     """
     template = tokenizer.chat_template
     texts = list(template.values()) if isinstance(template, dict) else [template or ""]
@@ -175,7 +182,7 @@ def _decoded(encoded: str) -> bytes:
 
 
 def longest_replacement(charsmap: bytes) -> int:
-    """Return the bytes of the longest replacement in SentencePiece's compiled character map, at least 1.
+    """Return the length in bytes of the longest replacement in SentencePiece's character map, at least 1.
 
     Source: github.com/google/sentencepiece, normalizer.cc. The map is the size of a trie, the trie, and texts
     that end in a zero byte.
