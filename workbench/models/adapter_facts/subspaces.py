@@ -39,9 +39,10 @@ class LayerAngles:
 
 
 def principal_angles(first: Tensor, second: Tensor) -> list[float]:
-    """Return the principal angles between the columns of two orthonormal matrices, in degrees, ascending.
+    """Return the principal angles between two subspaces of R^n, in degrees, ascending.
 
-    Small angles come from the sine, which cosines near 1 lose (Björck and Golub, 1973).
+    The subspaces are given by matrices (n, k) and (n, m) with orthonormal columns; there are min(k, m)
+    angles. Small angles are computed from sines, since cosines near 1 lose them (Björck and Golub, 1973).
     """
     if first.shape[1] < second.shape[1]:
         first, second = second, first

@@ -126,7 +126,7 @@ def check_pattern_speed(config: PeftConfig, names: Iterable[str], file: Path) ->
 
 
 def check_rank_patterns(rank_pattern: Mapping[str, int], names: Iterable[str]) -> None:
-    """Check that matching the keys of `adapter.rank_pattern` against layer names takes reasonable time.
+    """Check that matching the keys of `adapter.rank_pattern` against the layer names takes reasonable time.
 
     Raises:
         ConfigError: A pattern is slow; the message names it.

@@ -66,6 +66,8 @@ def diagnose(
 ) -> Diagnosis:
     """Compare a merged model with its base and adapter, and return what is wrong with it.
 
+    If the adapter's weight file is damaged, that is a finding, and the model is compared with its base only.
+
     Args:
         base: The base.
         merged: The merged model.
@@ -74,7 +76,8 @@ def diagnose(
         progress: Called with the fit of each tensor, after it is examined.
 
     Raises:
-        CheckpointError: A file of base or merged model is damaged, or the adapter doesn't fit the base.
+        CheckpointError: A file of base or merged model is damaged, the adapter doesn't fit the base, or the
+            adapter's updates can't be computed from its file and the base.
     """
     adapter, folder, findings = _adapter(adapter_path, base)
     fits = []

@@ -56,7 +56,10 @@ class Evidence:
 
     @cached_property
     def body(self) -> list[Fit]:
-        """Return the fits of tensors in layers: no embedding, no head, none that the adapter replaces."""
+        """Return the fits of tensors in layers, without those that the adapter replaces or updates by zero.
+
+        Embeddings and heads aren't in layers.
+        """
         inner = [fit for fit in (*self.plain, *self.updated) if not is_head(fit.name)]
         return [fit for fit in inner if not is_embedding(fit.name)]
 

@@ -42,13 +42,11 @@ DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class TensorSpan:
-    """Position and size of a tensor's data.
-
-    The offset is relative to the end of the header, rounded up to the file's alignment.
-    """
+    """Position and size of a tensor's data in a GGUF file."""
 
     name: str
     offset: int
+    """In bytes from the end of the header, rounded up to the file's alignment."""
     num_bytes: int
 
 

@@ -1,7 +1,7 @@
 """Finds out by a trial which element-wise function a model applies to the output of its head.
 
-The head's output is replaced by numbers of all magnitudes in float32, so that the trial sees a soft cap far
-above the model's own logits, and a scale that differs little from another, also in a 16-bit model.
+The head's output is replaced by numbers of all magnitudes in float32, so that the trial detects a soft cap
+far above the model's own logits, and tells a scale from a similar one, also in a 16-bit model.
 
 Shapes: S tokens, V vocabulary.
 """
@@ -17,17 +17,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
 NUM_TOKENS = 24
-"""Tokens of the trial's text."""
+"""Number of tokens of the trial's text."""
 MAGNITUDES = (1e-2, 1e3)
 """Smallest and largest magnitude of the trial's numbers: the largest is far beyond all soft caps."""
 ROUNDING = 1e-5
 """Largest difference of a token's logits in float32, relative to its largest logit."""
 NUM_SAMPLES = 64
-"""Logits of a token that tell most candidates apart."""
+"""Number of logits of a token that are compared first, which rules out most candidates."""
 
 
 def find_logit_map(model: PreTrainedModel, head: nn.Module) -> LogitMap | None:
-    """Return the function from the head's output to the model's logits.
+    """Find the function from the head's output to the model's logits, by forward passes of the model.
 
     Candidates are the identity, and scales and soft caps whose number is in the model's configuration.
 
@@ -36,7 +36,7 @@ def find_logit_map(model: PreTrainedModel, head: nn.Module) -> LogitMap | None:
         head: Its language model head.
 
     Returns:
-        The function; None if it isn't a candidate.
+        The function; None if no candidate gives the model's logits.
 
     Raises:
         RuntimeError: The model calls its head never, or several times.
@@ -54,7 +54,7 @@ def find_logit_map(model: PreTrainedModel, head: nn.Module) -> LogitMap | None:
 
 
 def trial_ids(model: PreTrainedModel) -> Tensor:
-    """Return the trial's token ids (1, S), the same at every call."""
+    """Return the trial's token ids (1, S) on the model's device, the same at every call."""
     size = int(model.config.get_text_config().vocab_size)
     ids = torch.randint(size, (1, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
     return ids.to(model.device)
