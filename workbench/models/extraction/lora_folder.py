@@ -33,7 +33,7 @@ class Extraction:
 
     @property
     def energy_kept(self) -> float:
-        """Return the share of the squared difference of all layers together that the LoRA has; needs a layer."""
+        """Return the share of the squared difference of all layers (at least one) that the LoRA has."""
         total = sum(layer.energy for layer in self.layers)
         return sum(layer.share * layer.energy for layer in self.layers) / total
 
