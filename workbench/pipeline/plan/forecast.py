@@ -56,17 +56,17 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def log_forecast_of_examples(run: Run, examples: Examples) -> None:
-    """Log the memory and time that a training on these examples will need.
+    """Log the memory and time that a training on these examples will need, as `log_forecast` does.
 
     Raises:
-        ConfigError: A row is longer than the model's context.
+        ConfigError: A text is longer than the model's context.
     """
     check_lengths(run, examples)
     log_forecast(run, row_sizes(examples.training.dataset), len(examples.labels))
 
 
 def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: bool = False) -> None:
-    """Log peak memory by purpose, time, and where the training doesn't fit, what to change.
+    """Log a training's peak memory by purpose, its time, and if it doesn't fit into memory, what to change.
 
     Args:
         run: The run.
@@ -107,7 +107,7 @@ def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
 
     Args:
         run: The run.
-        setting: The planned training.
+        setting: The planned training, of an adapter.
         longest: Number of tokens of the longest row.
     """
     config = run.config
@@ -123,7 +123,10 @@ def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
 
 
 def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:
-    """Log which settings to change so that a training fits into `room` bytes, or that none is enough."""
+    """Log which settings to change so that a training fits into `room` bytes, or that none is enough.
+
+    `accumulation` is the number of microbatches per optimizer step.
+    """
     ways = ways_out(setting, room, accumulation)
     say(f"this does not fit{'; change, in this order:' if ways else ''}", logging.WARNING)
     for change, peak in ways:
@@ -139,12 +142,12 @@ def say(text: str, level: int = logging.INFO) -> None:
 
 
 def gib(num_bytes: int) -> str:
-    """Format a number of bytes in GiB, as in `1.50`."""
+    """Return a number of bytes as text in GiB without the unit, as in `1.50`."""
     return f"{num_bytes / 2**30:.2f}"
 
 
 def check_lengths(run: Run, examples: Examples) -> None:
-    """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
+    """Refuse texts, also held-out ones, that are longer than the model's context.
 
     Raises:
         ConfigError: A text is too long; the message names its row and how many are too long.
@@ -169,12 +172,12 @@ def check_lengths(run: Run, examples: Examples) -> None:
 
 
 def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
-    """Return everything that decides how much memory a run's training needs.
+    """Return everything that decides how much memory a run's training needs, without loading the model.
 
     Args:
         run: The run.
         num_classes: Number of classes of a classifier; 0 for a causal model.
-        largest: The largest batch.
+        largest: Sizes of the largest microbatch.
 
     Raises:
         WorkbenchError: The model's configuration is invalid, or doesn't give a size.
@@ -217,9 +220,9 @@ def room_bytes(config: Config) -> int:
 
 
 def reached_rate(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
-    """Return the FLOP per second that a training will reach on `plan.gpu` or on this CPU.
+    """Return the FLOP per second that a training will reach on `plan.gpu`, or on this CPU, which is measured.
 
-    None on a GPU if `plan.gpu` isn't given.
+    None on a GPU of this machine if `plan.gpu` isn't given. `dtype` is that of matrix products on the CPU.
     """
     if config.plan.gpu is not None:
         return REACHED_GPU * GPUS[config.plan.gpu][1] * 1e12

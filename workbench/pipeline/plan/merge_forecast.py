@@ -25,9 +25,9 @@ class MergeForecast:
     """Memory and disk space that a merge takes, in bytes."""
 
     memory: int
-    """Largest memory while the weights are written."""
+    """Peak memory of the process while the weights are written."""
     proof_memory: int
-    """Largest memory during the proof, which computes a layer at a time in float32."""
+    """Peak memory of the process during the proof, which computes a layer at a time in float32."""
     disk: int
     """Size of the merged model's weights."""
 
@@ -40,7 +40,7 @@ def forecast_merge(
     Args:
         model: The base, which may be on the meta device.
         setting: The planned training.
-        bytes_per_weight: Size of a merged weight.
+        bytes_per_weight: Bytes of a merged weight.
         longest: Number of tokens of the longest row.
 
     Raises:

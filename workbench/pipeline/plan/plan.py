@@ -25,6 +25,9 @@ def plan(run: Run) -> None:
     """Log the memory and time that this configuration's training will need, without loading the model.
 
     A folder with a config.json alone is enough: what is missing is assumed, and the log says so.
+
+    Raises:
+        WorkbenchError: The model's configuration or a row can't be read, or rows are too long for the model.
     """
     config = run.config
     if not (has_weights(config.model) or config.model.init):
@@ -41,7 +44,10 @@ def has_rows(config: Config) -> bool:
 
 
 def plan_for_rows(run: Run) -> None:
-    """Encode the rows of the data section, and log the memory and time that a training on them will need."""
+    """Encode the rows of the data section, and log the memory and time that a training on them will need.
+
+    Nothing is written into the run's folder.
+    """
     with TemporaryDirectory() as folder:
         if run.config.data.streaming:  # the rows go to the disk as tokens, but not into the run's folder
             run = replace(run, run_dir=RunDir(Path(folder)))
@@ -74,7 +80,7 @@ def check_context(run: Run) -> None:
     """Refuse a `data.max_length` beyond the model's context.
 
     Raises:
-        ConfigError: Names the context.
+        ConfigError: It is larger; the message has the length of the context.
     """
     length = run.config.data.max_length
     context = getattr(run.model_config.get_text_config(), "max_position_embeddings", None)
@@ -85,7 +91,7 @@ def check_context(run: Run) -> None:
 
 
 def assumed_rows(config: Config, count: int) -> RowSizes:
-    """Return the sizes of `count` rows of `data.max_length` tokens, all of them unmasked."""
+    """Return the sizes of `count` assumed rows of `data.max_length` tokens, all of them unmasked."""
     length, is_class = config.data.max_length, is_classifier(config)
     labelled = [1 if is_class else length] * count
     return RowSizes([length] * count, labelled, length, joined=not is_class)
@@ -103,7 +109,10 @@ def rows_per_step(config: Config) -> int:
 def num_classes(run: Run) -> int:
     """Return the number of classes: of `data.labels` or its file, else of the rows, else of config.json.
 
-    0 for a causal model, 1 for regression; 2 if nothing tells. Streamed rows are not read.
+    0 for a causal model, 1 for regression; 2 if none of these has a number. Streamed rows are not read.
+
+    Raises:
+        DataError: The classes can't be read.
     """
     config = run.config
     if not is_classifier(config):

@@ -7,9 +7,9 @@ from workbench.models.adapters import adapter_config
 
 
 def planned_adapter(adapter: AdapterConfig) -> AdapterConfig:
-    """Return the adapter section.
+    """Return the adapter section as a training would use it.
 
-    If an adapter is trained further, rank, layers and dropout are those of the adapter.
+    If an adapter is trained further (`adapter.path`), the result is a copy with its rank, layers and dropout.
 
     Raises:
         CheckpointError: There is no adapter at `adapter.path`.

@@ -18,11 +18,13 @@ def is_table(output: Path) -> bool:
 
 
 def file_text(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
-    """Return the content of the file of answers.
+    """Return the content of the file of answers: JSONL, or CSV if `output` ends with `.csv`.
+
+    CSV begins with a byte order mark, without which Excel misreads Chinese.
 
     Args:
-        rows: Columns of the input and of the answer.
-        output: The file. `.csv` begins with a byte order mark, without which Excel misreads Chinese.
+        rows: For each row the columns of the input and of the answer.
+        output: The file, for its ending.
     """
     if not is_table(output):
         return "".join(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in rows)
@@ -36,7 +38,7 @@ def file_text(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row's cells for a CSV: a column per class probability, other nested values as JSON."""
+    """Return a row's cells for a CSV: a column `probability CLASS` per class, other nested values as JSON."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         if name.endswith(PROBABILITIES) and isinstance(value, Mapping):
@@ -48,7 +50,7 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_answers(output: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file that `file_text` has made; numbers of a CSV are texts, save probabilities."""
+    """Return the rows of a file that `file_text` has made; of a CSV, only probabilities become numbers."""
     text = output.read_text(encoding="utf-8-sig")
     if not is_table(output):
         return [json.loads(line) for line in text.split("\n") if line]
@@ -56,7 +58,10 @@ def read_answers(output: Path) -> list[dict[str, Any]]:
 
 
 def nested(cells: Mapping[str, str]) -> dict[str, Any]:
-    """Collect the columns of class probabilities in a CSV's row in one mapping, `probabilities`."""
+    """Return a CSV's row with the columns of class probabilities as one mapping: the inverse of `flat`.
+
+    The mapping is the column `probabilities` or `predicted_probabilities`.
+    """
     row: dict[str, Any] = {}
     for name, value in cells.items():
         prefix, between, label = name.partition(PROBABILITY)

@@ -43,13 +43,15 @@ ANSWER_COLUMNS = ("answer", FINISH_REASON, LABEL, "probabilities", VALUE)
 
 
 def predict(run: Run) -> None:
-    """Answer the rows of `predict.input` into a file; answers of an interrupted run are used again.
+    """Answer the rows of `predict.input` into a file, and print the first answers.
 
-    The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
+    If the file is finished, it is not made again; answers of an interrupted run are used again. The Python
+    interface has no function for it: `workbench.load_model` gives a model to generate with.
 
     Raises:
         ConfigError: The output is a file that this step has not written.
         MissingStepError: The run has no such model.
+        DataError: A row can't be read, or is too long for the model.
     """
     config, run_dir = run.config, run.run_dir
     input_rows, identities = questions(run), model_identities(run)
@@ -94,7 +96,8 @@ def predict(run: Run) -> None:
 def label_heading(config: Config, output: Path, questions: Sequence[Question]) -> str:
     """Return the name of the column of predicted classes in the output.
 
-    In a CSV it is the training data's name, unless the input has such a column; else `label`.
+    In a CSV it is the training data's name of the column, unless the input or the answer has such a column;
+    else it is `label`.
     """
     heading = config.data.columns.get(LABEL, LABEL)
     is_taken = heading in ANSWER_COLUMNS or any(heading in question.given for question in questions)
@@ -102,18 +105,24 @@ def label_heading(config: Config, output: Path, questions: Sequence[Question]) -
 
 
 def with_heading(answer: Mapping[str, Any], heading: str) -> dict[str, Any]:
-    """Return an answer's columns with `label`, the column of the predicted class, renamed to `heading`."""
+    """Return a copy of an answer's columns with `label`, the predicted class, renamed to `heading`."""
     return {heading if name == LABEL else name: value for name, value in answer.items()}
 
 
 def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer's columns, all with the prefix `predicted_` if the row has a column of these names."""
+    """Return a copy of an answer's columns, all with the prefix `predicted_` if one is in the input row."""
     is_taken = any(name in given for name in answer)
     return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 
 
 def report(answers: Sequence[Mapping[str, Any]], output: Path, config: Config) -> None:
-    """Print the first answers, and log how many answers there are and how many were cut; see `show`."""
+    """Print the first answers (see `show`), and log how many there are and how many were cut.
+
+    Args:
+        answers: As `show` takes them.
+        output: The file of all answers.
+        config: The configuration.
+    """
     show(answers, output)
     num_cut = sum(answer.get(FINISH_REASON) == CUT for answer in answers)
     limit = config.predict.max_new_tokens
@@ -142,7 +151,9 @@ def answers_in(output: Path, asked: Sequence[str], config: Config) -> list[dict[
 
 
 def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
-    """Return `predict.model`; if it is null, the model that the run trains, else its merge, else the base.
+    """Return `predict.model`; if it is null, the model that the run trains, else the merged, else the base.
+
+    Whether the run has the returned model is not checked.
 
     Args:
         config: The configuration.
@@ -155,7 +166,7 @@ def model_to_ask(config: Config, present: Container[str]) -> PredictModel:
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
-    """Return `predict.output`; if it is null, a file in the run's folder of predictions.
+    """Return `predict.output`; if it is null, a file in the run's folder of predictions of the model `name`.
 
     Inputs that differ only in the file's extension, such as a.csv and a.txt, have different outputs.
     """
@@ -166,7 +177,7 @@ def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
 
 
 def answer_rule(config: Config) -> dict[str, Any]:
-    """Return the settings that an answer depends on, besides model and prompt."""
+    """Return the settings that an answer depends on, besides model and prompt, as JSON values."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
     invariant = {"invariant": True} if config.evaluate.invariant else {}
     return {**limits, **invariant, "endings": 3}  # raised when an answer ends elsewhere or says more
@@ -179,14 +190,17 @@ def answer_all(
     input_prompts: Mapping[str, Prompt],
     cache: AnswerCache,
 ) -> None:
-    """Answer the prompts that have no stored answer, and store the answers.
+    """Answer the prompts that have no answer in the cache, and write each answer into the cache.
 
     Args:
         config: The configuration.
         model: The model to ask.
         tokenizer: The model's tokenizer.
         input_prompts: Prompts by their keys in the cache.
-        cache: The stored answers.
+        cache: The answers so far.
+
+    Raises:
+        DataError: A prompt is too long for the model.
     """
     unanswered = {key: prompt for key, prompt in input_prompts.items() if key not in cache}
     keys = list(unanswered)
@@ -200,7 +214,11 @@ def answer_all(
 def generate_answers(
     config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, unanswered: Sequence[Prompt]
 ) -> Iterator[tuple[int, Answer]]:
-    """Yield the index of a prompt and its answer, in the order in which they are finished."""
+    """Yield (index in `unanswered`, answer) in the order in which answers are finished.
+
+    Raises:
+        DataError: A prompt is too long for the model; this is checked before the first answer.
+    """
     texts = [prompt.text for prompt in unanswered]
     if is_classifier(config):
         classifier = TransformersClassifier(model, tokenizer, config.evaluate)
@@ -239,7 +257,11 @@ def check_lengths(input_prompts: Sequence[Prompt], lengths: Sequence[int], conte
 
 
 def answer_columns(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
-    """Return the columns to add: `answer` and `finish_reason`, or `label` and `probabilities`, or `value`."""
+    """Return an answer's columns: answer and finish_reason, or label and probabilities, or value.
+
+    They are those of a causal model, a classifier, and a regression. The class names are from the
+    configuration of `model`.
+    """
     if answer.generation is not None:
         return {"answer": answer.generation, FINISH_REASON: answer.finish_reason}
     if len(answer.loglikelihoods) == 1:

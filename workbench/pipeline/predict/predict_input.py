@@ -37,11 +37,11 @@ class Question:
 
 
 def questions(run: Run) -> list[Question]:
-    """Read the rows of `predict.input`.
+    """Read the rows of `predict.input`, at most `predict.limit`, in order.
 
     Raises:
-        ConfigError: The key is not set, or the file doesn't have the columns.
-        DataError: The file is missing or malformed.
+        ConfigError: The key is not set, or another key doesn't apply to the file.
+        DataError: The file is missing, malformed or empty, or lacks a column.
     """
     config = run.config
     if not config.predict.input:
@@ -65,14 +65,14 @@ def questions(run: Run) -> list[Question]:
 
 
 def with_predict_keys(message: str) -> str:
-    """Replace keys such as data.path in an error message by the keys of the predict step."""
+    """Return an error message with keys such as data.path replaced by those of the predict step."""
     for key, predict_key in KEYS.items():
         message = message.replace(key, predict_key)
     return message
 
 
 def input_data(config: Config) -> DataConfig:
-    """Return the data section with `predict.input` as its path, for reading the rows to predict."""
+    """Return a copy of the data section with `predict.input` as path, without sources, limit and unfold."""
     return replace(config.data, path=config.predict.input or "", sources={}, limit=None, unfold="")
 
 
@@ -90,6 +90,10 @@ def columns_for(first: Row, config: Config) -> dict[str, str]:
     """Return role -> column of the file: `predict.columns`, or training's columns that the file has.
 
     For a line of a text file only `predict.columns` counts.
+
+    Args:
+        first: The file's first row, with the names of its columns.
+        config: The configuration.
 
     Raises:
         DataError: A column that training used is missing, and no column is named after its role.
@@ -111,7 +115,8 @@ def columns_for(first: Row, config: Config) -> dict[str, str]:
 def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
     """Return role -> column of the training rows, such as `text` -> `review`.
 
-    Of several sources, the one that has most columns in common with the row `first` counts.
+    Of several sources, the one that has most columns in common with the row `first` counts. Empty if training
+    renamed no column.
     """
     source_columns = [source.columns for source in data.sources.values() if source.columns]
     return data.columns or max(
@@ -122,9 +127,9 @@ def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
 
 
 def with_text(row: Row) -> Row:
-    """Return the row unchanged if it has a text; else add a column `text`.
+    """Return the row itself if it has a text column; else a copy with a column `text`.
 
-    It is a copy of the column `prompt`, or of the only column besides answers.
+    The new column has the value of the column `prompt`, or of the only column besides answers.
 
     Raises:
         DataError: There are several columns, and none is known to be the text.
@@ -142,7 +147,10 @@ def with_text(row: Row) -> Row:
 
 
 def as_prompts(rows: list[Row], run: Run) -> list[Row]:
-    """Return the rows for a causal model; if it was trained on chats, prompts become a user's turns."""
+    """Return the rows (at least one) for a causal model; if it was trained on chats, prompts become turns.
+
+    If the run has no training, lines of a text file become turns if the tokenizer has a chat template.
+    """
     is_chat = trained_before(run.config, run.run_dir).get("is_chat")
     if is_chat is None:  # the run has no training
         is_chat = is_line(rows[0]) and run.tokenizer.chat_template is not None
@@ -153,7 +161,7 @@ def as_prompts(rows: list[Row], run: Run) -> list[Row]:
 
 
 def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
-    """Read train.json; empty if it was changed and this command's train step makes it again.
+    """Read train.json as a dict; {} if nothing was trained, or if this command's train step makes it again.
 
     Raises:
         DataError: It was changed since the training, and this command doesn't train.
@@ -167,7 +175,10 @@ def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
 
 
 def as_prompt(row: Row, is_chat: bool) -> Row:
-    """Turn a line or prompt into a user's turn (`is_chat`) or a plain prompt; return other rows unchanged."""
+    """Return a copy of a row with its line or prompt as a user's turn (`is_chat`) or a plain prompt.
+
+    Rows of other formats are returned themselves.
+    """
     text = row.values.get("text") if is_line(row) else row.values.get("prompt")
     formats = [names for names in QUESTION.values() if names != ["prompt"] and names != ["text"]]
     if not isinstance(text, str) or any(all(name in row.values for name in names) for names in formats):

@@ -25,15 +25,14 @@ def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:
     """Print the first answers, the number of answers per class, and the file of all answers.
 
     Args:
-        answers: `asked` (the text or prompt), and `answer` and `finish_reason`, `label` and `probabilities`,
-            or `value`.
+        answers: For each row `asked` (the text or prompt), and the columns of `answer_columns`.
         output: The file of all answers.
     """
     Console(soft_wrap=True).print(rendered(answers, output))
 
 
 def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableType:
-    """Return the texts that `show` prints: first answers, number per class, and the file."""
+    """Return what `show` prints: the first answers, the number per class, and the file if it has more."""
     table = Table.grid(padding=(0, 2))
     for answer in answers[:MOST_ANSWERS]:
         table.add_row(shortened(str(answer["asked"]), from_end=True), answer_text(answer))
@@ -48,7 +47,7 @@ def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableTy
 
 
 def answer_text(answer: Mapping[str, Any]) -> Text:
-    """Return the generated answer, the class with its probability, or the number."""
+    """Return an answer for the terminal: generated text, the class with its probability, or the number."""
     if "answer" in answer:
         text = Text(shortened(str(answer["answer"])) or "(empty)", style="green")
         return text.append(" (cut)", style="dim") if answer.get(FINISH_REASON) == CUT else text
@@ -59,7 +58,7 @@ def answer_text(answer: Mapping[str, Any]) -> Text:
 
 
 def shortened(text: str, *, from_end: bool = False) -> str:
-    """Return a text on one line, cut to its first or last `MOST_CHARACTERS`."""
+    """Return a text on one line, cut to its first or (`from_end`) last `MOST_CHARACTERS`."""
     line = " ".join(clean(text).split())
     if len(line) <= MOST_CHARACTERS:
         return line

@@ -30,12 +30,12 @@ MADE_BY = {Pushed.adapter: "train", Pushed.combined: "combine", Pushed.model: "t
 
 
 def push(run: Run) -> None:
-    """Show the files of an adapter or model that go to the Hub, and with `push.send=true` send them.
+    """Log the files of an adapter or model that go to the Hub, and with `push.send=true` send them.
 
     Raises:
         MissingStepError: The run has no such folder.
-        CheckpointError: Its files were changed since they were made, or hold a secret.
-        ConfigError: The Hub refuses, or can't be reached.
+        CheckpointError: Its files were changed since they were made, or contain a secret.
+        ConfigError: `push.repo` is not given, or the Hub refuses or can't be reached.
     """
     settings = run.config.push
     repo = repository(run.config)
@@ -68,7 +68,9 @@ def repository(config: Config) -> str:
 
 
 def pushed_folder(run: Run) -> Path:
-    """Return `push.folder`, or else the first existing folder of `ORDER`, checked to be as its step wrote it.
+    """Return the folder to send: of `push.folder`, or else the first of `ORDER` that exists.
+
+    It is checked to be as its step wrote it.
 
     Raises:
         MissingStepError: The run doesn't have the folder; or the merged model, its report or its adapter was
@@ -106,7 +108,7 @@ def folders_of(run_dir: RunDir) -> dict[Pushed, Path]:
 
 
 def remember_token() -> None:
-    """Have the Hub's token masked in logs and error messages."""
+    """Have the Hub's tokens of this environment masked in logs and error messages of this process."""
     for token in (get_token(), os.environ.get("HF_TOKEN")):
         if token:
             remember_secret(token)
@@ -122,7 +124,15 @@ def show(files: list[SentFile], left_out: list[str]) -> None:
 
 
 def send(files: list[SentFile], repo: str, settings: PushConfig, message: str) -> str:
-    """Send the files in one commit, and return its address.
+    """Send the files in one commit, and return the commit's URL.
+
+    The repository, and the branch `push.revision`, are created if they don't exist.
+
+    Args:
+        files: The files.
+        repo: Name of the repository.
+        settings: The push section.
+        message: Message of the commit.
 
     Raises:
         ConfigError: The repository is public though `push.public` is false, the token may not write to it,

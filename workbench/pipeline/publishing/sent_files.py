@@ -22,11 +22,14 @@ LARGEST_TEXT_BYTES = 2**26
 
 @dataclass(frozen=True)
 class SentFile:
-    """A file to send; `content` replaces that of the file on disk."""
+    """A file to send."""
 
     name: str
+    """Path in the repository."""
     path: Path
+    """Path of the file on disk."""
     content: bytes | None = None
+    """Content to send instead of that of the file; None: the file is sent as it is."""
 
     @property
     def num_bytes(self) -> int:
@@ -35,7 +38,7 @@ class SentFile:
 
 
 def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str]]:
-    """Return the files to send, ordered by name, and the names of files that are left out.
+    """Return (the files to send, the names of files that are left out), both sorted by path.
 
     Left out are hidden files except in .eval_results, links that lead out of the folder, and files with an
     ending not in `SENT`.
@@ -67,7 +70,10 @@ def _with_base(path: Path, base: str) -> bytes | None:
 
 
 def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
-    """Return warnings about files to send that name local paths, and about a missing model card."""
+    """Return warnings about files to send that name local paths, and about a missing model card.
+
+    `is_export`: the files are of the export step, for which no model card is written.
+    """
     lines = []
     if MODEL_CARD not in {file.name for file in files}:
         written = "recipe=leaderboard writes it, with the scores"
@@ -99,7 +105,10 @@ def _absolute_paths(value: Any) -> Iterator[str]:
 
 
 def with_secrets(files: list[SentFile]) -> list[str]:
-    """Return the names of text files that contain a secret of the environment; large files are skipped."""
+    """Return the names of text files that contain a secret of the environment, such as a token.
+
+    Files of more than LARGEST_TEXT_BYTES are not searched.
+    """
     texts = [file for file in files if file.path.suffix not in (".safetensors", ".gguf", ".model")]
     small = (file for file in texts if file.num_bytes <= LARGEST_TEXT_BYTES)
     return [file.name for file in small if masked(text := _text(file)) != text]

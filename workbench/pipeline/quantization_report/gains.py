@@ -42,7 +42,7 @@ class Gain:
 
     @property
     def sentence(self) -> str:
-        """Return a sentence: how much of the gain the number format keeps, with the change's interval."""
+        """Sentence on how much of the gain the number format keeps, with the change's interval."""
         unquantized, quantized = (
             formatting.change(test.difference, self.is_share) for test in (self.unquantized, self.quantized)
         )
@@ -62,7 +62,8 @@ def gains(
 ) -> list[Gain]:
     """Compare the merged model's gain over the base in each number format with the unquantized gain.
 
-    All tests are corrected as one family, with the error rate of a leaderboard's pairs.
+    Returns a gain for each benchmark and number format but the first. All tests are corrected as one family,
+    with the error rate of a leaderboard's pairs.
 
     Args:
         merged: The merged model, unquantized first.

@@ -37,28 +37,32 @@ class Measured:
     num_bytes: int
     """Size of the weights on disk."""
     dtype: str
-    """Number format of what isn't quantized."""
+    """dtype of the weights that aren't quantized, such as `bfloat16`."""
     texts: list[TextDivergence]
     """Divergence on each probe text; empty: not measured."""
 
 
 @dataclass(kw_only=True)
 class Series:
-    """Loads a model in one number format after another and measures it; unquantized is the reference."""
+    """Loads a model in one number format after another and measures it; the first is the reference."""
 
     run: Run
     subject: Subject
     benchmarks: Mapping[str, PreparedBenchmark]
     scratch: Path
+    """Folder for GGUF files and logits."""
     probe: list[list[int]] = field(default_factory=list)
     """Token ids of the probe texts; empty: distributions aren't compared."""
     reference: LogitFiles | None = None
-    """Files with the unquantized model's logits, once they are computed."""
+    """Files with the logits of the model that was measured first; None before, and without probe texts."""
     generation_config: Any = None
     """Generation settings of the unquantized model, which contain its end tokens."""
 
     def measure(self, number_format: NumberFormat) -> Measured:
         """Load the model in one number format, score it, and compare its next-token distributions.
+
+        Predictions are written into the run's folder, and answers are cached there. The first call must be
+        for the unquantized model, which becomes the reference.
 
         Raises:
             WorkbenchError: The model can't be loaded or asked in this number format.

@@ -52,9 +52,9 @@ class _Panel:
 
 
 def picture_svg(report: Report) -> str:
-    """Draw two panels over the size on disk: the divergence, and the change of the mean score.
+    """Return an SVG with two panels over the size on disk: the divergence, and the change of the mean score.
 
-    With one benchmark, the second panel shows the change of its score.
+    With one benchmark, the second panel shows the change of its score. A panel without values is left out.
     """
     panels = [panel for panel in (_divergence(report), _change(report)) if panel is not None]
     sizes = _Sizes([line.measured.num_bytes for line in report.lines])

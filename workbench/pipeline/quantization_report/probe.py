@@ -17,7 +17,7 @@ def probe_rows(
     num_texts: int,
     max_tokens: int,
 ) -> list[list[int]]:
-    """Return the token ids of probe texts: questions with their answers, in turn from each benchmark.
+    """Return the token ids of each probe text: questions with their answers, in turn from each benchmark.
 
     Args:
         benchmarks: Benchmarks with their items.

@@ -25,7 +25,9 @@ class Fidelity:
     """How far a model's next-token distributions are from the unquantized model's."""
 
     num_texts: int
+    """Number of probe texts."""
     num_tokens: int
+    """Number of their tokens after which the next token's distribution is compared."""
     kl: float
     """Kullback-Leibler divergence per token, in nats."""
     kl_interval: Interval | None
@@ -33,6 +35,7 @@ class Fidelity:
     agreement: float
     """Share of tokens after which both models have the same most likely next token."""
     agreement_interval: Interval
+    """95% interval of `agreement`, with texts as clusters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,11 @@ class Line:
 
     measured: Measured
     fidelity: Fidelity | None
+    """None: there are no probe texts."""
     comparison: Comparison | None
     """Scores compared with the unquantized model's; None for the unquantized model."""
     speeds: Speeds | None
+    """None: not measured, as for GGUF."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +56,21 @@ class Report:
     """The measurements of a model in all number formats, unquantized first."""
 
     model: str
+    """Name of the model, for titles."""
     lines: list[Line]
     gains: list[Gain]
+    """Empty if the model has no adapter whose gain was measured."""
     machine: dict[str, Any]
+    """System, processors and device that speed was measured on."""
 
 
 def lines(measured: Sequence[Measured], speeds: Mapping[NumberFormat, Speeds]) -> list[Line]:
-    """Return a line for each number format. Their p-values are corrected for all comparisons together."""
+    """Return a line for each number format, in order; p-values are corrected for all comparisons together.
+
+    Args:
+        measured: The measurements, the unquantized model's first.
+        speeds: Speeds of the number formats that have them.
+    """
     whole, *others = measured
     compared = compare_all(whole.results, [other.results for other in others]) if others else []
     comparisons: list[Comparison | None] = [None, *compared]
@@ -73,7 +86,7 @@ def lines(measured: Sequence[Measured], speeds: Mapping[NumberFormat, Speeds]) -
 
 
 def fidelity(texts: Sequence[TextDivergence]) -> Fidelity | None:
-    """Return the divergence and the agreement over all texts; None without texts."""
+    """Return the divergence and the agreement over all probe texts; None without texts."""
     if not texts:
         return None
     sizes = [text.num_tokens for text in texts]

@@ -29,17 +29,20 @@ class Speeds:
     """Speed in one number format: medians over the rounds, and the rounds themselves."""
 
     prompt_tokens_per_second: float
+    """Tokens per second at which a prompt is read."""
     decoded_tokens_per_second: float
+    """Tokens per second that are generated, one after the other."""
     peak_bytes: int
+    """Peak memory of the process that loads and runs the model."""
     rounds: list[Speed]
 
 
 def alternate(
     ways: Mapping[NumberFormat, Loaded], prompt: Sequence[int], rounds: int
 ) -> dict[NumberFormat, Speeds]:
-    """Measure each number format's speed once a round, in new processes; return the medians.
+    """Measure each number format's speed once a round, each in a new process; return the medians.
 
-    If the process of a number format fails, it is left out with a warning.
+    A number format whose process fails once is left out with a warning.
 
     Args:
         ways: Number format -> how the model is loaded.
@@ -63,7 +66,12 @@ def alternate(
 
 
 def prompt_of(rows: Sequence[Sequence[int]], context: int | None) -> list[int]:
-    """Return a prompt of PROMPT_TOKENS tokens, at most half the model's context: probe texts, repeated."""
+    """Return the ids of a prompt of PROMPT_TOKENS tokens, at most half the context: probe texts, repeated.
+
+    Args:
+        rows: Token ids of the probe texts, at least one token.
+        context: Tokens in the model's context; None: unknown.
+    """
     tokens = [token for row in rows for token in row]
     length = min(PROMPT_TOKENS, context // 2 if context else PROMPT_TOKENS)
     return (tokens * (length // len(tokens) + 1))[:length]

@@ -42,7 +42,10 @@ SCRATCH = "scratch-"
 
 
 def quantization_report(run: Run) -> None:
-    """Measure a model in several number formats, compare each with the unquantized, write the report.
+    """Measure a model in several number formats, compare each with the unquantized model, and report.
+
+    The report is written into the run's folder as JSON, Markdown and SVG, and its tables are printed. A
+    finished report is not repeated.
 
     Raises:
         WorkbenchError: The model can't be loaded or asked in one of these number formats.
@@ -67,7 +70,7 @@ def quantization_report(run: Run) -> None:
 
 
 def report_inputs(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]) -> list[Any]:
-    """Return everything that the report depends on, except the machine."""
+    """Return settings and fingerprints of everything that the report depends on, except the machine."""
     config = run.config
     sections = [hashed(config.quantization_report, "quantization_report")]
     sections.append(hashed(config.quantization, "quantization"))
@@ -77,7 +80,7 @@ def report_inputs(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedB
 
 @contextmanager
 def scratch_folder(run: Run) -> Iterator[Path]:
-    """Yield a folder for GGUF files and logits, and delete it afterwards.
+    """Yield a new folder, in the run's folder, for GGUF files and logits; delete it after the `with` block.
 
     Folders that killed processes have left are deleted first.
     """
@@ -90,7 +93,14 @@ def scratch_folder(run: Run) -> Iterator[Path]:
 
 
 def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark], scratch: Path) -> Report:
-    """Measure the model in all number formats, then the speeds and the gain over its base."""
+    """Measure the model in all number formats, then the speeds and the gain over its base; return the report.
+
+    Args:
+        run: The run.
+        subject: The model.
+        benchmarks: Name -> benchmark with the items to ask.
+        scratch: Folder for GGUF files and logits.
+    """
     settings = run.config.quantization_report
     probe = probe_rows(benchmarks, subject.tokenizer, settings.num_texts, settings.max_tokens)
     series = Series(run=run, subject=subject, benchmarks=benchmarks, scratch=scratch, probe=probe)
@@ -125,7 +135,13 @@ def measure_speeds(
 ) -> dict[NumberFormat, Speeds]:
     """Measure speed and memory in all number formats but GGUF, which is computed in float32 here.
 
-    Empty if `quantization_report.rounds` is 0.
+    The result is empty if `quantization_report.rounds` is 0, and lacks formats whose process failed.
+
+    Args:
+        run: The run.
+        subject: The model.
+        probe: Token ids of the probe texts.
+        formats: The number formats of the report.
     """
     rounds = run.config.quantization_report.rounds
     if not rounds:
@@ -142,9 +158,15 @@ def measure_speeds(
 def measure_gains(
     run: Run, merged: list[Measured], benchmarks: Mapping[str, PreparedBenchmark], scratch: Path
 ) -> list[Gain]:
-    """If the run has an adapter, score the base in the same number formats, and compare the gains.
+    """Score the base of the run's adapter in the same number formats, and compare the gains over it.
 
-    Empty without `quantization_report.gain`, a base or a second number format.
+    The result is empty without `quantization_report.gain`, an adapter, a base or a second number format.
+
+    Args:
+        run: The run.
+        merged: Measurements of the merged model, unquantized first.
+        benchmarks: Name -> benchmark with the items to ask.
+        scratch: Folder for GGUF files and logits.
     """
     base = base_of(run, scratch / "base") if run.config.quantization_report.gain else None
     if base is None or len(merged) == 1:
@@ -154,7 +176,7 @@ def measure_gains(
 
 
 def machine(run: Run) -> dict[str, Any]:
-    """Return the system, number of processors and device that speed was measured on."""
+    """Return `system`, `processors` (their number) and `device` of this machine, for the report."""
     device = torch_device(run.config.model.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"system": platform.platform(), "processors": os.cpu_count(), "device": f"{device.type}, {name}"}

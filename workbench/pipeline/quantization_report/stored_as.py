@@ -31,7 +31,9 @@ class StoredModel:
 def in_format(
     subject: Subject, number_format: NumberFormat, quantization: QuantizationConfig, scratch: Path
 ) -> Iterator[StoredModel]:
-    """Yield the settings to load a model in one number format. A GGUF file exists only within the block.
+    """Yield the settings to load a model in one number format.
+
+    For a GGUF format, the file is written first, and deleted after the `with` block.
 
     Args:
         subject: The model.

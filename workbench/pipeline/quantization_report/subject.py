@@ -37,7 +37,10 @@ class Subject:
 def subject_of(run: Run) -> Subject:
     """Return the run's merged model, else its trained model, else the model at `model.path`.
 
-    An adapter that isn't merged yet is merged first.
+    An adapter that isn't merged yet is merged first, into the run's folder.
+
+    Raises:
+        WorkbenchError: The adapter can't be merged, or a model was changed since it was trained.
     """
     adapter, run_dir = adapter_folder(run), run.run_dir
     if adapter is not None and not merge_fingerprint(adapter, run_dir):
@@ -58,9 +61,11 @@ def subject_of(run: Run) -> Subject:
 def base_of(run: Run, folder: Path) -> Subject | None:
     """Return the base that the run's adapter was trained on, with the weights that it had in training.
 
+    The effective weights of a base that was trained in 4 or 8 bits are written into `folder`.
+
     Args:
         run: The run.
-        folder: Folder for the effective weights of a base that was trained in 4 or 8 bits.
+        folder: Folder for the effective weights.
 
     Returns:
         None if the run has no adapter, or no base because it began with new weights.

@@ -14,13 +14,13 @@ NOT_MEASURED = "-"
 
 
 def tables(report: Report) -> list[Table]:
-    """Return the table of sizes, divergences and speeds, then a table for each benchmark."""
+    """Return the table of sizes, divergences and speeds, then a table of scores for each benchmark."""
     benchmarks = [row.benchmark for line in report.lines if line.comparison for row in line.comparison.rows]
     return [_costs(report), *(_scores(report, name) for name in dict.fromkeys(benchmarks))]
 
 
 def markdown(report: Report) -> str:
-    """Return the tables as Markdown."""
+    """Return the report as Markdown: its tables, and the adapter's gain if it was measured."""
     parts = [f"# What quantizing {escaped(report.model)} costs"]
     for table in tables(report):
         body = [[escaped(cell) for cell in row] for row in table.rows]
@@ -49,7 +49,7 @@ def _costs(report: Report) -> Table:
 
 
 def size(num_bytes: float) -> str:
-    """Format a number of bytes with its unit, in powers of 1000, as in `1.23 GB`."""
+    """Return a number of bytes as text with its unit (kB, MB or GB), as in `1.23 GB`."""
     unit = "GB" if num_bytes >= 1e9 else "MB" if num_bytes >= 1e6 else "kB"
     return f"{num_bytes / {'GB': 1e9, 'MB': 1e6, 'kB': 1e3}[unit]:.3g} {unit}"
 

@@ -1,1 +1,1 @@
-"""The verify_endpoint step: is the model behind an endpoint the one that was scored?"""
+"""The verify_endpoint step: checks whether the model behind an endpoint is the one that was scored."""

@@ -15,17 +15,20 @@ NUM_TOKENS = 24
 
 
 def behaviours(lm: EndpointLM, data: DataConfig) -> list[str]:
-    """Return the faults that are found without the model's weights.
+    """Return a line for each fault that an endpoint's answers show without the model's weights.
 
     Args:
         lm: The endpoint, with the tokenizer of the model that was scored.
         data: The data section, which says how chats are rendered.
+
+    Raises:
+        EndpointError: The endpoint can't be reached.
     """
     return [*beginning_token(lm), *chat_template(lm, data), *sampling_defaults(lm)]
 
 
 def beginning_token(lm: EndpointLM) -> list[str]:
-    """Return a fault if the endpoint makes more or fewer tokens of a text than the tokenizer."""
+    """Return [a fault] if the endpoint makes more or fewer tokens of a text than the tokenizer, else []."""
     for text, tokens in zip(PROBES, lm.encode(PROBES), strict=True):
         count = prompt_tokens(lm.endpoint.complete(text, max_tokens=1))
         if count is not None and count != len(tokens):
@@ -37,9 +40,10 @@ def beginning_token(lm: EndpointLM) -> list[str]:
 
 
 def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
-    """Return a fault if a chat at the endpoint isn't the text that the model's template makes of it.
+    """Return [a fault] if the endpoint renders a chat otherwise than the model's template, else [].
 
-    The chat's tokens are also sent as a prompt to continue: the answers must be the same.
+    The chat is also sent as a prompt, rendered and encoded here: number of tokens and answer must be the
+    same. Endpoints without chats, and models without a template, have no fault.
     """
     if data.template == Template["auto"].name and not lm.tokenizer.chat_template:
         return []
@@ -69,7 +73,7 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
 
 
 def sampling_defaults(lm: EndpointLM) -> list[str]:
-    """Return a fault if the endpoint draws tokens when a request says nothing about sampling."""
+    """Return [a fault] if the endpoint draws tokens when a request says nothing about sampling, else []."""
     for tokens in lm.encode(PROBES):
         greedy = text_of(lm.endpoint.complete(tokens, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
         fields = {"model": lm.endpoint.name, "prompt": tokens, "max_tokens": NUM_TOKENS}

@@ -11,23 +11,26 @@ class Gaps:
     """Differences between two models' answers to the same items."""
 
     num_items: int
+    """Number of all items, also of those with other prompts."""
     num_other_prompts: int
-    """Items with other prompts, which are left out of all other numbers."""
+    """Number of items with other prompts, which are left out of all numbers below."""
     num_likelihoods: int
+    """Number of compared log-likelihoods."""
     largest: float
     """Largest difference of a log-likelihood, in nats."""
     mean: float
     """Mean absolute difference of a log-likelihood, in nats."""
     signed: float
-    """Mean of endpoint minus recorded, in nats."""
+    """Mean of new minus recorded log-likelihood, in nats."""
     num_other_answers: int
-    """Items whose prediction differs."""
+    """Number of items whose prediction differs."""
     num_texts: int
+    """Number of compared generated texts."""
     num_other_texts: int
-    """Generated texts that differ."""
+    """Number of generated texts that differ."""
 
     def is_within(self, tolerance: float) -> bool:
-        """Return whether no log-likelihood differs by more, and no text at all."""
+        """Return whether log-likelihoods differ by at most `tolerance` nats, and no text or prompt at all."""
         return self.largest <= tolerance and not self.num_other_texts and not self.num_other_prompts
 
     @property
@@ -48,7 +51,10 @@ class Gaps:
 def gaps_between(
     recorded: Mapping[str, Sequence[Prediction]], again: Mapping[str, Sequence[Prediction]]
 ) -> Gaps:
-    """Compare answers to the same items in the same order, by benchmark; other benchmarks are left out."""
+    """Compare two models' answers, by benchmark; benchmarks that `again` lacks are left out.
+
+    Both must have a benchmark's items in the same order. Without likelihoods, their differences are 0.
+    """
     pairs = [
         pair for name in recorded if name in again for pair in zip(recorded[name], again[name], strict=True)
     ]

@@ -38,9 +38,10 @@ LIKELY = (MERGED, TRAINED, ADAPTER, BASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What an endpoint's answers have in common with the recorded ones."""
+    """Result of comparing an endpoint's answers with the recorded ones."""
 
     endpoint: str
+    """URL of the endpoint."""
     model: str
     """Name of the model at the endpoint."""
     serves: str
@@ -49,6 +50,7 @@ class Verification:
     """Allowed difference of a log-likelihood, in nats; None: the recorded model is quantized."""
     gaps: Gaps
     faults: list[str] = field(default_factory=list)
+    """Causes of differences, and other faults, each as a line; empty: none."""
 
     @property
     def is_equal(self) -> bool:
@@ -57,7 +59,7 @@ class Verification:
 
 
 def verify_endpoint(run: Run) -> None:
-    """Ask an endpoint a sample of a run's recorded items, compare, and report.
+    """Ask an endpoint a sample of a run's recorded items, compare, and write verify_endpoint.json.
 
     Raises:
         ConfigError: The run has no scores, or not of the model that the endpoint should have.
@@ -105,10 +107,18 @@ def verify_endpoint(run: Run) -> None:
 
 
 def served_model(run: Run, recorded: Recorded, name: str) -> str:
-    """Return the model of the run that the endpoint should have.
+    """Return the name of the run's model that the endpoint should have.
+
+    It is `endpoint.serves`, else the endpoint's own name of its model if that is one of MODELS, else the
+    first of LIKELY that has scores.
+
+    Args:
+        run: The run.
+        recorded: Its recorded results.
+        name: Name of the model at the endpoint.
 
     Raises:
-        ConfigError: The run has no scores of it.
+        ConfigError: The run has no scores of the model.
     """
     scored = {score.model for score in recorded.scores}
     wanted = run.config.endpoint.serves or (name if name in MODELS else None)
@@ -122,7 +132,10 @@ def served_model(run: Run, recorded: Recorded, name: str) -> str:
 
 
 def allowed(run: Run, recorded: Recorded, serves: str) -> float | None:
-    """Return the allowed difference of a log-likelihood, in nats; None if the scored model is quantized."""
+    """Return the allowed difference of a log-likelihood, in nats; None if the scored model is quantized.
+
+    `endpoint.tolerance` counts if it is set. `serves` is the scored model.
+    """
     if run.config.endpoint.tolerance is not None:
         return run.config.endpoint.tolerance
     facts: Mapping[str, Any] = recorded.models[serves]
@@ -132,7 +145,10 @@ def allowed(run: Run, recorded: Recorded, serves: str) -> float | None:
 
 
 def asked(run: Run, serves: str, model: EndpointModel, drawn: Sample) -> dict[str, list[Prediction]]:
-    """Ask the endpoint the drawn items; return its answers by benchmark."""
+    """Ask the endpoint the drawn items; return benchmark -> answers in the order of the items.
+
+    `serves` is the run's model whose tokenizer encodes the prompts.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{number}.jsonl" for number, name in enumerate(drawn.benchmarks)}
         engine.evaluate(
@@ -147,7 +163,10 @@ def asked(run: Run, serves: str, model: EndpointModel, drawn: Sample) -> dict[st
 
 
 def drawn_of(recorded: Recorded, name: str, drawn: Sample) -> dict[str, list[Prediction]]:
-    """Return another model's recorded answers to the drawn items, for the benchmarks of which it has all."""
+    """Return benchmark -> recorded answers of the model `name` to the drawn items, in their order.
+
+    Benchmarks of which it lacks an answer are left out.
+    """
     found = {}
     for benchmark, answers in drawn.recorded.items():
         path = recorded.files.predictions(name, benchmark)
@@ -161,7 +180,7 @@ def report(result: Verification, run: Run, seed: int) -> None:
     """Log the result, and write verify_endpoint.json into the run's folder unless it is read-only.
 
     Raises:
-        DataError: Something differs.
+        DataError: There is a fault.
     """
     run_dir, gaps = run.run_dir, result.gaps
     log.info("verify_endpoint: %s, taken for the run's %s: %s", result.model, result.serves, gaps.summary)

@@ -45,15 +45,15 @@ def cause_of(
     others: Mapping[str, Gaps],
     tolerance: float,
 ) -> str:
-    """Return the cause of differences, as far as the run's own models tell.
+    """Return a line with the likely cause of differences; models of the run may be loaded to find it.
 
     Args:
         run: The run.
-        serves: Model of the run that the endpoint should have.
+        serves: Name of the run's model that the endpoint should have.
         lm: The endpoint.
         drawn: The items that were asked.
-        gaps: The endpoint's distance from the scored model.
-        others: Model of the run -> the endpoint's distance from that model's recorded answers.
+        gaps: The endpoint's differences from that model's recorded answers.
+        others: Other models of the run -> the endpoint's differences from their recorded answers.
         tolerance: Difference, in nats, that rounding explains.
     """
     num_same = gaps.num_items - gaps.num_other_answers
