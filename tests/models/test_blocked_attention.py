@@ -113,6 +113,11 @@ def test_a_sink_that_no_keyword_tells_is_noticed(monkeypatch):
     assert "its attention differs by" in use_blocked_attention(planted(monkeypatch, with_sinks))
 
 
+@pytest.mark.parametrize("name", ["glm4", "cohere", "gemma3, text", "qwen3_moe"])
+def test_wide_heads_whose_scores_round_more_are_taken(name):
+    assert use_blocked_attention(kind(name, head_dim=128).bfloat16()) == ""
+
+
 def test_a_wrong_kernel_is_noticed(monkeypatch):
     right = blocked_attention._attend
     monkeypatch.setattr(blocked_attention, "_attend", lambda *states: right(*states) * 1.001)

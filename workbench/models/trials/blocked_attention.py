@@ -55,7 +55,9 @@ LENGTHS = (1, 2, cpu_attention.BLOCK - 1, cpu_attention.BLOCK, 2 * cpu_attention
 MOST_TOKENS = 4096
 """Longest text of a trial, in tokens: the scores of longer ones would need gigabytes."""
 TOLERANCE = 1e-5
-"""Largest difference from eager attention in float32, relative to the largest output."""
+"""Largest difference from eager attention in float32, relative to the largest output, beside ROUNDING."""
+ROUNDING = 2 * torch.finfo(torch.float32).eps
+"""Further difference, relative to the largest score: the rounding of a score changes its probability."""
 SCALES = (1.0, 30.0)
 """Factors on the queries: a soft cap changes small scores too little to be seen."""
 
@@ -153,6 +155,7 @@ class _Differences:
         self.modules: dict[tuple[type, Any], tuple[nn.Module, dict[str, Any]]] = {}
         """One attention layer of each class and window, and the keywords that it was called with."""
         self.largest = 0.0
+        """Largest difference beyond that of rounding."""
         self.num_compared = 0
 
     def __call__(
@@ -193,7 +196,14 @@ class _Differences:
             if mask is not None:  # padding that attends to nothing
                 attends = mask.any(-1).transpose(1, 2)[..., None].expand(len(ours), -1, -1, -1)
             error = ((ours - expected) * attends).abs().max() / expected.abs().max()
-            self.largest = max(self.largest, float(error.nan_to_num(torch.inf)))
+            beyond = error - ROUNDING * _largest_score(queries, keys, kwargs.get("scaling"))
+            self.largest = max(self.largest, float(beyond.nan_to_num(torch.inf)))
+
+
+def _largest_score(query: Tensor, key: Tensor, scaling: float | None) -> Tensor:
+    """Return an upper bound of the attention scores."""
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return query.norm(dim=-1).max() * key.norm(dim=-1).max() * factor  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
