@@ -39,11 +39,16 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
 def _normalized(hidden: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return the result of `rms_norm`, and the float32 factor (..., 1) that normalized `hidden`."""
     exact = hidden.float()
-    length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
-    inverse = length.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
+    inverse = _factor(exact, eps)
     normalized = exact * inverse if exact is hidden else exact.mul_(inverse).to(hidden.dtype)
     weighted = normalized.mul_(weight) if weight.dtype == normalized.dtype else normalized * weight
     return weighted, inverse
+
+
+def _factor(exact: Tensor, eps: float) -> Tensor:
+    """Return `1 / sqrt(mean(exact ** 2) + eps)` of each row (..., 1)."""
+    length: Tensor = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+    return length.square_().div_(exact.shape[-1]).add_(eps).rsqrt_()
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -64,10 +69,60 @@ class _RMSNorm(torch.autograd.Function):
             weight_grad = products.flatten(0, -2).sum(0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
             return None, weight_grad, None
-        slope = (gradient * weight).float()
-        along = (slope * normalized).mean(-1, keepdim=True)
-        slope = slope.sub_(normalized.mul_(along)).mul_(inverse)
-        return slope.to(hidden.dtype), weight_grad, None
+        slope = (gradient * weight).to(hidden.dtype).float()  # rounded as the values were
+        return _through_factor(slope, normalized, inverse).to(hidden.dtype), weight_grad, None
+
+
+def _through_factor(slope: Tensor, normalized: Tensor, inverse: Tensor) -> Tensor:
+    """Return the gradient of a norm's input, given that of its normalized values; both are overwritten."""
+    along = (slope * normalized).mean(-1, keepdim=True)
+    return slope.sub_(normalized.mul_(along)).mul_(inverse)
+
+
+def norm_in_float32(
+    hidden: Tensor, weight: Tensor, eps: float, offset: float = 0.0, is_centred: bool = False
+) -> Tensor:
+    """Compute `hidden / sqrt(mean(hidden ** 2) + eps) * (offset + weight)` in float32, and round it.
+
+    OLMo 2 has no offset, Gemma an offset of 1. With `is_centred`, the mean of each row is subtracted before
+    (layer normalization without bias, as in Cohere's models).
+    """
+    if is_plain():
+        exact = hidden.float()
+        exact = exact - exact.mean(-1, keepdim=True) if is_centred else exact
+        return (F.rms_norm(exact, weight.shape, eps=eps) * (weight.float() + offset)).to(hidden.dtype)
+    return _NormInFloat32.apply(hidden, weight, eps, offset, is_centred)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _NormInFloat32(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, eps: float, offset: float, is_centred: bool
+    ) -> Tensor:
+        exact, mean = hidden.float(), None
+        if is_centred:
+            mean = exact.mean(-1, keepdim=True)
+            exact = exact - mean
+        inverse = _factor(exact, eps)
+        normalized = exact * inverse if exact is hidden else exact.mul_(inverse)
+        ctx.offset = offset
+        ctx.save_for_backward(hidden, weight, mean, inverse)
+        return normalized.mul_(weight.float() + offset).to(hidden.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden, weight, mean, inverse = ctx.saved_tensors
+        normalized = hidden * inverse if mean is None else (hidden - mean).mul_(inverse)  # float32
+        weight_grad = hidden_grad = None
+        if ctx.needs_input_grad[1]:
+            weight_grad = (gradient * normalized).flatten(0, -2).sum(0).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            hidden_grad = _through_factor(gradient * (weight.float() + ctx.offset), normalized, inverse)
+            if mean is not None:
+                hidden_grad.sub_(hidden_grad.mean(-1, keepdim=True))
+            hidden_grad = hidden_grad.to(hidden.dtype)
+        return hidden_grad, weight_grad, None, None, None
 
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ from workbench.config.model import Attention, ModelConfig, Task
 from workbench.models.adapters.targets import fused_experts
 from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.trials.blocked_attention import use_blocked_attention
+from workbench.models.trials.fused_norms import use_fused_norms
 
 logger = logging.getLogger("workbench")
 
-COST = "each layer has LoRA products and norms of its own, which takes more time than Open-Llama's joint ones"
+COST = "each layer has LoRA products of its own, which takes more time than Open-Llama's joint ones"
 
 
 @cache
@@ -23,20 +24,23 @@ def log_once(line: str) -> None:
 
 
 def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
-    """Switch a loaded model to attention in blocks, if a trial finds that exact; return a line for the log.
-
-    The line says why the model runs in transformers' own class, and what is slower there.
+    """Switch a loaded model to fused norms and attention in blocks, if trials find them exact.
 
     Args:
-        loaded: The model of transformers' own class; it is put into eval mode, and its attention may be
-            changed.
+        loaded: The model of transformers' own class; it is put into eval mode, and its norms and attention may
+            be changed.
         model: Section `model` of the configuration.
         reason: Why Open-Llama doesn't run the model, as the beginning of the line.
+
+    Returns:
+        A line for the log: why the model runs in transformers' own class, and what is slower there.
     """
     loaded.train(False)
     words = [f"{reason}: transformers' own {type(loaded).__name__} runs the model", COST]
     if fused_experts(loaded):
         words.append("adapters leave out its experts")
+    if model.fused and (norms := use_fused_norms(loaded)):
+        words.append(f"{' and '.join(norms)} store float32 copies in training (no known formula)")
     if _wants_blocks(loaded, model) and (difference := use_blocked_attention(loaded)):
         words.append(f"attention computes masked scores, too ({difference})")
     return "; ".join(words)
