@@ -27,8 +27,8 @@ def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str
     """Switch a loaded model to fused norms and attention in blocks, if trials find them exact.
 
     Args:
-        loaded: The model of transformers' own class; it is put into eval mode, and its norms and attention may
-            be changed.
+        loaded: The model of transformers' own class; it is put into eval mode, and its norms and
+            attention may be changed.
         model: Section `model` of the configuration.
         reason: Why Open-Llama doesn't run the model, as the beginning of the line.
 
