@@ -322,6 +322,8 @@ def test_texts_of_others_are_no_markup():
             "adapter.method: 'none' trains the model's own weights, which can't be in nf4",
         ),
         (lambda: workbench.merge("x", "y", "z", dtype="fp16"), r"merge.dtype: 'fp16' \(known: auto, float32"),
+        (lambda: workbench.merge("x", "y", "z", adapters=["v"]), "merge: no setting 'adapters'"),
+        (lambda: workbench.merge("x", "y", "z", search=[0.5]), "merge: no setting 'search'"),
     ],
 )
 def test_a_wrong_name_or_value_is_refused_in_a_line_with_the_known_ones(call, message):

@@ -1,6 +1,6 @@
 """Merges an adapter into its base model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from workbench.models.merging.merge import merge as merge_and_prove
 from workbench.plain_values import Folder, output_folder, route, section
 from workbench.run_dir import write_json
 from workbench.trust import trusting
+
+NOT_SETTINGS = ("path", "init", *(field.name for field in fields(MergeConfig) if field.name != "dtype"))
+"""Fields that `merge` doesn't take: its own arguments say them, or they combine several adapters."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -77,12 +80,12 @@ def merge(
         accept_base: Merge into another base than the one that the adapter was trained on.
         overwrite: Replace the contents of `output`; False: a folder that isn't empty is refused.
         trust_code: Run modelling code from the base model's folder.
-        settings: Further fields of `MergeConfig` (dtype) and of `ModelConfig`.
+        settings: `dtype` of the merged model (as `MergeConfig.dtype`), and further fields of `ModelConfig`.
 
     Raises:
         WorkbenchError: A setting is unknown, the adapter is of another model, or the proof failed.
     """
-    chosen = route(settings, {"merge": MergeConfig, "model": ModelConfig}, "merge", ("path", "init"))
+    chosen = route(settings, {"merge": MergeConfig, "model": ModelConfig}, "merge", NOT_SETTINGS)
     merge_section = section(MergeConfig, chosen["merge"], "merge")
     base = section(ModelConfig, {"path": model_path, "dtype": base_dtype, **chosen["model"]}, "model")
     folder, texts = output_folder(output, overwrite), SENTENCES if probe is None else probe
