@@ -15,8 +15,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
-from conftest import run_recipe
 from interrupted import forked, journal, killed_before
+from run_recipe import run_recipe
 
 import workbench.toy
 from workbench.config.adapter import AdapterMethod

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_recipe
+from run_recipe import run_recipe
 from test_saved_chat import BASE, chat_base
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 

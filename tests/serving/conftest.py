@@ -1,14 +1,19 @@
 """One server of the toy model for all tests of a file; tests with other limits start their own."""
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from serving_client import OneModel, Served, language_model
+from wrong_servers import Spoiled, right, unchanged
 
 import workbench as wb
 from workbench.config.data import DataConfig
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.shipped import PACKAGE
+
+sys.path.append(str(Path(__file__).parents[1] / "pipeline"))  # for run_recipe
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +37,20 @@ def serve(lm) -> Iterator[Callable[..., Served]]:
         servers.append(
             Served(models or OneModel(lm), {"base": lm.max_length}, DataConfig(template=template), **limits)
         )
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def spoiled(served) -> Iterator[Callable[..., Spoiled]]:
+    """Starts wrong servers in front of the right one."""
+    servers: list[Spoiled] = []
+
+    def start(change=unchanged, spoil=right, fails=None) -> Spoiled:
+        servers.append(Spoiled(served.port, change, spoil, fails))
         return servers[-1]
 
     yield start

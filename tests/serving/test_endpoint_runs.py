@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline_recipes import run_recipe
+from run_recipe import run_recipe
 from wrong_servers import shifted, without_echo
 
 from workbench.errors import ConfigError, EndpointError

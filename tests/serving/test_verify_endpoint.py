@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline_recipes import run_recipe
+from run_recipe import run_recipe
 from serving_client import Served, language_model
 from wrong_servers import Spoiled, right
 
