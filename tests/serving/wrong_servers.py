@@ -1,11 +1,10 @@
 """Servers that answer almost as they should: each hands requests on to a right one and spoils something."""
 
 import json
-import threading
 from collections.abc import Callable
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_server import JsonServer, Reply, ask
 
 Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 """Function of a request and its right answer; returns the wrong answer."""
@@ -21,62 +20,23 @@ def first(*statuses: int) -> Fails:
     return lambda body: left.pop(0) if left else None
 
 
-def forward(port: int, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-    """The right server's answer."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    if body is None:
-        connection.request("GET", path)
-    else:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return answer
-
-
-class Spoiled:
+class Spoiled(JsonServer):
     """A server in front of the one at `port`."""
 
     def __init__(
         self, port: int, change: Callable[[str, dict], dict], spoil: Spoil, fails: Fails | None = None
     ) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
         self.fails = fails
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: Any) -> None:
-                pass
+        def reply(path: str, body: dict[str, Any] | None) -> Reply:
+            if body is None:
+                return ask(port, path, None)
+            if self.fails and (status := self.fails(body)):
+                return status, {"error": {"message": "not now"}}
+            status, answer = ask(port, path, change(path, json.loads(json.dumps(body))))
+            return status, spoil(body, answer) if status == 200 else answer
 
-            def reply(self, status: int, value: Any) -> None:
-                data = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                if 300 <= status < 400:
-                    self.send_header("Location", "http://evil.example/v1/completions")
-                self.end_headers()
-                self.wfile.write(data)
-
-            def do_GET(self) -> None:
-                self.reply(200, forward(port, self.path, None))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.seen.append(body)
-                outer.headers.append(dict(self.headers))
-                if outer.fails and (status := outer.fails(body)):
-                    return self.reply(status, {"error": {"message": "not now"}})
-                asked = change(self.path, json.loads(json.dumps(body)))
-                self.reply(200, spoil(body, forward(port, self.path, asked)))
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(reply)
 
 
 def unchanged(path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 client.py          requests over HTTP: retries, rate, no redirects, the key masked
 replies.py         reads log-probabilities and texts from replies
-probe.py           finds out, in two requests, whether log-probabilities can be trusted
+scorers.py         the interfaces for log-probabilities of prompts: echo, vLLM's, SGLang's
+probe.py           finds out, in two requests a text, whether log-probabilities can be trusted
 endpoint_lm.py     an endpoint in the place of a causal model
 """

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
+from workbench.evaluation.endpoint.replies import UnsuitableError
 from workbench.shown import clean, remember_secret
 
 KEY_VARIABLE = "WORKBENCH_ENDPOINT_KEY"
@@ -43,13 +44,13 @@ class Client:
         """Send a JSON object to a path below the address, such as `completions`; return the reply's object.
 
         Args:
-            path: Path below the address.
+            path: Path below the address; with a slash in front, below the address without its `/v1`.
             values: The object.
             retries: Most times that the request is sent again; None: as configured.
 
         Raises:
-            EndpointError: The endpoint refuses the request, redirects it, fails again and again, or sends
-                another reply than a JSON object of at most `MOST_BYTES`.
+            UnsuitableError: The endpoint refuses the request, or sends another reply than a JSON object.
+            EndpointError: It redirects the request, fails again and again, or sends more than `MOST_BYTES`.
         """
         return self._ask("POST", path, json.dumps(values).encode("utf-8"), retries)
 
@@ -66,7 +67,7 @@ class Client:
         for attempt in range(retries + 1):
             self._wait_for_turn()
             try:
-                status, pause, data = self._send(method, f"{self.url.path}/{path}", body)
+                status, pause, data = self._send(method, self._target(path), body)
             except (OSError, HTTPException) as error:
                 reason, pause = f"{type(error).__name__} ({clean(str(error))[:200]})", None
             else:
@@ -76,13 +77,17 @@ class Client:
                 if 300 <= status < 400:
                     raise EndpointError(f"{self.shown}: redirects {path}, not followed")
                 if status not in AGAIN:
-                    raise EndpointError(f"{self.shown}: {path} was refused, {reason}")
+                    raise UnsuitableError(f"{self.shown}: {path} was refused, {reason}")
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
         raise EndpointError(
             f"{self.shown}: {path} failed {retries + 1} times, {reason} (the same command goes "
             "on with what is answered)"
         )
+
+    def _target(self, path: str) -> str:
+        below = self.url.path
+        return below.removesuffix("/v1") + path if path.startswith("/") else f"{below}/{path}"
 
     def _send(self, method: str, target: str, body: bytes | None) -> tuple[int, float | None, bytes]:
         """Send one request; return status, seconds to wait as the endpoint says, and the reply."""
@@ -121,15 +126,17 @@ class Client:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise EndpointError(f"{self.shown}: a reply is not a JSON object (is the address right?)")
+            raise UnsuitableError(f"{self.shown}: a reply is not a JSON object (is the address right?)")
         return value
 
     def _message(self, data: bytes) -> str:
         """Return the endpoint's own words about an error, short and with the key masked."""
         text = data[:2000].decode("utf-8", "replace")
         try:
-            error = json.loads(data).get("error")
-            text = str(error.get("message") if isinstance(error, dict) else error or text)
+            value = json.loads(data)
+            error = value.get("error") or value  # some servers have no object around the message
+            words = (error.get("message") or error.get("detail")) if isinstance(error, dict) else error
+            text = str(words or text)
         except (ValueError, AttributeError, RecursionError):
             pass
         return clean(" ".join(text.split()))[:300]

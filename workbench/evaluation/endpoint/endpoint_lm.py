@@ -17,8 +17,9 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.client import Client
-from workbench.evaluation.endpoint.probe import probe
-from workbench.evaluation.endpoint.replies import logprobs_of, text_of
+from workbench.evaluation.endpoint.probe import trusted
+from workbench.evaluation.endpoint.replies import text_of
+from workbench.evaluation.endpoint.scorers import Echo, PromptLogprobs, Scorer, SglangGenerate
 from workbench.evaluation.inference.encoding import context_length
 from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.prefix_tree import TokenRequest
@@ -75,6 +76,7 @@ class EndpointModel(nn.Module):
             raise EndpointError(
                 f"{self.client.shown}: has no model {self.name!r} (it has {', '.join(models)})"
             )
+        self.is_only_model = len(models) == 1
         length = models.get(self.name, {}).get("max_model_len")
         self.config = _Config(length if isinstance(length, int) and length > 0 else None)
 
@@ -110,21 +112,22 @@ class EndpointLM(LanguageModel):
         most = context_length(self.model, tokenizer) - 2
         super().__init__(tokenizer, min(evaluate.max_length or most, most))
         self.vocabulary = len(tokenizer)
-        self._takes_tokens = self._is_probed = False
+        self._takes_tokens = False
+        self._scorer: Scorer | None = None
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, in the order of the replies.
 
-        The first call also sends the requests of `probe`, which finds out whether log-probabilities can be
-        trusted. Several requests are sent at once, by threads.
+        The first call also sends the requests of `trusted`, which finds the interface whose log-probabilities
+        can be trusted. Several requests are sent at once, by threads.
 
         Raises:
             EndpointError: The endpoint fails, or its log-probabilities can't be trusted.
         """
-        if not self._is_probed:
-            probe(self.complete, self.encode(PROBES), self._ids_of, self.endpoint.client.shown)
-            self._is_probed = True
-        tasks = [lambda request=request: self._likelihood(request) for request in requests]
+        scorer = self._scorer = self._scorer or trusted(
+            self._scorers(), self.encode(PROBES), self.endpoint.client.shown
+        )
+        tasks = [lambda request=request: likelihood_by(scorer, request) for request in requests]
         yield from at_once(tasks, self.endpoint.settings.concurrency)
 
     def complete(self, tokens: Sequence[int], **fields: Any) -> dict[str, Any]:
@@ -155,14 +158,14 @@ class EndpointLM(LanguageModel):
                 f"{error}; it answers the same request with a text, so it seems not to take token ids"
             ) from error
 
-    def _likelihood(self, request: TokenRequest) -> Likelihood:
-        tokens = request.tokens
-        reply = self.complete(tokens, max_tokens=1, logprobs=1, echo=True)
-        logprobs = logprobs_of(reply, len(tokens) + 1, self.endpoint.client.shown)
-        values = [value for value in logprobs.values[request.first : -1] if value is not None]
-        best = logprobs.best[request.first : len(tokens)]
-        greedy = all(other is not None and value >= other for value, other in zip(values, best, strict=True))
-        return Likelihood(math.fsum(values), len(values), greedy)
+    def _scorers(self) -> list[Scorer]:
+        """Return the interfaces that the endpoint may have, in the order in which they are tried."""
+        where, post = self.endpoint.client.shown, self.endpoint.client.post
+        of_completions = (self.complete, self._ids_of, where)
+        scorers: list[Scorer] = [Echo(*of_completions), PromptLogprobs(*of_completions)]
+        if self.endpoint.is_only_model:  # /generate takes no name of a model
+            scorers.append(SglangGenerate(post, where))
+        return scorers
 
     def _ids_of(self, names: Sequence[str]) -> list[int] | None:
         """Return the ids of tokens from their texts, if each text is that of a single token."""
@@ -224,6 +227,12 @@ class EndpointDecoder:
             fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
         reply = self.lm.complete(prompt, **fields)
         return self.endings.before_stop(text_of(reply, self.lm.endpoint.client.shown))
+
+
+def likelihood_by(scorer: Scorer, request: TokenRequest) -> Likelihood:
+    """Return the likelihood of a request's scored tokens."""
+    scores = scorer.score(request.tokens, request.first)
+    return Likelihood(math.fsum(scores.values), len(scores.values), scores.greedy)
 
 
 def at_once(tasks: Sequence[Callable[[], _T]], most: int) -> Iterator[tuple[int, _T]]:

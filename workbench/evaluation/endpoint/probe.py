@@ -1,77 +1,87 @@
 """Finds out whether an endpoint's log-probabilities of a prompt can be trusted."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import logging
+from collections.abc import Sequence
 
-from workbench.errors import EndpointError
-from workbench.evaluation.endpoint.replies import TokenLogprobs, logprobs_of, prompt_tokens
+from workbench.evaluation.endpoint.replies import UnsuitableError
+from workbench.evaluation.endpoint.scorers import Scorer, TokenScores
+
+log = logging.getLogger("workbench")
 
 NUM_GENERATED = 2
 TOLERANCE = 0.1
-"""Nats by which a token's log-probability may differ between generation and echo. In 16 bits 0.05 were
+"""Nats by which a token's log-probability may differ between generation and reading. In 16 bits 0.05 were
 measured; a server whose values are shifted by one token differed by 15."""
 LEAST_SPREAD = 1.0
 """Nats by which the log-probabilities of the probe's tokens must differ from each other, so that shifted ones
 are found."""
 
 
-Post = Callable[..., dict[str, Any]]
-"""Sends a completion request of token ids, with further fields as keywords, and returns the reply."""
-ToIds = Callable[[Sequence[str]], list[int] | None]
-"""Returns the ids of generated tokens from their names; None if a name fits several tokens or none."""
-
-
-def probe(post: Post, prompts: Sequence[Sequence[int]], to_ids: ToIds, where: str) -> None:
-    """Check that an endpoint returns the same log-probabilities for tokens that it generates and reads.
-
-    Two tokens are generated after each prompt; then prompt and tokens are sent back with echo.
+def trusted(scorers: Sequence[Scorer], prompts: Sequence[Sequence[int]], where: str) -> Scorer:
+    """Return the first of several interfaces whose log-probabilities can be trusted; the log names it.
 
     Args:
-        post: Sends a completion request.
+        scorers: The interfaces that an endpoint may have.
         prompts: Token ids of texts.
-        to_ids: Returns the ids of the generated tokens.
         where: The endpoint, for messages.
 
     Raises:
-        EndpointError: They differ, tokens are missing, or no prompt gives two clear tokens.
+        UnsuitableError: None of them passes `probe`; the message has each one's reason.
+        EndpointError: The endpoint fails.
+    """
+    reasons = []
+    for scorer in scorers:
+        try:
+            probe(scorer, prompts, where)
+        except UnsuitableError as error:
+            reasons.append(f"{scorer.name}: {str(error).removeprefix(f'{where}: ')}")
+        else:
+            log.info("%s has log-probabilities of prompts, by %s", where, scorer.name)
+            return scorer
+    raise UnsuitableError(
+        f"{where}: can't be scored by likelihood, only on benchmarks of generated answers: "
+        + "; ".join(reasons)
+    )
+
+
+def probe(scorer: Scorer, prompts: Sequence[Sequence[int]], where: str) -> None:
+    """Check that an endpoint returns the same log-probabilities for tokens that it generates and reads.
+
+    Two tokens are generated after each prompt; then prompt and tokens are sent back to be read, from the
+    generated tokens on, and from the beginning on.
+
+    Args:
+        scorer: The interface that is asked.
+        prompts: Token ids of texts.
+        where: The endpoint, for messages.
+
+    Raises:
+        UnsuitableError: They differ, tokens are missing, or no prompt gives two clear tokens.
     """
     num_compared = 0
     for prompt in prompts:
-        reply = post(prompt, max_tokens=NUM_GENERATED, logprobs=1)
-        generated = logprobs_of(reply, None, where)
-        ids = to_ids(generated.names)
-        if len(generated.names) != NUM_GENERATED or ids is None:
+        generated = scorer.generate(prompt, NUM_GENERATED)
+        if generated is None:
             continue  # it ended early, or the names of its tokens are ambiguous
-        again = post([*prompt, *ids], max_tokens=1, logprobs=1, echo=True)
-        echoed = logprobs_of(again, len(prompt) + NUM_GENERATED + 1, where)
-        count = prompt_tokens(again)
-        if count is not None and count != len(prompt) + NUM_GENERATED:
-            raise EndpointError(
-                f"{where}: reads {count} tokens where {len(prompt) + NUM_GENERATED} were sent, as if "
-                "it added a beginning token, so it can't be scored by likelihood"
-            )
-        _compare(generated, echoed, len(prompt), where)
+        tokens = [*prompt, *generated.ids]
+        _compare(generated, scorer.score(tokens, len(prompt)), where)
+        _check_spread(scorer.score(tokens, 1), where)
         num_compared += 1
     if not num_compared:
-        raise EndpointError(f"{where}: the probe of its log-probabilities found no two tokens to compare")
+        raise UnsuitableError(f"{where}: the probe of its log-probabilities found no two tokens to compare")
 
 
-def _compare(generated: TokenLogprobs, echoed: TokenLogprobs, num_prompt: int, where: str) -> None:
-    for index, value in enumerate(generated.values):
-        other = echoed.values[num_prompt + index]
-        if value is None or other is None:
-            raise EndpointError(
-                f"{where}: returns no log-probability of a generated token, so it can't be scored by "
-                "likelihood"
-            )
+def _compare(generated: TokenScores, read: TokenScores, where: str) -> None:
+    for value, other in zip(generated.values, read.values, strict=True):
         if abs(value - other) > TOLERANCE:
-            raise EndpointError(
+            raise UnsuitableError(
                 f"{where}: is not consistent with itself: a token that it generates with log-probability "
-                f"{value:.4f} has {other:.4f} when it is sent back with echo, so it can't be scored "
-                "by likelihood"
+                f"{value:.4f} has {other:.4f} when it is sent back"
             )
-    values = [value for value in echoed.values if value is not None]
-    if max(values) - min(values) < LEAST_SPREAD:
-        raise EndpointError(
-            f"{where}: all log-probabilities of the probe are about {values[0]:.2f} (not a model's)"
+
+
+def _check_spread(read: TokenScores, where: str) -> None:
+    if max(read.values) - min(read.values) < LEAST_SPREAD:
+        raise UnsuitableError(
+            f"{where}: all log-probabilities of the probe are about {read.values[0]:.2f} (not a model's)"
         )

@@ -10,6 +10,10 @@ ROUNDING = 1e-4
 """Nats by which a log-probability may be above 0."""
 
 
+class UnsuitableError(EndpointError):
+    """The endpoint refuses a kind of request, or its reply lacks what was asked for; another kind may do."""
+
+
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Log-probabilities of a text's tokens, in nats."""
@@ -30,11 +34,11 @@ def first_choice(reply: dict[str, Any], where: str) -> dict[str, Any]:
         where: The endpoint, with which the message starts.
 
     Raises:
-        EndpointError: The reply has no answer, or several.
+        UnsuitableError: The reply has no answer, or several.
     """
     choices = reply.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise EndpointError(f"{where}: a reply without exactly one answer")
+        raise UnsuitableError(f"{where}: a reply without exactly one answer")
     return choices[0]
 
 
@@ -46,11 +50,11 @@ def text_of(reply: dict[str, Any], where: str) -> str:
         where: The endpoint, with which the message starts.
 
     Raises:
-        EndpointError: The reply hasn't exactly one answer with a text.
+        UnsuitableError: The reply hasn't exactly one answer with a text.
     """
     text = first_choice(reply, where).get("text")
     if not isinstance(text, str):
-        raise EndpointError(f"{where}: a reply without a text")
+        raise UnsuitableError(f"{where}: a reply without a text")
     return text
 
 
@@ -64,26 +68,24 @@ def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> To
         where: The endpoint, for messages.
 
     Raises:
-        EndpointError: There are none, of another number of tokens, or they can't be log-probabilities.
+        UnsuitableError: There are none, of another number of tokens, or they can't be log-probabilities.
     """
     fields = first_choice(reply, where).get("logprobs")
     if not isinstance(fields, dict) or not isinstance(fields.get("token_logprobs"), list):
-        raise EndpointError(
-            f"{where}: returns no log-probabilities of tokens, so it can't be scored by likelihood"
-        )
+        raise UnsuitableError(f"{where}: returns no log-probabilities of tokens")
     values: list[Any] = fields["token_logprobs"]
     names, tops = fields.get("tokens"), fields.get("top_logprobs")
     if len(values) != (len(values) if num_tokens is None else num_tokens):
-        raise EndpointError(
+        raise UnsuitableError(
             f"{where}: returns log-probabilities of {len(values)} tokens where {num_tokens} were asked for "
-            "(prompt and generated ones with echo), so it can't be scored by likelihood"
+            "(prompt and generated ones)"
         )
     if not isinstance(names, list) or len(names) != len(values):
-        raise EndpointError(f"{where}: returns other tokens than log-probabilities")
-    if not all(_is_logprob(value) or (value is None and not index) for index, value in enumerate(values)):
-        raise EndpointError(f"{where}: returns a log-probability that is missing, above 0 or no number")
+        raise UnsuitableError(f"{where}: returns other tokens than log-probabilities")
+    if not all(is_logprob(value) or (value is None and not index) for index, value in enumerate(values)):
+        raise UnsuitableError(f"{where}: returns a log-probability that is missing, above 0 or no number")
     best = [
-        max((value for value in top.values() if _is_logprob(value)), default=None)
+        max((value for value in top.values() if is_logprob(value)), default=None)
         if isinstance(top, dict)
         else None
         for top in (tops if isinstance(tops, list) and len(tops) == len(values) else [None] * len(values))
@@ -98,6 +100,7 @@ def prompt_tokens(reply: dict[str, Any]) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def _is_logprob(value: Any) -> bool:
+def is_logprob(value: Any) -> bool:
+    """Return whether a value of a reply can be a log-probability in nats."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and value <= ROUNDING
