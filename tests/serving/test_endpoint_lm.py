@@ -3,13 +3,17 @@
 import time
 
 import pytest
+from json_server import JsonServer, ask
 from wrong_servers import first, shifted, shortened, with_beginning, without_echo, without_first, zeros
 
 from workbench.config import EndpointConfig, EvaluateConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.errors import ConfigError, EndpointError
+from workbench.evaluation.endpoint.at_once import at_once
 from workbench.evaluation.endpoint.client import KEY_VARIABLE, checked_url
-from workbench.evaluation.endpoint.endpoint_lm import EndpointDecoder, EndpointLM, EndpointModel, at_once
+from workbench.evaluation.endpoint.endpoint_decoder import EndpointDecoder
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 
@@ -104,19 +108,60 @@ def test_failed_requests_are_sent_again_and_refused_ones_are_not(spoiled, lm, mo
         assert len(server.seen) == count
 
 
-def test_an_endpoint_that_fails_only_on_token_ids_is_refused_at_the_first_text(spoiled, lm, monkeypatch):
+def texts_only(body) -> int | None:
+    """Fails as llama-cpp-python's server does."""
+    return 500 if not isinstance(body.get("prompt", ""), str) else None
+
+
+def test_an_endpoint_that_takes_texts_only_is_not_scored_by_likelihood(spoiled, lm, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    server = spoiled(fails=lambda body: 500 if isinstance(body["prompt"], list) else None)
-    for ask in (
-        lambda remote: remote.loglikelihoods(lm.encode_pairs(PAIRS)),
-        lambda remote: list(
-            EndpointDecoder(remote, GenerationConfig(), False).stream([[5, 6]] * 9, ["x"] * 9)
-        ),
-    ):
-        server.seen.clear()
-        with pytest.raises(EndpointError, match="seems not to take token ids"):
-            ask(endpoint(server.url, lm, retries=20, concurrency=1))
-        assert len(server.seen) == 4
+    server = spoiled(fails=texts_only)
+    with pytest.raises(EndpointError, match="seems not to take token ids") as error:
+        endpoint(server.url, lm, retries=20, concurrency=1).loglikelihoods(lm.encode_pairs(PAIRS))
+    assert "can't be scored by likelihood" in str(error.value) and len(server.seen) == 5
+
+
+def test_an_endpoint_that_takes_texts_only_continues_texts(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    server, limits = spoiled(fails=texts_only), GenerationConfig(max_new_tokens=12, stop=["。"])
+    prompts = lm.encode([context for context, _ in PAIRS if context])
+    seeds = [""] * len(prompts)
+    remote = endpoint(server.url, lm, retries=3, concurrency=1)
+    answers = dict(EndpointDecoder(remote, limits, False).stream(prompts, seeds))
+    assert answers == dict(Decoder(lm, limits).stream(prompts, seeds))
+    assert sum(isinstance(body["prompt"], list) for body in server.seen) == 3
+
+
+def test_texts_of_which_an_endpoint_makes_other_tokens_are_not_continued(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    def with_space(path: str, body: dict) -> dict:
+        return {**body, "prompt": " " + body["prompt"]}
+
+    decoder = EndpointDecoder(
+        endpoint(spoiled(change=with_space, fails=texts_only).url, lm), GenerationConfig(), False
+    )
+    with pytest.raises(EndpointError, match="another tokenizer or beginning token"):
+        list(decoder.stream(lm.encode(["1 + 1 ="]), [""]))
+
+
+def test_tokens_that_no_text_has_are_not_sent_as_a_text(spoiled, lm, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    decoder = EndpointDecoder(endpoint(spoiled(fails=texts_only).url, lm), GenerationConfig(), False)
+    with pytest.raises(EndpointError, match="has other tokens than the prompt"):
+        list(decoder.stream([[*lm.encode(["a"])[0], 100, 100, 100, 200]], [""]))
+
+
+def test_a_named_model_is_asked_where_there_is_no_list_of_models(lm, served):
+    server = JsonServer(
+        lambda path, body: (404, {"detail": "Not Found"}) if body is None else ask(served.port, path, body)
+    )
+    try:
+        assert endpoint(server.url, lm, model="base").endpoint.complete([5], max_tokens=1)["choices"]
+        with pytest.raises(EndpointError, match="404"):
+            endpoint(server.url, lm)
+    finally:
+        server.stop()
 
 
 def test_an_endpoint_that_fails_at_first_is_asked_again(spoiled, lm, monkeypatch):

@@ -1,7 +1,13 @@
 """Benchmarks at an endpoint: the scores of the weights, marked as served; a stopped scoring goes on."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 from run_recipe import run_recipe
@@ -17,6 +23,8 @@ BENCHMARKS = (
     "benchmarks.toy_choice_zh.limit=12",
     "benchmarks.toy_exact_en.limit=6",
 )
+NUM_PROBES, NUM_CHOICES = 12, 4
+"""Requests of a probe, of which each text has three, and choices of an item."""
 
 
 @pytest.fixture
@@ -76,6 +84,29 @@ def test_a_scoring_that_failed_goes_on_without_asking_twice(evaluate, spoiled):
     resumed = evaluate("stopped", *options)
     prompts = [json.dumps(body, sort_keys=True) for body in server.seen]
     assert total <= len(prompts) <= total + 20  # the probe once more, and the item that failed
+    for benchmark in ("toy_choice_zh", "toy_exact_en"):
+        assert predictions(whole, benchmark) == predictions(resumed, benchmark)
+
+
+def test_a_killed_scoring_goes_on_without_asking_an_answered_item_again(evaluate, spoiled, tmp_path):
+    server = spoiled()
+    options = (f"model.endpoint={server.url}", "endpoint.retries=0", "endpoint.concurrency=1")
+    whole = evaluate("whole", *options)
+    server.seen.clear()
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", "steps=[evaluate]", TOY, *BENCHMARKS]
+    child = subprocess.Popen([*command, "run_dir=killed", *options], stdout=DEVNULL, stderr=DEVNULL)
+    while len(server.seen) < 40:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    before = Counter(json.dumps(body, sort_keys=True) for body in server.seen[NUM_PROBES:])
+    num_before = len(server.seen)
+    cached = [file.read_text("utf-8").splitlines() for file in Path("killed/cache").glob("*.jsonl")]
+    assert sum(map(len, cached)) >= 6
+    resumed = evaluate("killed", *options)
+    after = Counter(json.dumps(body, sort_keys=True) for body in server.seen[num_before + NUM_PROBES :])
+    assert sum((before & after).values()) <= NUM_CHOICES  # the item that was asked when it was killed
     for benchmark in ("toy_choice_zh", "toy_exact_en"):
         assert predictions(whole, benchmark) == predictions(resumed, benchmark)
 

@@ -7,7 +7,8 @@ from other_engines import late, sglang, vllm
 
 from workbench.config import EndpointConfig, EvaluateConfig
 from workbench.errors import EndpointError
-from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 
 PAIRS = [
     (context, continuation)

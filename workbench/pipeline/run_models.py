@@ -12,7 +12,7 @@ from workbench.config import Config, QuantizationConfig
 from workbench.config.history import hashed
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.names import ADAPTER, BASE, MERGED, SERVED, TRAINED
-from workbench.evaluation.endpoint.endpoint_lm import EndpointModel
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model

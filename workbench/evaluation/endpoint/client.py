@@ -22,6 +22,8 @@ MOST_BYTES = 2**26
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request is sent again."""
 LONGEST_PAUSE_SECONDS = 60
+GOES_ON = " (the same command goes on with what is answered)"
+"""End of the message about an endpoint that fails again and again."""
 
 
 class Client:
@@ -54,13 +56,13 @@ class Client:
         """
         return self._ask("POST", path, json.dumps(values).encode("utf-8"), retries)
 
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the JSON object at a path below the address.
+    def get(self, path: str, retries: int | None = None) -> dict[str, Any]:
+        """Return the JSON object at a path below the address; the arguments are those of `post`.
 
         Raises:
             EndpointError: As by `post`; the endpoint has no such path, for example.
         """
-        return self._ask("GET", path, None)
+        return self._ask("GET", path, None, retries)
 
     def _ask(self, method: str, path: str, body: bytes | None, retries: int | None = None) -> dict[str, Any]:
         retries = self._config.retries if retries is None else min(retries, self._config.retries)
@@ -80,10 +82,7 @@ class Client:
                     raise UnsuitableError(f"{self.shown}: {path} was refused, {reason}")
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
-        raise EndpointError(
-            f"{self.shown}: {path} failed {retries + 1} times, {reason} (the same command goes "
-            "on with what is answered)"
-        )
+        raise EndpointError(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")
 
     def _target(self, path: str) -> str:
         below = self.url.path

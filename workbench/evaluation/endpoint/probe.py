@@ -29,18 +29,18 @@ def trusted(scorers: Sequence[Scorer], prompts: Sequence[Sequence[int]], where: 
         UnsuitableError: None of them passes `probe`; the message has each one's reason.
         EndpointError: The endpoint fails.
     """
-    reasons = []
+    reasons: dict[str, list[str]] = {}
     for scorer in scorers:
         try:
             probe(scorer, prompts, where)
         except UnsuitableError as error:
-            reasons.append(f"{scorer.name}: {str(error).removeprefix(f'{where}: ')}")
+            reasons.setdefault(str(error).removeprefix(f"{where}: "), []).append(scorer.name)
         else:
             log.info("%s has log-probabilities of prompts, by %s", where, scorer.name)
             return scorer
     raise UnsuitableError(
         f"{where}: can't be scored by likelihood, only on benchmarks of generated answers: "
-        + "; ".join(reasons)
+        + "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     )
 
 

@@ -8,7 +8,8 @@ from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, Output
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.targets import letters_of
-from workbench.evaluation.endpoint.endpoint_lm import EndpointDecoder, EndpointLM
+from workbench.evaluation.endpoint.endpoint_decoder import EndpointDecoder
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder

@@ -7,7 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
-from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.language_model import LanguageModel

@@ -87,7 +87,7 @@ def check_endpoint(config: Config) -> None:
         CheckpointError: There is no tokenizer.
         EndpointError: The endpoint can't be reached, or doesn't have the model.
     """
-    from workbench.evaluation.endpoint.endpoint_lm import EndpointModel
+    from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 
     if needing := [step.name for step in config.steps if step not in ASK_ENDPOINT]:
         raise ConfigError(f"model.endpoint: the step {needing[0]} needs weights (evaluate asks an endpoint)")

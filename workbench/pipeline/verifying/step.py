@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from workbench.config.names import ADAPTER, BASE, MERGED, MODELS, TRAINED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import engine
-from workbench.evaluation.endpoint.endpoint_lm import EndpointLM, EndpointModel
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.records import Prediction, read_predictions
 from workbench.files import write_json
 from workbench.leaderboard.collect import Run as Recorded

@@ -1,0 +1,54 @@
+"""Continues prompts by a model behind an endpoint."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from workbench.config.benchmark import GenerationConfig
+from workbench.evaluation.endpoint.at_once import at_once
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.replies import text_of
+from workbench.evaluation.inference.stop_rules import Endings
+
+MOST_STOP_TEXTS = 4
+"""Stop texts that OpenAI's interface takes; all others are searched here."""
+
+
+class EndpointDecoder:
+    """Continues prompts by an endpoint."""
+
+    def __init__(self, lm: EndpointLM, limits: GenerationConfig, as_harness: bool) -> None:
+        """Create a decoder; stop texts are also searched here, in the text that comes back.
+
+        Args:
+            lm: The endpoint and its tokenizer.
+            limits: Sampling and end of an answer.
+            as_harness: End an answer where lm-evaluation-harness ends it, as in `Decoder`.
+        """
+        self.lm, self.limits = lm, limits
+        self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
+
+    def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield index and answer of each prompt, in the order of the replies.
+
+        Args:
+            prompts: Token ids.
+            seeds: Seed of each answer's sampling; not used where the temperature is 0.
+
+        Raises:
+            EndpointError: The endpoint fails.
+        """
+        pairs = zip(prompts, seeds, strict=True)
+        tasks = [lambda prompt=prompt, seed=seed: self._answer(prompt, seed) for prompt, seed in pairs]
+        yield from at_once(tasks, self.lm.endpoint.settings.concurrency)
+
+    def _answer(self, prompt: list[int], seed: str) -> str:
+        limits, number = self.limits, hashlib.sha256(seed.encode("utf-8")).digest()[:4]
+        fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
+        if limits.temperature:
+            fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
+            fields |= {"top_k": limits.top_k} if limits.top_k else {}
+        if limits.stop:
+            fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
+        reply = self.lm.continue_prompt(prompt, **fields)
+        return self.endings.before_stop(text_of(reply, self.lm.endpoint.client.shown))

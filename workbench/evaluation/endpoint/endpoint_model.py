@@ -1,0 +1,89 @@
+"""A model behind an endpoint, whose weights aren't here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.config.serving.endpoint import EndpointConfig
+from workbench.errors import EndpointError
+from workbench.evaluation.endpoint.client import Client
+from workbench.evaluation.endpoint.replies import UnsuitableError
+
+
+class _Config:
+    """The part of a model's configuration that is known of an endpoint's."""
+
+    def __init__(self, max_length: int | None) -> None:
+        self.max_position_embeddings = max_length
+
+    def get_text_config(self) -> "_Config":
+        return self
+
+
+class EndpointModel(nn.Module):
+    """A model behind an endpoint; it has no weights here."""
+
+    dtype = torch.bfloat16
+    """What is taken for the endpoint's number format, which it doesn't tell."""
+    device = torch.device("cpu")
+
+    def __init__(self, url: str, config: EndpointConfig) -> None:
+        """Ask the endpoint for its models, and choose `endpoint.model`, or else the only one.
+
+        Raises:
+            ConfigError: The address is refused.
+            EndpointError: The endpoint can't be reached, doesn't have the named model, or has several models
+                and none is named.
+        """
+        super().__init__()
+        self.client, self.settings = Client(url, config), config
+        models = self._listed()
+        if config.model is None and len(models) != 1:
+            raise EndpointError(
+                f"{self.client.shown}: has the models {', '.join(models) or 'none'} "
+                "(endpoint.model=NAME chooses)"
+            )
+        self.name = config.model or next(iter(models))
+        if models and self.name not in models:
+            raise EndpointError(
+                f"{self.client.shown}: has no model {self.name!r} (it has {', '.join(models)})"
+            )
+        self.is_only_model = len(models) == 1
+        length = models.get(self.name, {}).get("max_model_len")
+        self.config = _Config(length if isinstance(length, int) and length > 0 else None)
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        """Return what the endpoint says about each of its models.
+
+        Raises:
+            EndpointError: It can't be reached, or has no such list and `endpoint.model` names none.
+        """
+        retries = None if self.settings.model is None else 0
+        try:
+            listed = self.client.get("models", retries).get("data")
+        except UnsuitableError:
+            if self.settings.model is None:
+                raise
+            listed = None
+        entries = listed if isinstance(listed, list) else []
+        return {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
+
+    def complete(
+        self, prompt: Sequence[int] | str, retries: int | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """Send a completion request, greedy unless `fields` say otherwise; return the reply's JSON object.
+
+        Args:
+            prompt: Token ids or a text.
+            retries: Most times that the request is sent again; None: as configured.
+            fields: Further fields of the request.
+
+        Raises:
+            EndpointError: The endpoint refuses the request, or fails again and again.
+        """
+        tokens = prompt if isinstance(prompt, str) else list(prompt)
+        sampling = {"temperature": 0, "top_p": 1, "seed": 0}  # else the endpoint's own defaults count
+        values = {"model": self.name, "prompt": tokens, **sampling, **fields}
+        return self.client.post("completions", values, retries)
