@@ -123,9 +123,11 @@ def test_bbh_answers_are_what_follows_answer_is_or_the_first_line(text, answer, 
 
 def test_math_answers_are_the_last_box_with_its_nested_braces(tmp_path):
     answers = ["so \\boxed{1} then \\boxed{\\frac{3}{4}}.", "The final answer is $32$. I hope it is correct."]
+    pytest.importorskip("math_verify")
     predictions, _ = judged(
         local("math_500", tmp_path), [*answers, "one", "\\boxed{(0, 1]}", "\\boxed{\\text{Evelyn}}"]
     )
+    assert [one.scores["math_verify"] for one in predictions] == [1.0, 1.0, 0.0, 1.0, 1.0]
     assert [one.scores["exact_match"] for one in predictions] == [1.0, 1.0, 0.0, 1.0, 1.0]
 
 

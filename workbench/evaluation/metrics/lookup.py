@@ -44,7 +44,7 @@ def metric_named(name: str, key: str = "metrics") -> Metric:
     if needed and util.find_spec(needed) is None:
         raise ConfigError(
             f"{key}: {name!r} needs {needed}, which is not installed "
-            "(pip install 'open-llama-workbench[metrics]')"
+            f"(pip install 'open-llama-workbench[{METRICS[name].extra}]')"
         )
     if METRICS[name].runs_programs:
         check_box(key, name)

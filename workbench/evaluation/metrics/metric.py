@@ -39,6 +39,8 @@ class Metric:
     """Whether the score depends on `text_similarity.comparable`."""
     needs: str = ""
     """Name of a package of an optional extra that the metric imports; empty: it needs none."""
+    extra: str = "metrics"
+    """Name of the optional extra of this package that has the needed package."""
     runs_programs: bool = False
     """Whether the metric runs programs that a model wrote."""
     score_ahead: Callable[[Sequence[Judged]], None] | None = None

@@ -5,7 +5,13 @@ from functools import partial
 
 from workbench.config.benchmark import OutputType
 from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
-from workbench.evaluation.metrics import label_agreement, program_tests, reading_answers, text_similarity
+from workbench.evaluation.metrics import (
+    label_agreement,
+    math_equality,
+    program_tests,
+    reading_answers,
+    text_similarity,
+)
 from workbench.evaluation.metrics.harness_matches import of_plain_targets, of_unpunctuated_targets
 from workbench.evaluation.metrics.likelihood_scores import (
     answer_loss,
@@ -143,6 +149,14 @@ METRICS: dict[str, Metric] = {
         score=program_tests.passes,
         runs_programs=True,
         score_ahead=program_tests.run_ahead,
+    ),
+    "math_verify": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=math_equality.states_target,
+        needs="math_verify",
+        extra="math",
+        score_ahead=math_equality.compare_ahead,
     ),
     "cmrc_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1)),
     "cmrc_em": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_em)),
