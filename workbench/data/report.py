@@ -90,7 +90,7 @@ class DataReport:
         return table
 
     def text(self) -> Text:
-        """Return the first 600 characters of the example: spans with loss are green, other spans dim."""
+        """Return the example's first 600 characters in color: spans with loss are green, other spans dim."""
         text = Text(overflow="fold")
         for span, trained in self.example:
             text.append(clean(span), "green" if trained else "dim")

@@ -109,7 +109,7 @@ def check_own(run_dir: RunDir) -> None:
     """Check that the folder is empty, new, or a run's, so that no step replaces other files.
 
     Raises:
-        ConfigError: It has files, but no config.yaml of a run.
+        ConfigError: It has files, other than hidden ones and failure.json, but no config.yaml of a run.
     """
     if run_dir.config_yaml.exists() or not run_dir.path.is_dir():
         return

@@ -113,11 +113,12 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
 
 
 def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Load the named models in turn and yield (name, model) for each; base and adapter share one load.
+    """Yield (name, model) of the named models, each loaded in its turn; base and adapter share one load.
 
-    Use a model only until the next one is yielded. While the base is used, the adapter is disabled; an
-    adapter that changes the base's weights is attached after the base was yielded. `workbench.load_model` is
-    not called because it loads a single model.
+    The run must have the models. The order is base and adapter (either first), merged, trained; with an
+    endpoint, only the base is yielded. Use a model only until the next one is yielded: the adapter is
+    disabled while the base is used, unless it changes the base's weights and is attached after the base was
+    yielded. `workbench.load_model` is not called because it loads a single model.
     """
     config, run_dir = run.config, run.run_dir
     if config.model.endpoint is not None:

@@ -40,7 +40,7 @@ def run_autocast_dtype(run: Run) -> torch.dtype | None:
 def adapter_folder(run: Run) -> Path | None:
     """Return the folder of the run's adapter: the trained one, else the combined one, else `adapter.path`.
 
-    None: the run has no adapter. `adapter.path` is not checked.
+    None: the run has no adapter. `adapter.path` is not checked, and may be a hub id.
 
     Raises:
         CheckpointError: The run's own adapter was changed since the step that made it.

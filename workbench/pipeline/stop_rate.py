@@ -104,7 +104,8 @@ def count_endings(
 ) -> Endings:
     """Count how many of a model's greedy answers end by themselves, and how many repeat themselves.
 
-    The random state and the model are not changed. An adapter that the model has stays active.
+    Returns {"stopped": number, "repeating": number}. The random state and the model are not changed. An
+    adapter that the model has stays active.
 
     Args:
         model: The model to ask.

@@ -104,7 +104,7 @@ class AllocateRanks(TrainerCallback):
             steps: Number of optimizer steps of the training.
 
         Raises:
-            ConfigError: All steps are before or after those in which ranks are removed.
+            ConfigError: No step is left in which ranks are removed, between `tinit` and `tfinal`.
         """
         self.layers, self.config = layers, configuration(layers)
         self.pattern: dict[str, list[bool]] | None = None

@@ -192,7 +192,7 @@ def longest_run(has: Mask) -> int:
 
 
 def kind_of(entry: Entry, row: Tokens) -> str:
-    """Return `verbatim` if a row with a whole item has the options in the same order, else `reordered`."""
+    """Return `verbatim` if a row with all of an item has its options in the same order, else `reordered`."""
     firsts = np.flatnonzero(np.diff(entry.tokens.texts, prepend=-1) != 0)
     options = [int(first) for first in firsts if entry.is_option[first] and entry.grams[first]]
     positions = [first_position(entry, first, row) for first in options]

@@ -38,6 +38,7 @@ class Item:
     questions: tuple[str, ...]
     """The question, or the question completed with each choice in turn."""
     options: tuple[str, ...] = ()
+    """Texts of the choices; empty: the item has none, or they are single letters."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def decide(
     """Choose between the best setting and the weights as given, by the second half of the items.
 
     The weights as given are kept if the best setting isn't significantly better, and if their loss on the
-    guard set is small (`is_safe`).
+    guard set is small (`is_safe`) on the first half.
 
     Args:
         winner: The best setting, scored on the first half.

@@ -124,7 +124,7 @@ def score_lines(run_dir: RunDir, *, is_shown: bool) -> list[str]:
 
 
 def held_out_note(config: Config, run_dir: RunDir) -> list[str]:
-    """Return a line on how the validation loss and the benchmark `held_out` differ; [] without either."""
+    """Return a line on how the validation loss and the benchmark `held_out` differ; [] unless both exist."""
     scores = read_mapping(run_dir.results_json).get("scores") or []
     is_scored = any(score.get("benchmark") == HELD_OUT for score in scores)
     if not is_scored or training_report(run_dir).get("validation_loss") is None:

@@ -56,7 +56,7 @@ def is_encodable(text: str) -> bool:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows without those that repeat an earlier row of the same source."""
+    """Return the rows without those whose columns equal those of an earlier row of the same source."""
     first_rows: dict[str, Row] = {}
     for row in rows:
         first_rows.setdefault(f"{row.source} {row.content()}", row)

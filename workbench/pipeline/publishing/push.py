@@ -70,7 +70,7 @@ def repository(config: Config) -> str:
 def pushed_folder(run: Run) -> Path:
     """Return the folder to send: of `push.folder`, or else the first of `ORDER` that exists.
 
-    It is checked to be as its step wrote it.
+    It is checked to be as its step wrote it, unless it is an export, of which there is no record.
 
     Raises:
         MissingStepError: The run doesn't have the folder; or the merged model, its report or its adapter was

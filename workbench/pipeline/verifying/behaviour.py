@@ -73,7 +73,7 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
 
 
 def sampling_defaults(lm: EndpointLM) -> list[str]:
-    """Return [a fault] if the endpoint draws tokens when a request says nothing about sampling, else []."""
+    """Return [a fault] if the endpoint's answers aren't greedy when a request has no temperature, else []."""
     for tokens in lm.encode(PROBES):
         greedy = text_of(lm.endpoint.complete(tokens, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
         fields = {"model": lm.endpoint.name, "prompt": tokens, "max_tokens": NUM_TOKENS}
