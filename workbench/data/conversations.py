@@ -94,7 +94,7 @@ def is_chat(row: Row, shape: DataFormat) -> bool:
 
 
 def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert `history`, then instruction, input and (if `answered`) output to turns; answers are trained."""
+    """Convert `history`, instruction, input and (if `answered`) output to turns, or raise a DataError."""
     history = json_value(row, "history") or []
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
@@ -128,7 +128,7 @@ def text_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a column `conversations` of {from, value} to turns (see `build_turn`); `answered` is unused."""
+    """Convert a column `conversations` of {from, value} to turns, or raise a DataError; see `build_turn`."""
     turns = []
     for message in messages_of(row, "conversations"):
         name, content = message.get("from"), message.get("value")
@@ -146,7 +146,7 @@ def message_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def turns_of_messages(row: Row, column: str) -> list[Turn]:
-    """Convert a column of {role, content} to turns (see `build_turn`); raise a DataError if malformed."""
+    """Convert a column of {role, content} to turns (see `build_turn`), or raise a DataError."""
     turns = []
     for message in messages_of(row, column):
         name, content = message.get("role"), content_text(message.get("content"))
