@@ -1,8 +1,10 @@
 """Measures the memory of this machine and this process, in bytes."""
 
 import ctypes
+import os
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,10 +24,25 @@ def peak_resident_bytes() -> int:
     """Return the peak resident memory of this process in bytes."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if (peak := linux_peak_bytes(os.getpid())) is not None:
+        return peak
     import resource  # POSIX only
 
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, other systems kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def linux_peak_bytes(pid: int) -> int | None:
+    """Return the peak resident memory of a process in bytes; None if it has ended, and on other systems.
+
+    getrusage starts with the peak of the process that started this one, such as a notebook with a model.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peaks[0]) * 1024 if peaks else None
 
 
 def available_bytes() -> int:

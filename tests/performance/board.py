@@ -9,7 +9,6 @@ may be the one that all others are compared with.
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 from workbench.evaluation.records import Score, prompt_hash, write_results
 from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import file_fingerprint, read_json, write_json
+from workbench.machine import peak_resident_bytes
 from workbench.run_dir import RunDir
 from workbench.run_record import DIGEST, self_digest
 from workbench.statistics.intervals import interval, stderr
@@ -147,7 +147,7 @@ def build_once(folder: Path) -> None:
     if not writing.missing_pictures():
         writing.write_pictures(board, folder)
         seconds["pictures"] = time.process_time()
-    total, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    total, peak = time.process_time(), peak_resident_bytes()
     ends = [0.0, *seconds.values()]
     parts = ", ".join(
         f"{name} {end - start:.1f}" for name, start, end in zip(seconds, ends[:-1], ends[1:], strict=True)
@@ -155,7 +155,7 @@ def build_once(folder: Path) -> None:
     print(
         f"{len(board.models)} models, {len(board.columns)} columns, {len(board.differences):,} differences: "
         f"{total:.1f} s of processor time ({parts}), {time.perf_counter() - wall:.1f} s, "
-        f"peak {peak / 2**20:.2f} GiB"
+        f"peak {peak / 2**30:.2f} GiB"
     )
 
 

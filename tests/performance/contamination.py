@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import re
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from workbench.data.rows import Row, load_rows, texts_within
 from workbench.evaluation.contamination_items import item_of
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Example
+from workbench.machine import peak_resident_bytes
 
 FOLDERS = {
     **{name: name for name in ("cmmlu", "ceval", "mmlu", "hellaswag", "openbookqa", "gsm8k", "boolq")},
@@ -231,12 +231,12 @@ def main() -> None:
     items = {name: [item_of(example) for example in some] for name, some in examples.items()}
     leaked: set[str] = set()
     rows = with_leaks(real_rows(given.data, given.rows, rng), given.rows, planted, rng, leaked)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = peak_resident_bytes(), time.perf_counter()
     found = contamination(items, rows)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_resident_bytes()
     print(f"{given.rows:,} rows, {num_items:,} items: {seconds:.1f} s, {given.rows / seconds:,.0f} rows/s")
-    print(f"memory: {before / 1024:,.0f} MiB with the items read, {peak / 1024:,.0f} MiB at the peak")
+    print(f"memory: {before / 2**20:,.0f} MiB with the items read, {peak / 2**20:,.0f} MiB at the peak")
     report(found, planted)
     others = other_alarms(found, planted, items)
     num_clean = sum(pair.where not in leaked for pair, _ in others)

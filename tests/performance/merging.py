@@ -24,6 +24,7 @@ from rounds import ratios, shown
 from safetensors.torch import save_file
 
 import workbench
+from workbench.machine import linux_peak_bytes
 from workbench.weights.shard_writer import ShardWriter
 
 SHAPES = {
@@ -134,9 +135,12 @@ def write_probe(file: Path) -> None:
 
 
 def measured(command: list[str], cwd: Path) -> dict[str, float]:
-    """Peak of the largest process and of all at once, in GB, and processor seconds."""
+    """Peak of the largest process and of all at once, in GB, and processor seconds.
+
+    The peaks are read from /proc, since wait4's begin with the peak of this process, which started the merge.
+    """
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
-    together = 0
+    largest = together = 0
     watched = psutil.Process(process.pid)
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -144,6 +148,7 @@ def measured(command: list[str], cwd: Path) -> dict[str, float]:
             break
         try:
             family = [watched, *watched.children(recursive=True)]
+            largest = max(largest, *(linux_peak_bytes(member.pid) or 0 for member in family))
             together = max(together, sum(member.memory_info().rss for member in family))
         except psutil.Error:
             pass
@@ -151,8 +156,8 @@ def measured(command: list[str], cwd: Path) -> dict[str, float]:
     if status:
         raise SystemExit(f"{' '.join(command[:6])} ... ended with status {status}")
     return {
-        "largest": usage.ru_maxrss * 1024 / 1e9,
-        "together": max(together, usage.ru_maxrss * 1024) / 1e9,
+        "largest": largest / 1e9,
+        "together": max(together, largest) / 1e9,
         "seconds": usage.ru_utime + usage.ru_stime,
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from workbench.config import Config
 from workbench.config.data import DataConfig
+from workbench.machine import resident_bytes
 from workbench.models.loading import load_tokenizer, read_config
 from workbench.run_dir import RunDir
 
@@ -29,6 +30,8 @@ class Run:
 
     config: Config
     run_dir: RunDir
+    bytes_at_start: int = field(default_factory=resident_bytes)
+    """Resident memory of the process before rows and their libraries are read."""
 
     @cached_property
     def rows(self) -> "Sequence[Row]":

@@ -20,6 +20,7 @@ from workbench.models.checkpoints.state_dict import read_json_object, tensor_nam
 from workbench.models.stored import Stored
 from workbench.reading_once import computed_once
 from workbench.run_dir import read_json, write_json
+from workbench.weights.file_tensors import file_tensors
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -161,11 +162,9 @@ def check_copies(path: str | Path, weight_of: Callable[[str], Stored | None]) ->
 
 
 def num_labels(path: str | Path) -> int | None:
-    """Return the number of labels of the adapter's classification head; None if it has no such head.
-
-    All tensors of the adapter are read, with the errors of `read_weights`.
-    """
-    heads = [tensor for name, tensor in read_weights(path).items() if name.endswith(f".{HEAD}.weight")]
+    """Return the number of labels of the adapter's classification head; None if it has no such head."""
+    stored = file_tensors([_file(path, WEIGHTS_FILE)])
+    heads = [tensor for name, tensor in stored.items() if name.endswith(f".{HEAD}.weight")]
     return heads[0].shape[0] if heads else None
 
 

@@ -248,7 +248,8 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
         model.config.tie_word_embeddings = True  # whichever field ties them; peft reads only this one
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        peft_model = cast(PeftModel, get_peft_model(model, config))
+        is_empty = all(weight.is_meta for weight in model.parameters())  # so the adapter's can be, too
+        peft_model = cast(PeftModel, get_peft_model(model, config, low_cpu_mem_usage=is_empty))
     saved = [module for module in peft_model.modules() if isinstance(module, ModulesToSaveWrapper)]
     for module in saved:
         for layer in module.modules_to_save.values():

@@ -113,7 +113,8 @@ def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
     config = run.config
     size = chosen_dtype(config.merge.dtype, run.model_dtype).itemsize
     try:
-        merge = forecast_merge(outline(config.model, setting.shape.outputs or None), setting, size, longest)
+        empty_model = outline(config.model, setting.shape.outputs or None)
+        merge = forecast_merge(empty_model, setting, size, longest, run.bytes_at_start)
     except NotStreamable as reason:
         say(f"to merge, the whole model is in memory: {reason}")
         return
