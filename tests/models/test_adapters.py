@@ -18,6 +18,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.adapters import adapter_config, attach
+from workbench.models.adapters.further import add_further
 from workbench.models.loading import load_model
 
 IDS = torch.tensor([[3, 5, 8, 13, 21, 34, 55, 2]])
@@ -464,6 +465,22 @@ def test_an_adapter_that_is_not_finite_is_told():
         model.base_model.model.model.layers[0].mlp.up_proj.lora_A["default"].weight[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="up_proj.lora_A.weight has NaN or infinite values"):
         attach.check_did_something(model)
+
+
+def test_a_refused_further_adapter_leaves_nothing_in_the_model(tmp_path):
+    for name in ("first", "broken"):
+        model = attach.attach(causal_base(), small(), seed=0)
+        nudge(model)
+        if name == "broken":
+            model.base_model.model.model.layers[0].mlp.up_proj.lora_B["default"].weight.data[0, 0] = torch.nan
+        attach.save(model, tmp_path / name)
+    model = attach.load(causal_base(), tmp_path / "first")
+    before = logits(model)
+    with pytest.raises(CheckpointError, match="has NaN or infinite values"):
+        add_further(model, "second", tmp_path / "broken")
+    assert list(model.peft_config) == ["default"]
+    assert not any(".second." in name for name in model.state_dict())
+    torch.testing.assert_close(logits(model), before, rtol=0, atol=0)
 
 
 def test_a_card_beside_the_adapter_does_not_change_its_fingerprint(tmp_path):

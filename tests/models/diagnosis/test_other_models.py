@@ -67,3 +67,12 @@ def test_transposed_layers_of_gpt2_are_compared_too(is_merged, tmp_path):
     )
     found = causes(tmp_path / "base", folder, tmp_path / "adapter")
     assert found == (set() if is_merged else {"not_merged"})
+
+
+def test_an_embedding_that_is_not_the_adapters_is_named_where_the_layers_are_the_bases(tmp_path):
+    base = write_base(tmp_path / "base")
+    config = LoraConfig(r=8, lora_alpha=16, target_modules=["embed_tokens"])
+    adapter = write_adapter(tmp_path / "adapter", base, config)
+    folder = peft_way(base, adapter, tmp_path / "merged")
+    rewrite(folder, lambda name, w: torch.randn_like(w.float()).to(w.dtype) if "embed" in name else w)
+    assert "further_trained" in causes(base, folder, adapter)

@@ -55,8 +55,12 @@ def add_further(model: PeftModel, name: str, path: str | Path) -> None:
         ) from error
     with without_peft_warnings():
         expected = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    check_fit(path, weights, expected)
-    check_values(path, weights, expected)
+    try:
+        check_fit(path, weights, expected)
+        check_values(path, weights, expected)
+    except CheckpointError:
+        model.delete_adapter(name)
+        raise
     set_peft_model_state_dict(model, weights, adapter_name=name)
     model.train(base.training)
 

@@ -67,13 +67,14 @@ class Evidence:
     def is_foreign(self) -> bool:
         """Return whether over half of the tensors in layers, or of those with an update, are unexplained.
 
-        Unexplained tensors are neither the base's nor base + update in any known way.
+        Unexplained tensors are neither the base's nor base + update in any known way. A model whose layers
+        are all explained is not foreign, whatever its embeddings are.
         """
         matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
         unexplained = self.of(Kind.unexplained, among=matrices)
         updated = self.of(Kind.unexplained, among=self.updated)
         return len(unexplained) > MOST_FOREIGN * max(1, len(matrices)) or (
-            len(updated) > MOST_FOREIGN * max(1, len(self.updated))
+            len(unexplained) > 0 and len(updated) > MOST_FOREIGN * max(1, len(self.updated))
         )
 
     @staticmethod

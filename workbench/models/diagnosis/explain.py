@@ -57,7 +57,7 @@ def misshapen(evidence: Evidence) -> Iterator[Finding]:
 def foreign(evidence: Evidence) -> Iterator[Finding]:
     """Yield the one finding about a model that differs as a whole: another base or adapter, or more training.
 
-    Some tensor in a layer must be unexplained.
+    Some tensor in a layer must be unexplained, as it is if `evidence.is_foreign`.
     """
     fits = evidence.of(Kind.unexplained, among=evidence.body)
     matrices = [fit for fit in fits if fit.rank is not None]

@@ -73,11 +73,7 @@ def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
 
 def base_name(name: str) -> str:
     """Remove peft's attributes from a weight's name: `q_proj.base_layer.weight` -> `q_proj.weight`."""
-    return ".".join(
-        segment
-        for segment in name.split(".")
-        if segment not in ("base_layer", "original_module", "token_adapter")
-    )
+    return ".".join(segment for segment in name.split(".") if segment not in WRAPPERS)
 
 
 class _Memory:
