@@ -103,6 +103,13 @@ def test_a_last_message_that_goes_on_ends_as_in_transformers(byte_tokenizer):
             assert rendered(byte_tokenizer, chat, template, continue_final_message=True) == wanted
 
 
+@pytest.mark.parametrize("content", [[], [{"type": "image"}]])
+def test_a_last_message_without_text_cannot_go_on(byte_tokenizer, content):
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    with pytest.raises(RenderingError, match="the last message has no text, so it can't be continued"):
+        chat_text(byte_tokenizer, chat, TEMPLATES[Template["chatml"]], continue_final_message=True)
+
+
 def test_values_that_are_not_of_json_are_shown_as_transformers_shows_them(byte_tokenizer):
     values = [np.float32(0.5), np.str_("x"), np.bool_(False), np.arange(2), (1, b"x"), {1: {2}}, 1e300]
     chat = [{"role": "user", "content": "a", "extra": values}]

@@ -40,6 +40,17 @@ def test_a_tokenizer_is_learned_from_every_column_and_not_twice(run, caplog, tmp
     assert len(AutoTokenizer.from_pretrained(folder.tokenizer)) == 310
 
 
+def test_a_changed_file_of_a_source_makes_the_tokenizer_anew(run, tmp_path):
+    file = tmp_path / "texts.jsonl"
+    rows(file, TEXTS)
+    given = [f"data.sources={{news: {{path: {file}}}}}", "tokenizer.vocab_size=320"]
+    folder = run("tokenizer", *given)
+    assert "海" not in AutoTokenizer.from_pretrained(folder.tokenizer).get_vocab()
+    rows(file, [{"text": "海上的风很大，海水很冷，海边没有人。"}] * 20)
+    run("tokenizer", *given)
+    assert any("海" in token for token in AutoTokenizer.from_pretrained(folder.tokenizer).get_vocab())
+
+
 def test_a_model_is_extended_tuned_merged_and_exported(run, caplog, tmp_path):
     base = run(
         "extend",

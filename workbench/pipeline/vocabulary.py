@@ -12,7 +12,7 @@ from workbench.models.tokenizers import learn_vocabulary
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.models.vocabulary_resize import extend_model
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import content, skip_finished
+from workbench.pipeline.step_inputs import content, row_inputs, skip_finished
 from workbench.run_dir import fingerprint, new_folder
 from workbench.run_record import RunRecord
 
@@ -111,6 +111,5 @@ def extend(run: Run) -> None:
 def vocabulary_fingerprint(config: Config) -> str:
     """Return the fingerprint of the settings and files that the learned tokens depend on."""
     section = {**hashed(config.tokenizer, "tokenizer"), "pieces": content(config.tokenizer.pieces)}
-    data = {**hashed(config.data, "data"), "path": content(config.data.path)}
     model = {**hashed(config.model, "model"), "path": content(config.model.path)}
-    return fingerprint([section, data, model, config.seed])
+    return fingerprint([section, row_inputs(config.data), model, config.seed])

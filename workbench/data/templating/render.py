@@ -253,7 +253,7 @@ def mark_end(message: dict[str, Any], source: str) -> None:
     """Append, in place, the marker CONTINUED to the content of the message that the model is to continue.
 
     Raises:
-        ValueError: The template's text `source` doesn't mention `content`.
+        ValueError: The template's text `source` doesn't mention `content`, or the message has no text.
     """
     if "content" not in source:
         raise ValueError("the chat template does not use 'content', so no message can be continued")
@@ -261,8 +261,10 @@ def mark_end(message: dict[str, Any], source: str) -> None:
     if isinstance(content, str):
         message["content"] = content + CONTINUED
         return
-    block = next(block for block in reversed(content) if "text" in block)
-    block["text"] += CONTINUED
+    texts = [block for block in content if "text" in block]
+    if not texts:
+        raise ValueError("the last message has no text, so it can't be continued")
+    texts[-1]["text"] += CONTINUED
 
 
 def cut_at_mark(text: str) -> str:
