@@ -67,7 +67,7 @@ def test_an_argument_that_the_chat_template_lacks_is_told(tmp_path):
 
 def test_arguments_without_a_chat_template_are_refused():
     with pytest.raises(ConfigError, match=r"evaluate\.template_arguments: thinking has no effect without"):
-        EvaluateConfig(template_arguments={"thinking": False})
+        Config(evaluate=EvaluateConfig(template_arguments={"thinking": False}))
 
 
 def test_the_arguments_of_the_data_hold_for_the_prompts_unless_sources_differ():

@@ -3,55 +3,32 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from workbench.config.answering.generation import Extract, GenerationConfig
+from workbench.config.answering.protocol import Average, FewshotOrder, OutputType, ProtocolConfig, Scoring
 from workbench.config.names import check_file_name, check_once
 from workbench.config.ranges import number
 from workbench.errors import ConfigError
 
-LANGUAGES = ("zh", "en")
-
-OutputType = Enum(
-    "OutputType",
-    {
-        "multiple_choice": "multiple_choice",
-        "generation": "generation",
-        "classification": "classification",
-        "perplexity": "perplexity",
-        "lm-eval": "lm-eval",
-        "answer_loss": "answer_loss",
-    },
-)
-"""Kind of answer that a benchmark asks for: a choice, a text, a label or a likelihood."""
-
-Scoring = Enum(
-    "Scoring",
-    {
-        "continuation": "continuation",
-        "whole-text": "whole-text",
-        "rolling": "rolling",
-        "next-token": "next-token",
-        "next-piece": "next-piece",
-        "mean-nll": "mean-nll",
-    },
-)
-"""How the log-likelihood of a choice, or of a perplexity benchmark's text, is computed."""
-
-Average = Enum("Average", {"micro": "micro", "macro": "macro"})
-"""How the scores of a benchmark's subsets become one score."""
-
-FewshotOrder = Enum(
+__all__ = [
+    "LANGUAGES",
+    "Average",
+    "BenchmarkConfig",
+    "Extract",
     "FewshotOrder",
-    {"first": "first", "random": "random", "harness": "harness", "harness-spare": "harness-spare"},
-)
-"""Which rows become few-shot examples."""
+    "GenerationConfig",
+    "HubConfig",
+    "LocalConfig",
+    "OutputType",
+    "ProtocolConfig",
+    "Sample",
+    "Scoring",
+    "check_benchmark",
+]
+
+LANGUAGES = ("zh", "en")
 
 Sample = Enum("Sample", {"hash": "hash", "first": "first"})
 """Which items are scored if `limit` is set."""
-
-Extract = Enum(
-    "Extract",
-    {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern", "code": "code"},
-)
-"""Which part of a generated text is the answer."""
 
 
 @dataclass(kw_only=True)
@@ -90,59 +67,6 @@ class HubConfig:
     """Configuration of the hub data set. `{subset}` stands for the name of the subset."""
     columns: dict[str, str] = field(default_factory=dict)
     """New column -> expression over the row. Gives hub rows the columns that the templates use."""
-
-
-@dataclass(kw_only=True)
-class GenerationConfig:
-    """How a benchmark's answers are generated, and which part of the text is the answer."""
-
-    max_new_tokens: int = number(64, 1, 10**6)
-    """Tokens after which an answer is cut off."""
-    stop: list[str] = field(default_factory=lambda: ["\n"])
-    """Texts that end an answer; the answer is what comes before the first of them."""
-    temperature: float = number(0.0, 0, 100)
-    """0: the most likely token each time. Above 0: tokens are drawn, by the item's id and
-    evaluate.fewshot_seed; a higher value gives more varied answers."""
-    top_k: int = number(0, 0, 10**6)
-    """Number of most likely tokens to draw from; 0: all tokens."""
-    top_p: float = number(1.0, 0, 1, above=True)
-    """Draw from the most likely tokens whose probabilities add up to this; 1: all tokens."""
-    extract: Extract = Extract.verbatim
-    """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
-    as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. code: the
-    first block between ``` marks, of Python if there is one; without marks all of it. The target is read the
-    same way, except for code."""
-    pattern: str = ""
-    r"""Regular expression for `extract: pattern`, for answers that are neither a number nor a letter, such as
-    `\\boxed\{(.*?)\}`. The answer is the first group of the last match."""
-
-
-@dataclass(kw_only=True)
-class ProtocolConfig:
-    """Values that a protocol sets in place of the benchmark's own; None: the benchmark's value applies."""
-
-    description: str | None = None
-    """Replaces `description` of the benchmark. null: unchanged."""
-    question: str | None = None
-    """Replaces `question` of the benchmark. null: unchanged."""
-    continuation: str | None = None
-    """Replaces `continuation` of the benchmark. null: unchanged."""
-    delimiter: str | None = None
-    """Replaces `delimiter` of the benchmark. null: unchanged."""
-    fewshot_delimiter: str | None = None
-    """Replaces `fewshot_delimiter` of the benchmark. null: unchanged."""
-    fewshot_split: str | None = None
-    """Replaces `fewshot_split` of the benchmark. null: unchanged."""
-    fewshot_order: FewshotOrder | None = None
-    """Replaces `fewshot_order` of the benchmark. null: unchanged."""
-    num_fewshot: int | None = number(None, 0, 10**4)
-    """Replaces `num_fewshot` of the benchmark. null: unchanged."""
-    scoring: Scoring | None = None
-    """Replaces `scoring` of the benchmark. null: unchanged."""
-    average: Average | None = None
-    """Replaces `average` of the benchmark. null: unchanged."""
-    metrics: list[str] | None = None
-    """Replaces `metrics` of the benchmark. null: unchanged."""
 
 
 @dataclass(kw_only=True)
@@ -269,6 +193,9 @@ class BenchmarkConfig:
     protocol: str = "default"
     """Which way of asking and scoring: default (the keys of the benchmark itself) or a name in
     `protocols`."""
+    chat_template: bool | None = None
+    """true wraps prompts in the tokenizer's chat template. null: as the protocol says, else as
+    evaluate.chat_template."""
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
     """Protocol -> the keys that it sets differently."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)

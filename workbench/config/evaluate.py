@@ -1,9 +1,11 @@
 """The evaluate section: which models are scored, in which batches, and with which intervals."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.data import DataConfig
 from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
@@ -51,10 +53,11 @@ class EvaluateConfig:
     """Number of items to score a second time, one by one. A difference beyond rounding is an error. 0:
     none."""
     chat_template: bool = False
-    """true wraps prompts in the tokenizer's chat template. For chat models."""
+    """true wraps prompts in the tokenizer's chat template. For chat models. A benchmark or its protocol may
+    say otherwise: the protocols chat and chat-cot always take it."""
     template_arguments: dict[str, Any] = field(default_factory=dict)
-    """Variables of the chat template, as in {enable_thinking: false}. Needs chat_template=true. Empty: as
-    data.template_arguments."""
+    """Variables of the chat template, as in {enable_thinking: false}. Refused where no prompt takes a chat
+    template. Empty: as data.template_arguments."""
     max_length: int | None = number(None, 1, 2**24)
     """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out;
     evaluate.too_long is for questions that are too long by themselves. null: the model's context length."""
@@ -84,23 +87,54 @@ class EvaluateConfig:
         if self.name is not None and not self.name.strip():
             raise ConfigError("evaluate.name: empty (a name, or null)")
         check_ranges(self, "evaluate")
-        if self.template_arguments and not self.chat_template:
-            names = ", ".join(self.template_arguments)
-            raise ConfigError(
-                f"evaluate.template_arguments: {names} has no effect without a chat template "
-                "(evaluate.chat_template=true, or leave it out)"
-            )
 
 
-def with_template_arguments(evaluate: EvaluateConfig, data: DataConfig) -> EvaluateConfig:
+def takes_chat_template(benchmark: BenchmarkConfig, evaluate: EvaluateConfig) -> bool:
+    """Return whether a benchmark's prompts take the chat template.
+
+    The benchmark's own setting precedes that of its protocol, and both precede `evaluate.chat_template`.
+    """
+    protocol = benchmark.protocols.get(benchmark.protocol)
+    settings = (benchmark.chat_template, protocol.chat_template if protocol else None)
+    return next((setting for setting in settings if setting is not None), evaluate.chat_template)
+
+
+def check_template_arguments(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> None:
+    """Check that `evaluate.template_arguments` has an effect on the prompts of a benchmark.
+
+    Raises:
+        ConfigError: It is set, and no prompt takes a chat template.
+    """
+    if not evaluate.template_arguments or uses_chat_template(evaluate, benchmarks):
+        return
+    names = ", ".join(evaluate.template_arguments)
+    raise ConfigError(
+        f"evaluate.template_arguments: {names} has no effect without a chat template "
+        "(evaluate.chat_template=true, or leave it out)"
+    )
+
+
+def uses_chat_template(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> bool:
+    """Return whether prompts take the chat template: by `evaluate.chat_template`, or those of a benchmark."""
+    return evaluate.chat_template or any(takes_chat_template(config, evaluate) for config in benchmarks)
+
+
+def with_template_arguments(
+    evaluate: EvaluateConfig, data: DataConfig, benchmarks: Iterable[BenchmarkConfig]
+) -> EvaluateConfig:
     """Return the evaluate section, with the template arguments of the data section if it has none itself.
 
-    Without `chat_template`, or with arguments of its own, the section is returned unchanged.
+    With arguments of its own, or if no prompt takes a chat template, the section is returned unchanged.
+
+    Args:
+        evaluate: The section.
+        data: The data section.
+        benchmarks: The chosen benchmarks, some of which may take a chat template.
 
     Raises:
         ConfigError: The sources of the data have different template arguments.
     """
-    if not evaluate.chat_template or evaluate.template_arguments:
+    if not uses_chat_template(evaluate, benchmarks) or evaluate.template_arguments:
         return evaluate
     for name in data.sources:
         if (arguments := data.of_source(name).template_arguments) != data.template_arguments:

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from workbench.config.benchmark import OutputType
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
@@ -110,14 +111,24 @@ def warn_of_open_thoughts(name: str, items: Sequence[Item], answers: Sequence[An
         )
 
 
-def letter_fields(benchmark: PreparedBenchmark, questions: Sequence[Asked]) -> dict[str, object]:
+def letter_fields(
+    benchmark: PreparedBenchmark, questions: Sequence[Asked], answers: Sequence[Answer]
+) -> dict[str, object]:
     """Return the fields `letters` and `permutations` of a Score; empty if the benchmark sets no `options`.
 
-    `letters` counts how often each letter was the most likely, over all questions and option orders;
-    `permutations` is the largest number of option orders of a question.
+    `letters` counts how often each letter was the most likely, over all questions and option orders, or how
+    often generated texts state it; `permutations` is the largest number of option orders of a question.
+
+    Args:
+        benchmark: the benchmark.
+        questions: all questions with their answers.
+        answers: one answer per question, with the answer that was extracted from its text.
     """
     if not benchmark.config.options:
         return {}
+    if benchmark.config.output_type is OutputType.generation:
+        choices = {letter for question in questions for letter in question.items[0].example.choices}
+        return {"letters": {c: sum(answer.extracted == c for answer in answers) for c in sorted(choices)}}
     counts: Counter[str] = Counter()
     for question in questions:
         counts += letters(question.items[0].example, question.answers)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
-from workbench.config.evaluate import EvaluateConfig, TooLong
+from workbench.config.evaluate import EvaluateConfig, TooLong, takes_chat_template
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
@@ -101,12 +101,13 @@ class ItemInterviewer:
         warn_of_same_tokens(benchmark, answerer)
         if not isinstance(items[0].example, EncodedExample):
             warn_of_open_thoughts(benchmark.name, items, answers)
-            in_chat = config.chat_template and benchmark.config.output_type in _CHAT_OUTPUT_TYPES
+            is_asked_in_chat = benchmark.config.output_type in _CHAT_OUTPUT_TYPES
+            in_chat = is_asked_in_chat and takes_chat_template(benchmark.config, config)
             if in_chat and isinstance(lm, LanguageModel):
                 warn_of_begin_tokens(benchmark.name, lm, items)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, LanguageModel):
             warn_of_closed_texts(benchmark.name, lm)
-        score_fields = letter_fields(benchmark, asked) | {
+        score_fields = letter_fields(benchmark, asked, answers) | {
             "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),
             "num_skipped": len(benchmark.examples) - len(asked),
         }

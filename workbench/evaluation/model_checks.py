@@ -84,18 +84,20 @@ def check_prompting(
             f"evaluate.max_length: {config.max_length} tokens are more than the model's context "
             f"({context_length} tokens at most)"
         )
-    chat = chat_format(tokenizer, config)
-    if chat is None:
+    formats = {name: chat_format(tokenizer, asked.config, config) for name, asked in benchmarks.items()}
+    chats = {name: chat for name, chat in formats.items() if chat is not None}
+    if not chats and not config.chat_template:
         return
     if not tokenizer.chat_template:
+        section = "evaluate" if config.chat_template else f"benchmarks.{next(iter(chats))}"
         raise ConfigError(
-            "evaluate.chat_template: the model's tokenizer has no chat template "
+            f"{section}.chat_template: the model's tokenizer has no chat template "
             "(set it to false, or name another tokenizer in model.tokenizer)"
         )
     if unused := unused_argument(config.template_arguments, str(tokenizer.get_chat_template())):
         raise ConfigError(f"evaluate.template_arguments.{unused} (leave it out)")
-    for benchmark in benchmarks.values():
-        benchmark.interviewer.check_chat(benchmark, chat)
+    for name, chat in chats.items():
+        benchmarks[name].interviewer.check_chat(benchmarks[name], chat)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
         rule["comparison"] = COMPARISON_VERSION
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
-    if benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):
+    if generates and benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):
         rule["extraction"] = EXTRACTION_VERSION
     examples = [example_values(example) for example in benchmark.examples]
     return fingerprint([identity, rule, settings, examples])

@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from workbench.config.evaluate import uses_chat_template
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
 from workbench.models.adapters import adapter_config
 from workbench.models.tokenizers.load_tokenizer import take_template
@@ -12,8 +13,8 @@ from workbench.pipeline.step_inputs import model_folder
 def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
     """Return the tokenizer of the model `name` (base, adapter, merged or trained), with its chat template.
 
-    If `evaluate.chat_template` is true, a base without a template gets that of `borrowed_template`. The
-    object is a copy whose template the caller may change.
+    If prompts take a chat template, a base without a template gets that of `borrowed_template`. The object
+    is a copy whose template the caller may change.
     """
     tokenizer = run.tokenizer
     take_template(tokenizer, borrowed_template(run) if name == BASE else trained_template(name, run))
@@ -40,9 +41,10 @@ def trained_template(name: str, run: Run) -> str | None:
 def borrowed_template(run: Run) -> str | None:
     """Return a chat template for a base without one: that of the run's adapter, trained or merged model.
 
-    None if the base has a template, or if `evaluate.chat_template` is false.
+    None if the base has a template, or if no prompt takes a chat template.
     """
-    if not run.config.evaluate.chat_template or run.tokenizer.chat_template:
+    in_chat = uses_chat_template(run.config.evaluate, run.config.benchmarks.values())
+    if not in_chat or run.tokenizer.chat_template:
         return None
     templates = (trained_template(name, run) for name in (ADAPTER, TRAINED, MERGED))
     return next(filter(None, templates), None)

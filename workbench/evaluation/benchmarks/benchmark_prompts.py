@@ -45,8 +45,8 @@ class Renderer:
         """
         self.config = config
         self.seed = seed
-        self.permutations = permutations if config.options else 1
         self.asks_choices = config.output_type == OutputType.multiple_choice
+        self.permutations = permutations if config.options and self.asks_choices else 1
         self.question_per_choice = self.asks_choices and "choice" in benchmark_templates.names(
             config.question
         )

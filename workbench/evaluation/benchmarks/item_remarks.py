@@ -1,6 +1,6 @@
 """Lists the warnings about a benchmark's items that are logged before the evaluation."""
 
-from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 
 
@@ -19,7 +19,9 @@ def about_items(config: BenchmarkConfig, count: int, renderer: Renderer, permuta
         warnings.append(f"{count:,} items (the whole benchmark has {expected:,})")
     warnings += _choice_warnings(renderer) + _fewshot_warnings(config, count, renderer)
     lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
-    if permutations > 1 and lettered and not config.options:
+    if permutations > 1 and config.options and config.output_type is OutputType.generation:
+        warnings.append("evaluate.permutations has no effect here: answers are generated in one order only")
+    elif permutations > 1 and lettered and not config.options:
         warnings.append("evaluate.permutations has no effect here: `options` names no columns to move")
     return warnings
 

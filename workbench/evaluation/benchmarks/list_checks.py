@@ -18,6 +18,7 @@ _READ_BY_TASKS = {
         "num_fewshot",
         "limit",
         "sample",
+        "chat_template",
     ),
 }
 """Keys of a benchmark that are read for tasks of lm-evaluation-harness."""

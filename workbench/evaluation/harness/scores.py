@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval.evaluator import evaluate as evaluate_tasks
 
 from workbench.config.benchmark import Average
-from workbench.config.evaluate import EvaluateConfig
+from workbench.config.evaluate import EvaluateConfig, takes_chat_template
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning, with_filter
@@ -55,8 +55,8 @@ def evaluate(
             limit=None if selected.samples else benchmark.config.limit,
             samples=selected.samples,
             bootstrap_iters=0,
-            apply_chat_template=config.chat_template,
-            fewshot_as_multiturn=config.chat_template,
+            apply_chat_template=takes_chat_template(benchmark.config, config),
+            fewshot_as_multiturn=takes_chat_template(benchmark.config, config),
         )
     samples = {key: results["samples"][key] for key in selected.tasks}
     predictions = [

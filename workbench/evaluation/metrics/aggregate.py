@@ -1,6 +1,5 @@
 """Aggregates answers to predictions and scores: mean, standard error, interval, and the score of guessing."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.evaluation.benchmarks.option_orders import option_logprobs
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
+from workbench.evaluation.metrics.guessing import can_be_guessed, chance, majority
 from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged, Metric
@@ -132,6 +132,7 @@ def _score(
     macro = config.average == Average.macro and len(by_subset) > 1
     parts = by_subset if macro else {"": judged}
     value, stderr, interval = _estimate(metric, parts, evaluate)
+    is_guessable = can_be_guessed(metric, config, judged)
     return Score(
         benchmark=benchmark.name,
         language=config.language,
@@ -143,8 +144,8 @@ def _score(
         num_fewshot=config.num_fewshot or 0,
         protocol=config.protocol,
         prompts=prompt_hash([item.hash for item in items]),
-        chance=_chance(parts) if metric.guessing else None,
-        majority=_majority(benchmark, parts) if metric.guessing else None,
+        chance=chance(parts) if is_guessable else None,
+        majority=majority(config, parts) if is_guessable else None,
         average="macro" if macro else "micro",
         subsets={
             subset: {"value": _value(metric, subset_items), "num_items": len(subset_items)}
@@ -189,7 +190,7 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
             "output_type": config.output_type.name,
             "scoring": config.scoring.name,
             "average": config.average.name,
-            "permutations": evaluate.permutations if config.options else 1,
+            "permutations": evaluate.permutations if config.options and not generation else 1,
             "generation": {key: str(value) for key, value in limits.items()},
         }
     )[:16]
@@ -242,32 +243,6 @@ def resampled(
     tail = (1 - evaluate.confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(np.std(values, ddof=1)), (float(low), float(high))
-
-
-def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Return the expected score of guessing: each item's right choices / choices, averaged like the score."""
-    shares = [
-        [len(_right_choices(item)) / len(item.answer.loglikelihoods) for item in part]
-        for part in parts.values()
-    ]
-    return intervals.mean([intervals.mean(part) for part in shares])
-
-
-def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Return the best score of always giving the same choice; None if the choices differ between items."""
-    config = benchmark.config
-    if config.choices_from and config.output_type != OutputType.classification:
-        return None
-    shares: dict[object, float] = {}
-    for part in parts.values():
-        for target, count in Counter(target for item in part for target in _right_choices(item)).items():
-            shares[target] = shares.get(target, 0.0) + count / len(part)
-    return max(shares.values()) / len(parts)
-
-
-def _right_choices(item: Judged) -> tuple[object, ...]:
-    """Return the targets of an item as a tuple, also if there is only one."""
-    return item.example.target if isinstance(item.example.target, tuple) else (item.example.target,)
 
 
 def _group_members(

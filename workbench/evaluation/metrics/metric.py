@@ -34,7 +34,8 @@ class Metric:
     corpus: CorpusScore | None = None
     """Returns the score of many items; None: it is the mean of their scores by `score`."""
     guessing: bool = False
-    """Whether the expected score of guessing among the choices is reported."""
+    """Whether the expected score of guessing among the choices is reported: of a likelihood, or of a letter
+    that a generated text states."""
     compares_texts: bool = False
     """Whether the score depends on `text_similarity.comparable`."""
     needs: str = ""

@@ -110,7 +110,11 @@ METRICS: dict[str, Metric] = {
         output_types=_CHOICE, judge=most_likely, score=target_loglikelihood, corpus=target_perplexity
     ),
     "exact_match": Metric(
-        output_types=_TEXT, judge=generated, score=of_texts(text_similarity.same), compares_texts=True
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(text_similarity.same),
+        guessing=True,
+        compares_texts=True,
     ),
     "strict_match": Metric(
         output_types=_TEXT, judge=extracted_by(number_after_marks), score=of_plain_targets

@@ -33,7 +33,7 @@ class Generation:
         self.lm = lm
         self.config = config
         self.evaluate = evaluate
-        self.chat = chat_format(lm.tokenizer, evaluate)
+        self.chat = chat_format(lm.tokenizer, config, evaluate)
 
     @cached_property
     def decoder(self) -> Decoder | EndpointDecoder:

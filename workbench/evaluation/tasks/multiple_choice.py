@@ -31,7 +31,7 @@ class MultipleChoice:
         self.lm = lm
         self.config = config
         self.too_long = evaluate.too_long
-        self.chat = chat_format(lm.tokenizer, evaluate)
+        self.chat = chat_format(lm.tokenizer, config, evaluate)
         self._requests: dict[str, list[TokenRequest]] = {}
         self._choice_tokens: dict[str, int] = {}
         self.same_tokens: dict[str, tuple[str, str]] = {}

@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.evaluate import EvaluateConfig, TooLong
+from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.evaluate import EvaluateConfig, TooLong, takes_chat_template
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation.records import Example, context, prompt_hash
@@ -52,9 +53,13 @@ class ChatFormat:
     """Further variables of the template, from `evaluate.template_arguments`."""
 
 
-def chat_format(tokenizer: PreTrainedTokenizerBase, config: EvaluateConfig) -> ChatFormat | None:
-    """Return the chat format of prompts; None for plain text, without `evaluate.chat_template`."""
-    return ChatFormat(tokenizer, config.template_arguments) if config.chat_template else None
+def chat_format(
+    tokenizer: PreTrainedTokenizerBase, benchmark: BenchmarkConfig, evaluate: EvaluateConfig
+) -> ChatFormat | None:
+    """Return the chat format of a benchmark's prompts; None for plain text."""
+    if not takes_chat_template(benchmark, evaluate):
+        return None
+    return ChatFormat(tokenizer, evaluate.template_arguments)
 
 
 def item(example: Example, dropped: int, chat: ChatFormat | None = None) -> Item:

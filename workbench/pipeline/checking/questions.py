@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config import Step
 from workbench.config.benchmark import OutputType, Scoring
+from workbench.config.evaluate import uses_chat_template
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
@@ -75,12 +76,17 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
     """
     evaluate = run.config.evaluate
     is_here = run.config.model.endpoint is None  # an endpoint's context is known when it is asked
-    if not (benchmarks and is_here) and evaluate.max_length is None and not evaluate.chat_template:
+    in_chat = uses_chat_template(evaluate, (benchmark.config for benchmark in benchmarks.values()))
+    if not (benchmarks and is_here) and evaluate.max_length is None and not in_chat:
         return
     tokenizer = tokenizer_for(BASE, run)
     if Step.train in run.config.steps and not tokenizer.chat_template:
         # training adds one
         evaluate = replace(evaluate, chat_template=False, template_arguments={})
+        benchmarks = {
+            name: replace(benchmark, config=replace(benchmark.config, chat_template=False))
+            for name, benchmark in benchmarks.items()
+        }
     length = model_length(run, tokenizer)
     check_prompting(length, tokenizer, benchmarks, evaluate)
     if is_here:

@@ -1,0 +1,176 @@
+"""Protocols that change the way of answering: a benchmark of choices is answered with a text in a chat."""
+
+from pathlib import Path
+
+import pytest
+from five_rows import ROWS
+from layouts import ALIKE, LAYOUTS
+from test_shipped_benchmarks import load
+from test_targets import judged
+from tiny_llama import make_tokenizer
+
+from workbench.config import Config
+from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig
+from workbench.config.evaluate import EvaluateConfig, takes_chat_template
+from workbench.errors import ConfigError
+from workbench.evaluation.benchmarks.protocols import resolve
+from workbench.evaluation.engine import evaluate
+from workbench.evaluation.model_checks import check_prompting
+from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.requests import chat_format, item
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+NAMES = ("cmmlu", "ceval", "mmlu", "arc_easy", "arc_challenge", "agieval_zh", "agieval_en")
+
+
+def prepared(name: str, folder: Path, evaluate: EvaluateConfig | None = None, **changes) -> PreparedBenchmark:
+    """Write a benchmark's made-up rows, and render them; without other keys by the protocol chat."""
+    subset, _, files = ROWS[name] if name in ROWS else LAYOUTS[ALIKE.get(name, name)]
+    for file, text in files.items():
+        path = folder / file.replace("Easy", "Challenge" if "challenge" in name else "Easy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    only = {"only": [subset]} if subset else {}
+    benchmark = load(name, **{"path": str(folder), "protocol": "chat", **only, **changes})
+    return prepare_benchmarks({name: benchmark}, evaluate or EvaluateConfig())[name]
+
+
+def prompt(benchmark: PreparedBenchmark, index: int = 0, **settings) -> str:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = TURNS
+    chat = chat_format(tokenizer, benchmark.config, EvaluateConfig(**settings))
+    return item(benchmark.examples[index], 0, chat).contexts[0]
+
+
+def test_a_chat_protocol_asks_in_one_turn_of_the_chat_template(tmp_path):
+    letters = "太阳从哪边升起？\nA. 东\nB. 西\nC. 南\nD. 北"
+    assert prompt(prepared("cmmlu", tmp_path)) == (
+        f"<user>以下是关于农学的单项选择题，请直接给出正确答案的选项。\n\n题目：{letters}\n答案是：<assistant>"
+    )
+    assert prompt(prepared("ceval", tmp_path, protocol="chat-cot")) == (
+        "<user>以下是中国关于法学考试的单项选择题。请一步一步地思考，最后另起一行写“答案：”和正确选项的字母。"
+        f"\n\n{letters}<assistant>"
+    )
+    assert prompt(prepared("mmlu", tmp_path)) == (
+        "<user>The following is a multiple choice question about anatomy. Reply with the letter of the right "
+        "answer only.\n\nWhere is the heart?\nA. chest\nB. head\nC. foot\nD. hand\nAnswer:<assistant>"
+    )
+    assert prompt(prepared("arc_challenge", tmp_path)).endswith(
+        "only.\n\nWhy?\nA. so\nB. no\nC. oh\nAnswer:<assistant>"
+    )
+    agieval = prepared("agieval_zh", tmp_path)
+    assert (
+        prompt(agieval, 4)
+        == "<user>问题：最小的是？ 选项：(A)一 (B)二 (C)三\n答案：从A到C, 我们应选择<assistant>"
+    )
+    steps = prepared("agieval_zh", tmp_path, protocol="chat-cot")
+    assert prompt(steps, 4).startswith(
+        "<user>问题：最小的是？ 选项：(A)一 (B)二 (C)三\n请一步一步地思考，最后"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("protocol", ["chat", "chat-cot"])
+def test_the_letter_that_a_chat_states_is_right_where_it_is_the_targets(name, protocol, tmp_path):
+    benchmark = prepared(name, tmp_path, protocol=protocol)
+    assert benchmark.config.output_type is OutputType.generation
+    right = [str(example.target) for example in benchmark.examples]
+    predictions, [score] = judged(benchmark, [f"嗯。所以答案是{letters}。" for letters in right])
+    assert [each.prediction for each in predictions] == right and score.value == 1.0
+    assert score.metric == "exact_match" and score.protocol == protocol
+    _, [score] = judged(benchmark, ["我不知道。" for _ in right])
+    assert score.value == 0.0
+
+
+def test_all_of_several_right_options_are_needed_in_a_chat(tmp_path):
+    benchmark = prepared("agieval_zh", tmp_path)
+    assert [example.target for example in benchmark.examples] == ["B", "AB", "AC", "A", "A"]
+    predictions, [score] = judged(benchmark, ["B", "A", "A、C", "AB", "A"])
+    assert [each.scores["exact_match"] for each in predictions] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    # One letter at random of four, four, three: never right where two letters are needed.
+    sizes = [len(example.choices) for example in benchmark.examples]
+    single = [len(str(example.target)) == 1 for example in benchmark.examples]
+    expected = sum(is_single / size for size, is_single in zip(sizes, single, strict=True)) / 5
+    assert score.chance == pytest.approx(expected) and 0 < score.chance < 0.25
+
+
+def test_chance_is_one_of_the_letters_that_a_chat_may_state(tmp_path):
+    _, [score] = judged(prepared("arc_easy", tmp_path), ["B"])
+    assert score.chance == pytest.approx(1 / 3) and score.value == 1.0
+    _, [score] = judged(prepared("mmlu", tmp_path), ["C"])
+    assert score.chance == 0.25 and score.majority == 1.0
+    whole = {"extract": "verbatim", "stop": [], "max_new_tokens": 8}
+    _, [score] = judged(prepared("mmlu", tmp_path, generation=whole), ["A"])
+    assert score.chance is None and score.value == 1.0
+    _, [score] = judged(prepared("gsm8k", tmp_path, protocol="fixed", num_fewshot=0), ["1004"])
+    assert score.chance is None
+
+
+def test_the_users_word_on_the_chat_template_precedes_the_protocols(tmp_path):
+    asked = prepared("mmlu", tmp_path, chat_template=False)
+    assert prompt(asked).startswith("The following") and asked.config.chat_template is False
+    assert prompt(asked, chat_template=True).startswith("The following")
+    likelihoods = prepared("mmlu", tmp_path, protocol="lm-eval")
+    assert prompt(likelihoods).startswith("The following")
+    assert prompt(likelihoods, chat_template=True).startswith("<system>The following")
+    chosen = load("mmlu", protocol="chat")
+    assert takes_chat_template(chosen, EvaluateConfig())
+    assert not takes_chat_template(load("mmlu", protocol="chat", chat_template=False), EvaluateConfig())
+
+
+def test_few_shot_examples_are_turns_with_the_letter_as_the_answer(tmp_path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/anatomy_dev.csv").write_text("Where is the toe?,chest,head,foot,hand,C\n")
+    text = prompt(prepared("mmlu", tmp_path, num_fewshot=1))
+    assert text.count("<user>The following is a multiple choice question about anatomy.") == 2
+    assert "D. hand\nAnswer:<assistant>C<user>" in text
+
+
+def test_a_chat_protocol_without_a_chat_template_is_refused_by_its_key(tmp_path):
+    benchmark = prepared("mmlu", tmp_path)
+    with pytest.raises(ConfigError, match=r"benchmarks\.mmlu\.chat_template: the model's tokenizer has no"):
+        check_prompting(512, make_tokenizer(), {"mmlu": benchmark}, EvaluateConfig())
+
+
+def test_template_arguments_have_an_effect_where_a_protocol_takes_the_chat_template():
+    quick = EvaluateConfig(template_arguments={"enable_thinking": False})
+    chosen = {"mmlu": load("mmlu", protocol="chat")}
+    assert Config(evaluate=quick, benchmarks=chosen).evaluate.template_arguments == {"enable_thinking": False}
+    with pytest.raises(ConfigError, match="enable_thinking has no effect without a chat template"):
+        Config(evaluate=quick, benchmarks={"mmlu": load("mmlu")})
+
+
+def test_a_protocol_can_not_ask_another_kind_of_model():
+    for own, other in (("multiple_choice", "classification"), ("perplexity", "generation")):
+        protocols = {"other": ProtocolConfig(output_type=OutputType[other])}
+        benchmark = BenchmarkConfig(
+            language="en", output_type=OutputType[own], protocol="other", protocols=protocols
+        )
+        with pytest.raises(ConfigError, match=rf"benchmarks\.x\.protocols\.other\.output_type: '{other}' in"):
+            resolve("x", benchmark)
+
+
+def test_option_orders_have_no_effect_on_a_chat_which_is_said(tmp_path):
+    benchmark = prepared("mmlu", tmp_path, EvaluateConfig(permutations=4))
+    assert not benchmark.examples[0].rotations
+    assert any("answers are generated in one order only" in warning for warning in benchmark.warnings)
+
+
+def test_a_model_is_scored_by_what_it_writes_in_its_chat_template(tmp_path, llama):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = TURNS
+    generation = {"max_new_tokens": 6, "stop": [], "extract": "letter"}
+    benchmark = prepared("mmlu", tmp_path, generation=generation)
+    files = {"mmlu": tmp_path / "predictions.jsonl"}
+    [score] = evaluate(
+        llama,
+        tokenizer,
+        {"mmlu": benchmark},
+        EvaluateConfig(),
+        model_name="base",
+        predictions=lambda _, name: files[name],
+    ).scores
+    assert (score.metric, score.chance, score.num_fewshot) == ("exact_match", 0.25, 0)
+    assert set(score.letters) == set("ABCD") and sum(score.letters.values()) <= 1
+    assert '"context": "<user>The following' in files["mmlu"].read_text()
