@@ -21,6 +21,7 @@ from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
 from workbench.evaluation.item_interviewer import ItemInterviewer
+from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.files import local_path
@@ -83,6 +84,9 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     if not examples:
         keep = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: no items in {_origin(config)}, split {config.split!r}{keep}")
+    for check_items in dict.fromkeys(metric_named(metric).check_items for metric in config.metrics):
+        if check_items is not None:
+            check_items(f"benchmarks.{name}", examples)
     warnings = about_items(config, len(examples), renderer, evaluate.permutations)
     total = config.num_items if config.only else num_total
     return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer(), total)

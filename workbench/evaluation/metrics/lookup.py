@@ -40,8 +40,7 @@ def metric_named(name: str, key: str = "metrics") -> Metric:
             f"{key}: unknown metric {name!r} (known: {', '.join(sorted(METRICS))}; a name with a slash is "
             "a file or hub id for evaluate.load)"
         )
-    needed = METRICS[name].needs
-    if needed and util.find_spec(needed) is None:
+    if needed := next((package for package in METRICS[name].needs if util.find_spec(package) is None), ""):
         raise ConfigError(
             f"{key}: {name!r} needs {needed}, which is not installed "
             f"(pip install 'open-llama-workbench[{METRICS[name].extra}]')"

@@ -38,11 +38,13 @@ class Metric:
     that a generated text states."""
     compares_texts: bool = False
     """Whether the score depends on `text_similarity.comparable`."""
-    needs: str = ""
-    """Name of a package of an optional extra that the metric imports; empty: it needs none."""
+    needs: tuple[str, ...] = ()
+    """Names of packages of an optional extra that the metric imports."""
     extra: str = "metrics"
-    """Name of the optional extra of this package that has the needed package."""
+    """Name of the optional extra that has the needed packages."""
     runs_programs: bool = False
     """Whether the metric runs programs that a model wrote."""
     score_ahead: Callable[[Sequence[Judged]], None] | None = None
     """Computes what the scores of many items need, side by side, before `score` is called for each."""
+    check_items: Callable[[str, Sequence[Example]], None] | None = None
+    """Checks that all items can be scored, before a model is loaded; it gets the benchmark's key, too."""

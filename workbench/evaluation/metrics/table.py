@@ -6,6 +6,7 @@ from functools import partial
 from workbench.config.benchmark import OutputType
 from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
 from workbench.evaluation.metrics import (
+    instructions,
     label_agreement,
     math_equality,
     program_tests,
@@ -99,6 +100,7 @@ _WHOLE = (OutputType.perplexity,)
 _ROW = (OutputType.answer_loss,)
 
 METRICS: dict[str, Metric] = {
+    **instructions.METRICS,
     "acc": Metric(output_types=_CHOICE + _HEAD, judge=most_likely, score=is_right, guessing=True),
     "acc_norm": Metric(output_types=_CHOICE, judge=most_likely_per_character, score=is_right, guessing=True),
     "acc_bytes": Metric(output_types=_CHOICE, judge=most_likely_per_byte, score=is_right, guessing=True),
@@ -158,7 +160,7 @@ METRICS: dict[str, Metric] = {
         output_types=_TEXT,
         judge=generated,
         score=math_equality.states_target,
-        needs="math_verify",
+        needs=("math_verify",),
         extra="math",
         score_ahead=math_equality.compare_ahead,
     ),
@@ -171,14 +173,14 @@ METRICS: dict[str, Metric] = {
         judge=generated,
         score=of_one(text_similarity.bleu),
         corpus=of_all(text_similarity.bleu),
-        needs="sacrebleu",
+        needs=("sacrebleu",),
     ),
     "chrf": Metric(
         output_types=_TEXT,
         judge=generated,
         score=of_one(text_similarity.chrf),
         corpus=of_all(text_similarity.chrf),
-        needs="sacrebleu",
+        needs=("sacrebleu",),
     ),
     "f1": Metric(
         output_types=_CHOICE + _HEAD,
