@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from transformers.activations import ACT2FN
 
-from workbench.models import OpenLlamaConfig
 from workbench.models.ops import elementwise
+
+ACTIVATIONS = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "relu", "linear")
 
 
 def compare(ours, formula, *given, exact=False, **tolerance):
@@ -48,7 +49,7 @@ def test_rms_norm_with_a_float32_weight_gives_float32_as_the_product_does():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("activation", [ACT2FN["silu"], torch.nn.SiLU(), torch.nn.GELU()])
+@pytest.mark.parametrize("activation", [ACT2FN[name] for name in ACTIVATIONS], ids=ACTIVATIONS)
 def test_gated(activation, dtype):
     torch.manual_seed(0)
     gate, up = torch.randn(3, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
@@ -67,12 +68,13 @@ def test_rotate(dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_backward_pass_keeps_nothing_but_inputs(dtype):
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_pytorch_tanh"])
+def test_backward_pass_keeps_nothing_but_inputs(name, dtype):
     hidden = torch.randn(4, 64, 32, dtype=dtype, requires_grad=True)
     weight = torch.ones(32, dtype=dtype)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        silu = ACT2FN[OpenLlamaConfig().hidden_act]
-        elementwise.gated(silu, elementwise.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
+        activation = ACT2FN[name]
+        elementwise.gated(activation, elementwise.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
     large = {each.data_ptr() for each in kept if each.numel() == hidden.numel()}
     assert len(large) == 3  # the input, the gate, and `up`, which relu keeps too

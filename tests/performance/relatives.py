@@ -32,6 +32,8 @@ from workbench.models.adapters.attach import attach
 from workbench.models.architecture import is_native
 from workbench.models.loading import load_model
 from workbench.models.trials.chunked_loss import use_chunked_loss
+from workbench.models.trials.gated_mlps import use_gated_mlps
+from workbench.models.trials.lora_layers import use_lora_products
 
 SHAPES: dict[str, Any] = {
     "qwen3-0.6b": transformers.Qwen3Config(
@@ -80,8 +82,12 @@ def adapted(side: str, folder: Path) -> Any:
     section = ModelConfig(path=str(folder), dtype=Dtype.bfloat16)
     model = load_model(section, QuantizationConfig())
     if is_native(section):
+        use_gated_mlps(model)
         use_chunked_loss(model)
-    return attach(model, AdapterConfig(rank=RANK), 0).train()
+    adapted_model = attach(model, AdapterConfig(rank=RANK), 0)
+    if is_native(section):
+        use_lora_products(adapted_model)
+    return adapted_model.train()
 
 
 def measure(side: str, folder: Path, every: int) -> dict[str, float]:

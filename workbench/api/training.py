@@ -32,6 +32,7 @@ from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.models.trials.chunked_loss import use_chunked_loss
+from workbench.models.trials.gated_mlps import use_gated_mlps
 from workbench.models.trials.lora_layers import use_lora_products
 from workbench.run_dir import RunDir, fingerprint
 from workbench.shipped import public_path
@@ -93,8 +94,9 @@ def train_weights(
     if on_base is not None:
         on_base(base)
     model = _with_adapter(base, sections, examples, run_dir, inputs)
-    if isinstance(model, PeftModel) and sections.model.fused and is_native(sections.model):
-        use_lora_products(model)
+    is_adapted = isinstance(model, PeftModel) and sections.model.fused and is_native(sections.model)
+    if is_adapted and (reason := use_lora_products(model)):
+        log.info("adapters of one input are multiplied one by one, since %s", reason)
     end_at(base, end_ids(tokenizer, examples.training.account.forms))  # `score` may generate answers
     report = fit(
         model,
@@ -128,8 +130,13 @@ def _load_to_train(
     """
     section = replace(sections.model, dtype=Dtype.float32) if autocast else sections.model
     model = load_model(section, sections.quantization, len(labels) or None)
-    if not labels and section.fused and is_native(section) and (reason := use_chunked_loss(model)):
-        log.info("the logits of a whole batch are stored in training, since %s", reason)
+    if section.fused and is_native(section):
+        if mlps := use_gated_mlps(model):
+            log.info(
+                "%s computes no known formula: activated gates are stored in training", " and ".join(mlps)
+            )
+        if not labels and (reason := use_chunked_loss(model)):
+            log.info("the logits of a whole batch are stored in training, since %s", reason)
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: index for index, name in enumerate(labels)}

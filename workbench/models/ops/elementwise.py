@@ -5,13 +5,15 @@ recomputed from the inputs are not stored for the backward pass. Most of the tim
 allocations: on a CPU, new memory costs more than the arithmetic on it.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from transformers.activations import SiLUActivation
+from transformers.activations import GELUActivation, GELUTanh, SiLUActivation
 
 from workbench.models.ops.fused import is_plain
 
@@ -126,25 +128,42 @@ class _NormInFloat32(torch.autograd.Function):
 
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
-    """Compute `activation(gate) * up`; with SiLU, only `gate` and `up` are stored for the backward pass."""
-    plain = is_plain() or not isinstance(activation, SILU)
-    if plain or not torch.is_grad_enabled():
+    """Compute `activation(gate) * up`; with SiLU and GELU, only gate and up are stored for backward."""
+    derivative = None if is_plain() or not torch.is_grad_enabled() else _derivative(activation)
+    if derivative is None:
         return activation(gate) * up  # type: ignore[no-any-return]
-    return _GatedSiLU.apply(gate, up)  # type: ignore[no-any-return, no-untyped-call]
+    return _Gated.apply(activation, derivative, gate, up)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _GatedSiLU(torch.autograd.Function):
+def _derivative(activation: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return a function of (gradient, input) that computes an activation's backward pass; None if unknown."""
+    if isinstance(activation, SILU):
+        return torch.ops.aten.silu_backward
+    form = getattr(activation, "act", None)  # of transformers' classes, which may also compute it in Python
+    if isinstance(activation, GELUActivation) and form is F.gelu:
+        return _gelu_backward("none")
+    if isinstance(activation, GELUTanh) and isinstance(form, partial):
+        return _gelu_backward("tanh")
+    return _gelu_backward(activation.approximate) if isinstance(activation, torch.nn.GELU) else None
+
+
+def _gelu_backward(approximate: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return partial(torch.ops.aten.gelu_backward, approximate=approximate)
+
+
+class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, activation: Any, derivative: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.activation, ctx.derivative = activation, derivative
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        return activation(gate).mul_(up)  # type: ignore[no-any-return]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        gate_grad = torch.ops.aten.silu_backward(gradient * up, gate)
-        return gate_grad, F.silu(gate).mul_(gradient)
+        gate_grad = ctx.derivative(gradient * up, gate)
+        return None, None, gate_grad, ctx.activation(gate).mul_(gradient)
 
 
 def rotate(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:

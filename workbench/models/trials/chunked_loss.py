@@ -23,7 +23,8 @@ from workbench.models.ops.fused import is_plain, plain_layers
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.logit_map import LogitMap
 from workbench.models.ops.loss import causal_lm_loss, is_plain_linear
-from workbench.models.trials.logit_map import find_logit_map, trial_ids
+from workbench.models.trials.logit_map import find_logit_map
+from workbench.models.trials.trial_text import trial_ids
 
 FLOAT32_LOSS, HALF_LOSS = 1e-5, 1e-3
 """Largest difference of the two losses, relative to the loss: in float32, and with 16-bit logits."""

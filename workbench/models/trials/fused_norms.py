@@ -20,6 +20,7 @@ from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.elementwise import norm_in_float32, rms_norm
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
+from workbench.models.trials.kinds import kind_of
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 """Function of hidden states (..., H) and weight (H,)."""
@@ -31,7 +32,6 @@ NORMS: tuple[Callable[..., Tensor], ...] = (
     partial(norm_in_float32, is_centred=True),
 )
 """Formulas of LLaMA, OLMo 2, Gemma and Cohere."""
-OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 SCALES = (1e-3, 1.0, 30.0)
 """Factors on the inputs: the smallest shows the epsilon."""
 NUM_VALUES = 4096
@@ -58,7 +58,7 @@ def use_fused_norms(model: nn.Module) -> list[str]:
     for module in model.modules():
         if not _may_be_norm(module):
             continue
-        kind = _kind(module)
+        kind = kind_of(module)
         if kind not in formulas:
             formulas[kind] = _formula(module)
         formula = formulas[kind]
@@ -67,13 +67,6 @@ def use_fused_norms(model: nn.Module) -> list[str]:
         elif "norm" in type(module).__name__.lower():
             left[type(module).__name__] = None
     return list(left)
-
-
-def _kind(module: Any) -> tuple[Any, ...]:
-    """Return what decides the formula of a norm, as far as it isn't its weight's values."""
-    attributes = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
-    weight = module.weight
-    return type(module), len(weight), weight.dtype, weight.device, repr(sorted(attributes.items()))
 
 
 def _may_be_norm(module: nn.Module) -> bool:

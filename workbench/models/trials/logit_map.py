@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
+from workbench.models.trials.trial_text import trial_ids
 
-NUM_TOKENS = 24
-"""Number of tokens of the trial's text."""
 MAGNITUDES = (1e-2, 1e3)
 """Smallest and largest magnitude of the trial's numbers: the largest is far beyond all soft caps."""
 ROUNDING = 1e-5
@@ -51,13 +50,6 @@ def find_logit_map(model: PreTrainedModel, head: nn.Module) -> LogitMap | None:
             own = LogitMap(candidate.scale, candidate.cap, in_float32=is_converted)
             return own if _equal(own(own_outputs), own_logits) else None
     return None
-
-
-def trial_ids(model: PreTrainedModel) -> Tensor:
-    """Return the trial's token ids (1, S) on the model's device, the same at every call."""
-    size = int(model.config.get_text_config().vocab_size)
-    ids = torch.randint(size, (1, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
-    return ids.to(model.device)
 
 
 def _candidates(config: PreTrainedConfig) -> Iterator[LogitMap]:
