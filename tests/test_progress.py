@@ -1,8 +1,10 @@
 """Progress without a terminal: the pace and the time left that its lines say."""
 
+import re
 import time
 
 import pytest
+from rich.console import Console
 
 from workbench import progress
 from workbench.progress import Progress
@@ -54,3 +56,10 @@ def test_lines_have_the_title_of_the_units_that_are_done(lines):
         bar.advance(1)
     titles = [line.rpartition(": ")[0] for line in lines()]
     assert titles == ["proof: logits of the base", "proof: logits of the sum"]
+
+
+def test_a_line_above_the_bar_keeps_its_brackets(monkeypatch, capsys):
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with Progress("merge", 2) as bar:
+        bar.say("runs/a [b] [/c] :smile: 12")
+    assert "runs/a [b] [/c] :smile: 12" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)

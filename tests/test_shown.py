@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,8 @@ def test_each_single_character_is_cleaned_as_by_the_table_of_replacements():
     for code in [*range(0x3000), *range(0xD800, 0xE000), 0x1F600]:
         text = f"a{chr(code)}b"
         assert clean(text) == text.encode("utf-8", "replace").decode("utf-8").translate(shown.CONTROL)
+
+
+def test_every_console_prints_texts_as_they_are():
+    files = [path for path in Path(shown.__file__).parent.rglob("*.py") if " Console(" in path.read_text()]
+    assert [path.name for path in files] == ["wrapping.py"]

@@ -4,11 +4,11 @@ import logging
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from workbench.shown import clean
+from workbench.wrapping import plain_console
 
 LINE_SECONDS = 10.0
 """Seconds between two log lines if there is no terminal."""
@@ -42,7 +42,7 @@ class Progress:
             is_shown: False draws no bar and logs no progress, as on all ranks but rank 0.
             is_kept: Whether the bar stays on the terminal when the task ends.
         """
-        console = Console(stderr=True)
+        console = plain_console(stderr=True)
         self.title, self.unit, self.total = clean(title), unit, total
         self.done = self.initial_done = done
         self.is_shown = is_shown

@@ -1,9 +1,16 @@
-"""Wraps and pads texts to a terminal's width, in which a Chinese character takes two columns."""
+"""Wraps and pads texts to a terminal's width, in which a Chinese character takes two columns.
+
+`plain_console` prints texts as they are.
+"""
 
 import shutil
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, chop_cells
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_WIDTH = 100
 """Width in columns if the output is not a terminal."""
@@ -12,6 +19,16 @@ PLAIN_WIDTH = 100
 def output_width() -> int:
     """Return the columns of the terminal if stdout is one, else PLAIN_WIDTH."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def plain_console(**settings: Any) -> "Console":
+    """Return a new rich console, with these settings, that prints texts as they are.
+
+    rich's own consoles take `[b]` and `:smile:` in a text for markup, and raise an error at `[/INST]`.
+    """
+    from rich.console import Console  # only commands that print tables need it
+
+    return Console(markup=False, emoji=False, **settings)
 
 
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:

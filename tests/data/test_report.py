@@ -1,3 +1,4 @@
+import copy
 import io
 
 from rich.console import Console
@@ -48,6 +49,15 @@ def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
     assert found.account.control["</s>"].count == 1
     assert "1  contain the control token '</s>' in their text (a.jsonl:1)" in printed(found)
     assert found.account.as_json()["control"] == {"</s>": {"count": 1, "first": ["a.jsonl:1"]}}
+
+
+def test_a_control_token_that_looks_like_a_tag_of_rich_is_shown_as_it_is(byte_tokenizer):
+    values = [{"prompt": "a", "completion": "b[/INST]c [b] d"}]
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[/INST]", "[b]"]})
+    shown = " ".join(printed(report(tokenizer, values)).split())
+    assert "contain the control token '[/INST]' in their text" in shown
+    assert "contain the control token '[b]' in their text" in shown
 
 
 def test_control_characters_of_rows_and_file_names_do_not_reach_the_terminal(byte_tokenizer):

@@ -15,6 +15,8 @@ from workbench.leaderboard import formatting, run_table, table
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.page.core import later
+from workbench.pipeline.leaderboard import show
+from workbench.run_dir import write_json
 
 
 def output_of(renderable, width):
@@ -177,3 +179,28 @@ def test_the_title_of_a_run_names_the_model_without_its_folders_and_its_quantiza
     facts = {"path": "/data/models/Smol-135M.Q4_1.gguf", "quantization": "nf4"}
     board = replace(board, models=[replace(model, facts=facts) for model in board.models])
     assert "run · Smol-135M.Q4_1 · nf4" in output_of(run_table.render_run(board), 80)
+
+
+def shown(folder, capsys, **settings):
+    collection, config = collect(folder), LeaderboardConfig(**settings)
+    show(build(collection, config), collection.runs, config)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_that_failed_is_named_although_only_one_run_has_scores(tmp_path, capsys):
+    write_run(tmp_path / "run", [Spec()])
+    assert "Leaderboard:" not in shown(tmp_path, capsys)
+    (tmp_path / "lost").mkdir()
+    failure = {"name": "lost", "model": {"path": "nowhere"}, "reason": "no such folder"}
+    write_json(tmp_path / "lost/failure.json", failure)
+    assert "lost: not scored: no such folder" in shown(tmp_path, capsys)
+
+
+def test_a_folder_with_brackets_in_its_name_keeps_them(tmp_path, capsys):
+    write_run(tmp_path / "run [b]", [Spec()])
+    assert "run [b] · toy" in shown(tmp_path, capsys)
+
+
+def test_forgetting_that_was_asked_for_is_told_of_a_single_run(tmp_path, capsys):
+    write_run(tmp_path / "run", [Spec(), Spec(name="toy-reading-en", language="en")])
+    assert "forgetting: " in shown(tmp_path, capsys, trained_for=["toy-reading-zh"])

@@ -17,7 +17,7 @@ from workbench.config.model import Task
 from workbench.errors import ConfigError, DataError
 from workbench.pipeline.predict.predict import output_file, renamed_columns
 from workbench.pipeline.predict.predict_input import format_for, questions
-from workbench.pipeline.predict.predict_preview import rendered
+from workbench.pipeline.predict.predict_preview import rendered, show
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, write_json
 from workbench.run_record import RunRecord
@@ -152,6 +152,11 @@ def test_the_first_answers_are_shown_with_classes_counts_and_the_file_of_the_res
     text = console.export_text()
     assert "第4条" in text and "第5条" not in text and "体育 87.5%" in text and "\x1b" not in text
     assert "体育 7" in text and "2 more in out.jsonl" in text
+
+
+def test_a_row_with_tags_of_rich_is_shown_as_it_is(capsys):
+    show([{"asked": "[INST] [b] :smile: [/INST]", "answer": "[/b]"}], Path("out.jsonl"))
+    assert capsys.readouterr().out.split() == ["[INST]", "[b]", ":smile:", "[/INST]", "[/b]"]
 
 
 @pytest.fixture

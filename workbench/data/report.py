@@ -56,11 +56,11 @@ class DataReport:
             (account.num_trained, f"trained ({self.trained_share():.0%} of {self.trained_unit()})"),
         ):
             if number:
-                table.add_row(f"{number:,}", clean(caption))
+                table.add_row(f"{number:,}", Text(clean(caption)))
         if len(account.classes) > SHOWN_CLASSES:
             table.add_row("", f"(and {len(account.classes) - SHOWN_CLASSES} more classes)")
         if empty := [name for name, count in account.classes.items() if not count]:
-            table.add_row("0", f"of the classes {', '.join(map(repr, empty[:SHOWN_CLASSES]))}")
+            table.add_row("0", Text(f"of the classes {', '.join(map(repr, empty[:SHOWN_CLASSES]))}"))
         if self.num_duplicates is None:
             table.add_row("", "(duplicates are not counted with data.streaming)")
         return table

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from workbench.config import Config, Step
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.errors import ConfigError
@@ -20,7 +18,7 @@ from workbench.leaderboard.items.run_texts import RunTexts
 from workbench.leaderboard.outputs import model_folders, writing
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
-from workbench.wrapping import output_width
+from workbench.wrapping import output_width, plain_console
 
 log = logging.getLogger("workbench")
 
@@ -83,16 +81,22 @@ def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:
 def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
     """Print the models of this command's run in full; then the board, unless it would only repeat them.
 
+    The board is printed if other runs have scores, a model could not be scored, forgetting was tested, a file
+    was skipped, or this command's run has no scores. Means alone, which a run has too, don't print it: they
+    are on the page.
+
     Args:
         board: The board of all runs.
         own: The run of this command; empty if it has no scores.
         config: The leaderboard section.
     """
     width = output_width()
-    console = Console(width=width)
+    console = plain_console(width=width)
     for run in own:
         console.print(run_table.render_run(run_table.own_board(run, config)))
-    if len(board.provenance) > len(own) or board.skipped or not own:
+    has_failures = any(model.failure for model in board.models)
+    has_others = len(board.provenance) > len(own)
+    if has_others or has_failures or board.forgetting or board.skipped or not own:
         console.print(table.render(board, width))
 
 

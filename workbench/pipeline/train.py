@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.api.examples import Examples
@@ -46,6 +45,7 @@ from workbench.training.fit import TrainReport
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.resume import checkpoint_folders, delete_checkpoints
 from workbench.training.trainer import Score
+from workbench.wrapping import plain_console
 
 log = logging.getLogger("workbench")
 
@@ -164,7 +164,7 @@ def report_examples(run: Run, examples: Examples) -> dict[str, Any]:
     if not is_rank0():
         return {}
     held_out = write_rows(examples.hold_out, run.run_dir)
-    Console(soft_wrap=True).print(data_report(training, examples.rows, examples.tokenizer))
+    plain_console(soft_wrap=True).print(data_report(training, examples.rows, examples.tokenizer))
     return held_out
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from workbench.pipeline.chat.commands import FENCE, introduction, run_command
 from workbench.pipeline.chat.session import STOPPED, Reply, Session
 from workbench.pipeline.run_state import Run
 from workbench.shown import clean
+from workbench.wrapping import plain_console
 
 
 class Show(Protocol):
@@ -138,7 +138,7 @@ def show_columns(names: Sequence[str]) -> Iterator[Show]:
     def show(name: str, text: str, is_last: bool = False) -> None:
         texts[name] = text
 
-    console = Console()
+    console = plain_console()
     with Live(console=console, get_renderable=table, refresh_per_second=10, transient=True):
         yield show
     console.print(table())

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from workbench.shown import clean
+from workbench.wrapping import plain_console
 
 FINISH_REASON, CUT = "finish_reason", "length"
 """Column with the reason why an answer ends, and its value for an answer that the token limit cut."""
@@ -28,7 +29,7 @@ def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:
         answers: For each row `asked` (the text or prompt), and the columns of `answer_columns`.
         output: The file of all answers.
     """
-    Console(soft_wrap=True).print(rendered(answers, output))
+    plain_console(soft_wrap=True).print(rendered(answers, output))
 
 
 def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableType:
