@@ -9,7 +9,7 @@ from test_targets import judged, prepared
 
 from workbench.config.benchmark import LocalConfig
 from workbench.evaluation.metrics import reading_answers, text_similarity
-from workbench.evaluation.metrics.penn_words import words
+from workbench.evaluation.metrics.reading_answers import latin_words
 
 REMOVED = [*"-:_*^/\\~`+=", *"，。：？！“”；’《》", "……", *"·、「」（）－～『』"]
 PIECES = [
@@ -134,7 +134,7 @@ def test_cmrc_f1_counts_one_run_and_not_a_subsequence():
     ],
 )
 def test_latin_words_are_split_as_the_penn_treebank_splits_them(text, expected):
-    assert words(text) == expected
+    assert latin_words(text) == expected
 
 
 def test_squad_scores_normalize_case_punctuation_and_articles():

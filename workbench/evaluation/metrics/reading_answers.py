@@ -4,8 +4,8 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-
-from workbench.evaluation.metrics.penn_words import words
+from functools import cache
+from typing import Any
 
 _CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 """Characters that CMRC's script removes. Its list also has `……`, which no single character equals."""
@@ -40,11 +40,32 @@ def cmrc_segments(text: str) -> list[str]:
     other = ""
     for character in _without_punctuation(text):
         if _CMRC_CHARACTER.match(character):
-            segments += [*words(other), character]
+            segments += [*latin_words(other), character]
             other = ""
         else:
             other += character
-    return segments + words(other)
+    return segments + latin_words(other)
+
+
+def latin_words(text: str) -> list[str]:
+    """Return the words and punctuation marks of a text by NLTK, as CMRC's script does.
+
+    The script splits sentences by NLTK's model of English, which is a download. Here the model is untrained:
+    the full stop of `st. john` is a word of its own, that of `h. mcarthur` is not.
+    """
+    if not text.strip():
+        return []
+    sentences, words = _tokenizers()
+    return [word for sentence in sentences.tokenize(text) for word in words.tokenize(sentence)]
+
+
+@cache
+def _tokenizers() -> tuple[Any, Any]:
+    """Return NLTK's tokenizers of sentences and of words."""
+    from nltk.tokenize.destructive import NLTKWordTokenizer  # the optional extra `metrics`
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    return PunktSentenceTokenizer(), NLTKWordTokenizer()
 
 
 def _without_punctuation(text: str) -> str:

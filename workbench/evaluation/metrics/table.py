@@ -164,7 +164,9 @@ METRICS: dict[str, Metric] = {
         extra="math",
         score_ahead=math_equality.compare_ahead,
     ),
-    "cmrc_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1)),
+    "cmrc_f1": Metric(
+        output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1), needs=("nltk",)
+    ),
     "cmrc_em": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_em)),
     "squad_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_f1)),
     "squad_em": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_em)),
