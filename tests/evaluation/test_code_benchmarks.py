@@ -62,7 +62,9 @@ def test_right_code_passes_as_a_completion_and_in_a_block(name, tmp_path):
 
 def test_a_chat_answer_may_repeat_the_whole_function(tmp_path):
     rows, _, _ = CODE["humaneval"]
-    benchmark = local("humaneval", tmp_path, protocol="instruct")
+    benchmark = local("humaneval", tmp_path, protocol="chat")
+    assert benchmark.config.generation.stop == [] and benchmark.config.chat_template is True
+    assert local("humaneval", tmp_path).config.generation.stop[0] == "\nclass"
     texts = [f"```python\n{row['prompt']}{row['canonical_solution']}```" for row in rows]
     _, [score] = judged(benchmark, texts)
     assert score.value == 1.0

@@ -77,3 +77,5 @@ class ProtocolConfig:
     """Replaces `average` of the benchmark. null: unchanged."""
     metrics: list[str] | None = None
     """Replaces `metrics` of the benchmark. null: unchanged."""
+    stop: list[str] | None = None
+    """Replaces `generation.stop` of the benchmark: a chat answer ends with its turn, []. null: unchanged."""

@@ -27,6 +27,8 @@ def resolve(name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
             f"benchmarks.{name}.protocol: unknown protocol {benchmark.protocol!r} (known: {known})"
         )
     settings = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
+    if (stop := settings.pop("stop")) is not None:
+        settings["generation"] = replace(benchmark.generation, stop=stop)
     for key in ("num_fewshot", "chat_template"):
         if getattr(benchmark, key) is not None:
             settings[key] = getattr(benchmark, key)
