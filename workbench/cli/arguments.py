@@ -28,10 +28,15 @@ KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
 
 
 def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's flags on a command line, and its overrides with values quoted for Hydra's grammar.
+    """Return (Hydra's flags, overrides) of a command line, the overrides quoted for Hydra's grammar.
+
+    `words` don't include the program's name. A flag is one word, as `--cfg=job`; `--config-dir` for ./conf is
+    added by `with_own_groups`, and recipe=compare's `a=` and `b=` become keys of `compare`. With
+    `--shell-completion` no flag is added, and the overrides are returned as typed.
 
     Raises:
-        ConfigError: A word isn't understood; the message says how to write it here.
+        ConfigError: A word isn't understood, or its value is refused; the message says how to write it here.
+        FileOfAnotherToolError: A word is another tool's configuration file; the message has our command.
     """
     check_files_of_other_tools(words)
     flags, overrides = split_words(words)

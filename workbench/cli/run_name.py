@@ -14,7 +14,8 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
     """Return a run's default name: that of the recipe, or RECIPE-XXXXXXXX if the user changed `identity`.
 
     The eight hex digits are of a hash of the identity's values. Keys and defaults of later versions don't
-    change the name, so that runs of earlier versions are found.
+    change the name, so that runs of earlier versions are found. With benchmarks,
+    `data.validation_fraction=0` counts as not set.
 
     Args:
         recipe: Name of the recipe.

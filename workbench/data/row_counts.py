@@ -53,9 +53,10 @@ class Account:
             self.forms[form] = self.forms.get(form, 0) + count
 
     def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
-        """Count a row in `control` for each control token in its texts.
+        """Add one row to the count in `control` of each control token that the row's texts contain.
 
-        Control tokens of other tokenizers, which are read as plain characters, are counted in `noted`.
+        A token counts once, however often it occurs. For each control token of other tokenizers, which is
+        read as plain characters, the row is counted in `noted`.
 
         Args:
             control: Control tokens of the rows' tokenizer.

@@ -34,6 +34,7 @@ def verified(
 
     Raises:
         DataError: The answers differ by more than rounding explains (`allowance`).
+        ConfigError: The model can't answer this benchmark, see `in_role`.
     """
     if not config.verify or not questions:
         return {}
@@ -62,7 +63,10 @@ def verified(
 
 
 def difference(result: Verification) -> str:
-    """Return the largest difference of a log-likelihood, in nats, as text with two significant digits."""
+    """Return, as text, the largest difference between the run's log-likelihoods and scoring one by one.
+
+    It is in nats, with two significant digits and without the unit, as `0.012`.
+    """
     return f"{result.largest_difference:.2g}"
 
 

@@ -89,7 +89,10 @@ def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
 
 
 def training_inputs(config: Config) -> dict[str, Any]:
-    """Return the settings that trained weights depend on, by section, with fingerprints for local files."""
+    """Return the settings that trained weights depend on, by section, with fingerprints for local files.
+
+    Each section is as `hashed` or `row_inputs` returns it, so enum options stay members.
+    """
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["data"], sections["train"] = row_inputs(config.data), config.train.learned()
@@ -105,7 +108,11 @@ def recipe_fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def row_inputs(data: DataConfig) -> dict[str, Any]:
-    """Return the data section as JSON values, with fingerprints in place of paths of local files."""
+    """Return the values of the data section that go into a fingerprint, as `hashed` does.
+
+    A key that version 1 lacked is absent where its value gives version 1's behaviour. Enum options stay
+    members, and a path of a local file or folder is replaced by the fingerprint of its content.
+    """
     section = hashed(data, "data")
     section["path"] = content(section["path"])
     if data.labels_file:

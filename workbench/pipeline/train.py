@@ -116,7 +116,10 @@ def train(run: Run) -> None:
 
 
 def measured(config: Config, report: TrainReport) -> dict[str, Any]:
-    """Return the measurements of a training for run.json, and how a quantized checkpoint was unpacked."""
+    """Return the fields of a TrainReport for run.json, and `unpacked` if a quantized checkpoint was unpacked.
+
+    `unpacked` is the method by which it was quantized.
+    """
     unpacked = unpacked_method(config.model, config.quantization)
     return {**asdict(report), **({"unpacked": unpacked} if unpacked else {})}
 
@@ -192,6 +195,8 @@ def check_adapter(run: Run) -> None:
 
 def score_on_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
     """Return the benchmarks of `train.score_on` by name, with their items; empty if the key is not set.
+
+    A benchmark for tasks of lm-eval can give several, each under a name of its own.
 
     Raises:
         WorkbenchError: A name is not a benchmark of this run or is named twice, a benchmark can't be read, or

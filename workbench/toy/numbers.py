@@ -55,6 +55,8 @@ def choice(rng: Random, count: int, held_out: bool) -> Choice:
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
     """Generate pretraining text: a count, a comparison of two numbers, or the largest or smallest of some.
 
+    In English if `language` is en, else in Chinese.
+
     `held_out` decides whether the set of numbers of the last kind is one held out for the benchmarks.
     """
     kind = rng.random()
@@ -68,7 +70,7 @@ def sentence(rng: Random, language: str, held_out: bool = False) -> str:
 
 
 def comparison(rng: Random, language: str) -> str:
-    """Generate a comparison such as `52 is more than 37.`."""
+    """Generate a comparison such as `52 is more than 37.`; Chinese unless `language` is en."""
     low, high = sorted(rng.sample(range(LIMIT), 2))
     if language == "en":
         return f"{high} is more than {low}." if rng.random() < 0.5 else f"{low} is less than {high}."
@@ -76,7 +78,10 @@ def comparison(rng: Random, language: str) -> str:
 
 
 def statement(choice: Choice, language: str) -> str:
-    """Write a question with its answer as a statement, as in `Of 8, 37 and 52 the most is 52.`."""
+    """Write a question with its answer as a statement, as in `Of 8, 37 and 52 the most is 52.`.
+
+    In English if `language` is en, else in Chinese.
+    """
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "most" if choice.largest else "least"
@@ -85,7 +90,10 @@ def statement(choice: Choice, language: str) -> str:
 
 
 def question(choice: Choice, language: str) -> str:
-    """Write a question as text, in words that the pretraining text doesn't have."""
+    """Write a question as text, in words that the pretraining text doesn't have, up to `Answer:`.
+
+    In English if `language` is en, else in Chinese.
+    """
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "largest" if choice.largest else "smallest"
@@ -94,7 +102,7 @@ def question(choice: Choice, language: str) -> str:
 
 
 def ends_question(asked: tuple[int, ...], language: str) -> str:
-    """Write the question for both the smallest and the largest number."""
+    """Write the question for both the smallest and the largest number; Chinese unless `language` is en."""
     *names, last = [str(number) for number in asked]
     if language == "en":
         return f"Question: Which are the smallest and largest, {', '.join(names)} or {last}?\nAnswer:"
@@ -102,5 +110,5 @@ def ends_question(asked: tuple[int, ...], language: str) -> str:
 
 
 def ends_answer(asked: tuple[int, ...], language: str) -> str:
-    """Write the answer to `ends_question`, the smaller number first."""
+    """Write the answer to `ends_question`, the smaller number first; Chinese unless `language` is en."""
     return f"{min(asked)}{' and ' if language == 'en' else '、'}{max(asked)}"

@@ -130,7 +130,11 @@ def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
 
 
 def add(translation: Translation, key: str, value: Any, content: dict[Any, Any]) -> None:
-    """Translate one key of the job: add an assignment or a note, or list the key in `without`.
+    """Translate one key of the job: add assignments, a note or both, or list the key in `without`.
+
+    Nothing is added for a value of null, for false where our key isn't boolean, and for keys that `add_rows`
+    has translated. lm-evaluation-harness's `model_args`, and a key of each benchmark, give several
+    assignments.
 
     Args:
         translation: The translation so far, which is changed.

@@ -142,7 +142,11 @@ def top_level_values(path: Path) -> Iterator[Value]:
 
 
 def is_array(path: Path) -> bool:
-    """Return whether a file's first line that isn't blank begins with `[`."""
+    """Return whether a file's first line that isn't blank begins with `[`, white space aside.
+
+    Raises:
+        DataError: The file can't be read.
+    """
     first = next((line for _, line in numbered_lines(path, None) if line.strip()), "")
     return first.lstrip().startswith("[")
 
@@ -154,7 +158,11 @@ def depth_change(line: str) -> int:
 
 
 def closed(text: str, path: Path, line: int) -> Value:
-    """Parse `text`, all lines of one value that begins on line `line`; raise a DataError if malformed."""
+    """Parse `text`, all lines of one value that begins on line `line` of the file.
+
+    Raises:
+        DataError: As in `parsed`.
+    """
     value = parsed(text, path, line)
     assert value is not None
     return value

@@ -1,4 +1,4 @@
-"""Tells how a metric is computed from item scores, and recomputes it from a predictions file."""
+"""Tells what of the items a metric is computed from, and recomputes it from a predictions file."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,11 @@ UNITS = {
 
 
 def kind_of(score: Score) -> MetricKind:
-    """Return the kind of a score's metric: how it is computed from item scores."""
+    """Return the kind of a score's metric: what of the items it is computed from, as `MetricKind` says.
+
+    `mean` and `ratio` need the items' scores (`ratio` also counts of bytes, words or items), `labels` needs
+    predicted and right labels, `alone` all texts together; `unknown` can't be recomputed.
+    """
     name = metric_name(score.metric)
     if not score.item_score:
         return MetricKind.mean

@@ -68,9 +68,12 @@ def read_config(path: str | Path) -> PeftConfig:
 
 
 def changes_base(path: str | Path) -> bool:
-    """Return whether attaching or training this adapter changes weights of the base itself.
+    """Return whether attaching or training the adapter at `path` changes weights of the base itself.
 
-    If so, disabling the adapter doesn't restore the base.
+    If it does, disabling the adapter doesn't restore them. `path` is a folder or hub id.
+
+    Raises:
+        CheckpointError: As in `read_config`.
     """
     config = read_config(path)
     init = getattr(config, "init_lora_weights", True)
@@ -138,7 +141,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_mergeable(path: str | Path) -> None:
-    """Raise CheckpointError if the adapter at `path` repeats layers of the base, which can't be merged."""
+    """Raise CheckpointError if the adapter at `path`, a folder or hub id, repeats layers, or can't be read.
+
+    Repeated layers of the base can't be merged.
+    """
     if getattr(read_config(path), "layer_replication", None):
         raise CheckpointError(
             f"{path}: can't be merged, layer_replication repeats layers of the base, and each copy has "
@@ -155,26 +161,32 @@ def check_copies(path: str | Path, weight_of: Callable[[str], Stored | None]) ->
 
     Raises:
         CheckpointError: An embedding differs, so that peft would put another one into the base; or there is
-            no adapter.
+            no adapter, or it is damaged.
     """
     config = read_config(path)  # first, since it names what is missing in a folder that isn't an adapter
     check_base_copies(path, _file(path, WEIGHTS_FILE), config, weight_of)
 
 
 def num_labels(path: str | Path) -> int | None:
-    """Return the number of labels of the adapter's classification head; None if it has no such head."""
+    """Return the number of labels of an adapter's classification head; None if it has no such head.
+
+    `path` is a folder or hub id.
+
+    Raises:
+        CheckpointError: There is no adapter at `path`, or its weight file is damaged.
+    """
     stored = file_tensors([_file(path, WEIGHTS_FILE)])
     heads = [tensor for name, tensor in stored.items() if name.endswith(f".{HEAD}.weight")]
     return heads[0].shape[0] if heads else None
 
 
 def label_names(path: str | Path) -> list[str] | None:
-    """Read the label names of the adapter's training from labels.json, in the order of the label ids.
+    """Read the label names of the adapter at `path`, a folder or hub id, in the order of the label ids.
 
-    None if the file is missing: the adapter isn't a classifier's, or another tool made it.
+    They are in labels.json; None if it is missing: no classifier's adapter, or one of another tool.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: There is nothing at `path`, the download failed, or the file is damaged.
     """
     file = locate_adapter(path) / LABELS_FILE
     if not file.is_file():
@@ -189,9 +201,9 @@ def label_names(path: str | Path) -> list[str] | None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return the SHA-256 of the adapter's configuration, weights, chat template and generation config.
+    """Return the SHA-256 of the adapter at `path`, a folder or hub id.
 
-    The two last count only if the adapter's folder has them.
+    It covers configuration and weights, and chat template and generation config if the folder has them.
 
     Raises:
         CheckpointError: There is no adapter, or its weight file is damaged.
@@ -212,10 +224,12 @@ def _sha256(files: Sequence[Path]) -> str:
 
 
 def chat_template(path: str | Path) -> str | None:
-    """Read the chat template that the adapter was trained with; None if its folder has no such file.
+    """Read the chat template that the adapter at `path`, a folder or hub id, was trained with.
+
+    A hub id is downloaded once. None if there is no chat_template.jinja.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: There is nothing at `path`, the download failed, or the file isn't UTF-8.
     """
     file = locate_adapter(path) / TEMPLATE_FILE
     try:
@@ -225,12 +239,12 @@ def chat_template(path: str | Path) -> str | None:
 
 
 def end_tokens(path: str | Path) -> list[int]:
-    """Read the ids of the tokens that end the adapter's answers, from its generation_config.json.
+    """Read the ids of the tokens that end the answers of the adapter at `path`, a folder or hub id.
 
-    Empty if the file is missing.
+    They are those of its generation_config.json; empty if the file is missing.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: There is nothing at `path`, the download failed, or the file is damaged.
     """
     return generation_config.read_ends(locate_adapter(path))
 
@@ -250,6 +264,8 @@ def _file(path: str | Path, name: str) -> Path:
 
 def tidy_config(path: Path, base_name: str | None) -> None:
     """Rewrite the file adapter_config.json at `path`: set the base's name, and sort lists of module names.
+
+    The file must exist, as a JSON object.
 
     Their order has no meaning, and sorted lists give equal adapters equal files. A `base_name` of None or ""
     is written as null.

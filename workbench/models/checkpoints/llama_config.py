@@ -97,6 +97,8 @@ def write_llama_config(
 
     Raises:
         CheckpointError: See `llama_config` and `class_name`.
+        CheckpointError: The model's config.json can't be read.
+        ConfigError: `model.path` is not given.
     """
     base_file = description_file(locate(model.path, model.revision))
     stored = read_json_object(base_file) if base_file.name == "config.json" else {}
@@ -128,9 +130,10 @@ def _changed(
 
 
 def write_config(config: PreTrainedConfig, folder: Path) -> None:
-    """Write config.json to `folder`, of LLaMA and relatives readable by transformers before version 5, too.
+    """Write any configuration as config.json to the existing `folder`.
 
-    These versions expect rotary parameters under other keys, which are added.
+    For LLaMA and its relatives (model types of RELATIVES), the keys by which transformers before version 5
+    reads rotary parameters are added: `rope_theta` and, unless the type is `default`, `rope_scaling`.
     """
     config.save_pretrained(folder)
     if config.model_type not in RELATIVES:

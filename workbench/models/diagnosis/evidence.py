@@ -31,13 +31,16 @@ class Evidence:
 
     @cached_property
     def updated(self) -> list[Fit]:
-        """Return the fits of tensors that the adapter updates by more than zero."""
+        """Return the fits of tensors that the adapter updates, without updates of zero.
+
+        A tensor that the merged model lacks is among them, whatever its update.
+        """
         modules = self.adapter.tensors.modules if self.adapter else {}
         return [fit for fit in self.fits if fit.name in modules and not self._is_zero(fit)]
 
     @cached_property
     def zero(self) -> list[Fit]:
-        """Return the fits of tensors whose update by the adapter is zero."""
+        """Return the fits of tensors that the merged model has and whose update by the adapter is zero."""
         modules = self.adapter.tensors.modules if self.adapter else {}
         return [fit for fit in self.fits if fit.name in modules and self._is_zero(fit)]
 
@@ -56,16 +59,18 @@ class Evidence:
 
     @cached_property
     def body(self) -> list[Fit]:
-        """Return the fits of tensors in layers, without those that the adapter replaces or updates by zero.
+        """Return the fits of all tensors without embeddings, heads, `replaced` and `zero`.
 
-        Embeddings and heads aren't in layers.
+        Norms and biases are among them, the final norm too, and tensors that the merged model lacks.
         """
         inner = [fit for fit in (*self.plain, *self.updated) if not is_head(fit.name)]
         return [fit for fit in inner if not is_embedding(fit.name)]
 
     @cached_property
     def is_foreign(self) -> bool:
-        """Return whether over half of the tensors in layers, or of those with an update, are unexplained.
+        """Return whether over half of the fits in `body`, or of those in `updated`, are unexplained.
+
+        Of `body`, missing tensors and those of another shape don't count.
 
         Unexplained tensors are neither the base's nor base + update in any known way. A model whose layers
         are all explained is not foreign, whatever its embeddings are.

@@ -180,9 +180,10 @@ class Header:
             raise self.damaged(f"the key {name!r} has the unknown type {number}") from error
 
     def text(self, what: str) -> str:
-        """Read a length and a string; a string of 1,000 bytes or more is skipped and returned as empty.
+        """Read a length and a string of UTF-8; a string of 1,000 bytes or more is skipped and returned as "".
 
-        `what` names the string in the error.
+        Bytes that aren't UTF-8 become U+FFFD. `what` says in the error which string is too long: `a key`,
+        `a tensor`, or the key whose value it is.
         """
         length = self.number("Q")
         start = self.position

@@ -41,13 +41,20 @@ class MergeJob:
 
     @property
     def depends_on_batch(self) -> bool:
-        """Return whether the adapter model's logits depend on the other texts of a batch (int8 on CUDA)."""
+        """Return whether the adapter model's logits depend on the other texts of a batch (int8 on CUDA).
+
+        Raises:
+            DeviceError: `model.device` is CUDA, which this machine lacks.
+        """
         is_int8 = self.quantization.method is QuantizationMethod.int8
         return is_int8 and torch_device(self.model.device).type == "cuda"
 
     @property
     def reference(self) -> str:
-        """Return the name of the model to compare the merged one with: `ADAPTER_MODEL` or `DEQUANTIZED`."""
+        """Return the name of the model to compare the merged one with: DEQUANTIZED for int8 on CUDA.
+
+        Else it is ADAPTER_MODEL, also for int8 on a CPU.
+        """
         return DEQUANTIZED if self.depends_on_batch else ADAPTER_MODEL
 
     @property

@@ -36,10 +36,12 @@ def causal_masks(
     past_key_values: Cache | None,
     windows: Iterable[int | None],
 ) -> tuple[dict[int | None, Any], dict[str, Any]]:
-    """Return window -> mask for the attention kernel, and keyword arguments for it if rows are packed texts.
+    """Return window -> mask in the attention kernel's format, and further keyword arguments for the kernel.
 
-    A mask is in the kernel's format; None: causal order is all that the kernel needs. Without packed texts
-    there are no keyword arguments.
+    A mask of None: the kernel needs none, since it applies causal order and its `sliding_window` itself.
+    Packed texts are separated by the keyword arguments, with masks of None, for the kernels in PACKING unless
+    `is_plain()`. For other kernels the masks separate them, and the keyword arguments are empty, as for rows
+    of one text.
 
     Args:
         config: Its `_attn_implementation` decides the format.

@@ -38,7 +38,10 @@ SCALES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growt
 
 @dataclass(frozen=True)
 class Untrained:
-    """The state of optimizer and scheduler before the first step, to compare a checkpoint with."""
+    """What a checkpoint is compared with, from before the first step.
+
+    Shapes of the trained weights, the optimizer's parameter groups, and the scheduler as an object.
+    """
 
     shapes: list[torch.Size]
     """Shapes of the trained weights, in the optimizer's order."""
@@ -136,9 +139,10 @@ def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterato
 
 
 def random_problems(folder: Path, name: str) -> Iterator[str]:
-    """Yield a problem for each random state that isn't valid in the file `name` of a checkpoint.
+    """Yield a problem for each of GENERATORS whose state is missing or not valid in a checkpoint's file.
 
-    Each rank has a file. The random state of the process doesn't change.
+    Each rank has a file, here `name`. The state of CUDA's generators isn't checked. The random state of the
+    process doesn't change.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.

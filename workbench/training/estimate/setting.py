@@ -113,12 +113,12 @@ class Shape:
 
 
 def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int:
-    """Read a size from a model's configuration; of a list with one size per layer, the largest.
+    """Read the field `name` of a model's configuration, an integer; of a list, one per layer, the largest.
 
     If the field is missing or None, `default` is returned.
 
     Raises:
-        CheckpointError: The field is missing and there is no default, or it is not a number above 0.
+        CheckpointError: The field is missing or None and there is no default, or it isn't an integer above 0.
     """
     value = getattr(config, name, None)
     if isinstance(value, list | tuple) and value:
@@ -164,7 +164,11 @@ def layer_experts(model: nn.Module) -> int:
 
 
 def active_share(config: PreTrainedConfig) -> float:
-    """Return the share of a layer's experts that a token passes through; 1 without experts."""
+    """Return the share of a layer's experts that a token passes through; 1 without experts.
+
+    Raises:
+        CheckpointError: config.json has a `num_experts_per_tok` that isn't an integer above 0.
+    """
     count = next((value for name in EXPERTS if (value := getattr(config, name, None))), None)
     return size(config, "num_experts_per_tok", default=1) / count if count else 1.0
 
