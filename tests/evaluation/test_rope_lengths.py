@@ -28,6 +28,12 @@ SIZES = dict(
     bos_token_id=1,
     eos_token_id=2,
 )
+OFF = {
+    "use_stable_embedding": False,
+    "shared_input_output_embedding": False,
+    "hidden_dropout_prob": 0.0,
+    "attention_dropout_prob": 0.0,
+}
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
 LONG = {
     "rope_type": "longrope",
@@ -52,9 +58,9 @@ MODELS = {
         Phi3Config(**long_sizes(), original_max_position_embeddings=THRESHOLD)
     ),
     "longrope, llama": lambda: LlamaForCausalLM(LlamaConfig(**long_sizes())),
-    "longrope, open-llama": lambda: OpenLlamaForCausalLM(OpenLlamaConfig(**long_sizes())),
+    "longrope, open-llama": lambda: OpenLlamaForCausalLM(OpenLlamaConfig(**long_sizes(), **OFF)),
     "dynamic, llama": lambda: LlamaForCausalLM(LlamaConfig(**dynamic_sizes())),
-    "dynamic, open-llama": lambda: OpenLlamaForCausalLM(OpenLlamaConfig(**dynamic_sizes())),
+    "dynamic, open-llama": lambda: OpenLlamaForCausalLM(OpenLlamaConfig(**dynamic_sizes(), **OFF)),
 }
 
 
@@ -120,6 +126,44 @@ def test_an_answer_to_a_long_prompt_is_the_same_beside_other_prompts(name):
     together = answers(prompts)
     for index, prompt in enumerate(prompts):
         assert answers([prompt])[0] == together[index]
+
+
+@torch.no_grad()
+def continued(untouched, prompt: list[int], count: int) -> list[int]:
+    """The most likely tokens after a prompt: longrope computes all tokens anew, dynamic keeps its cache."""
+    if untouched.config.rope_parameters["rope_type"] == "dynamic":
+        reference = as_llama(untouched)
+        options = dict(max_new_tokens=count, do_sample=False, eos_token_id=None)
+        ids = torch.tensor([prompt])
+        answer = reference.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        return answer[0, len(prompt) :].tolist()
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(copy.deepcopy(untouched)(torch.tensor([tokens])).logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+def as_llama(made):
+    """A new model of transformers' class with the same weights."""
+    reference = LlamaForCausalLM(LlamaConfig(**dynamic_sizes()))
+    reference.load_state_dict(made.state_dict())
+    return reference.eval()
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_across_the_threshold_have_the_frequencies_of_their_own_length(name, shared_prefix):
+    untouched, count = model(name), 12
+    untouched.lm_head.weight.data[:3] = 0  # no answer ends early
+    generator = torch.Generator().manual_seed(3)
+    lengths = (THRESHOLD - 12, THRESHOLD - 11, THRESHOLD - 10, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 90)
+    prompts = [torch.randint(3, 96, (length,), generator=generator).tolist() for length in lengths]
+    evaluate = EvaluateConfig(max_length=4 * THRESHOLD, shared_prefix=shared_prefix)
+    lm = TransformersLM(copy.deepcopy(untouched), make_tokenizer(), evaluate)
+    decoder = Decoder(lm, GenerationConfig(max_new_tokens=count, stop=[]))
+    answers = dict(decoder.tokens(prompts, [""] * len(prompts)))
+    for index, prompt in enumerate(prompts):
+        assert answers[index] == continued(untouched, prompt, count)
 
 
 def test_the_rope_of_each_type_of_layers_is_read():

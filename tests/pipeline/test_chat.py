@@ -21,7 +21,7 @@ from workbench.config.model import Task
 from workbench.data.encode import Encoding, encode
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError, MissingStepError
-from workbench.evaluation.inference.decoder import _nucleus
+from workbench.evaluation.inference.sampling import nucleus
 from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.pipeline.chat.session import Session
@@ -271,7 +271,7 @@ def test_tokens_are_drawn_from_those_that_transformers_draws_from(top_k, top_p):
     ids = torch.zeros(5, 1, dtype=torch.long)
     expected = TopKLogitsWarper(top_k)(ids, logits) if top_k else logits
     expected = TopPLogitsWarper(top_p)(ids, expected) if top_p < 1 else expected
-    weights = _nucleus(logits.softmax(-1), GenerationConfig(top_k=top_k, top_p=top_p))
+    weights = nucleus(logits.softmax(-1), GenerationConfig(top_k=top_k, top_p=top_p))
     torch.testing.assert_close(weights / weights.sum(-1, keepdim=True), expected.softmax(-1))
 
 

@@ -30,6 +30,7 @@ from workbench.models.open_llama import (
 )
 from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops.fused import enable_fused
+from workbench.models.ops.native_rope import separate_ropes
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.models.trials.native_note import log_once, native_note
@@ -50,9 +51,8 @@ CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
     Task.sequence_classification: OpenLlamaForSequenceClassification,
 }
-ALIGNMENT_BYTES = (
-    64  # size of a cache line, to which torch aligns tensors; matrix products are fastest on aligned ones
-)
+ALIGNMENT_BYTES = 64
+"""Size of a cache line, to which torch aligns tensors: matrix products are fastest on aligned ones."""
 
 logger = logging.getLogger("workbench")
 
@@ -84,6 +84,7 @@ def load_model(
         elif reason:
             path = locate(model.path, model.revision)
             loaded, origin = auto_model.load(path, model, quantization, num_labels), "native"
+            separate_ropes(loaded)
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
     stabilize(loaded, quantization)

@@ -1,6 +1,5 @@
 """Generates texts token by token, for a batch of prompts whose common prefix is computed once."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.preallocated_cache import GrowingCache
+from workbench.evaluation.inference.sampling import nucleus, sampler
 from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
 
 _ROWS = 32
@@ -33,6 +33,11 @@ class _Row:
     prompt: list[int]
     sampler: torch.Generator
     generated: list[int] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Token ids of the prompt and of the answer so far."""
+        return self.prompt + self.generated
 
 
 class Decoder:
@@ -96,7 +101,7 @@ class Decoder:
             size = rows_at_once if can_share or self.lm.rope.longest_unchanged is None else 1
             while order:
                 end = self._batch_end([len(prompts[i]) for i in order[:size]])
-                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[:end]]
+                rows = [_Row(i, prompts[i], sampler(seeds[i])) for i in order[:end]]
                 order = order[end:]
                 self.lm.rope.reset()
                 self._decode(rows, can_share) if self.lm.shares_prefixes else self._generate(rows)
@@ -154,6 +159,10 @@ class Decoder:
             ids = torch.tensor([[row.generated[-1]] for row in rows], device=self.lm.device)
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
             positions = positions[:, -1:] + 1
+            if self.lm.rope.is_recomputed(len(rows[0].tokens)):  # such a row is decoded alone
+                ids, cache = torch.tensor([rows[0].tokens], device=self.lm.device), GrowingCache()
+                mask = torch.ones_like(ids)
+                positions = mask.cumsum(-1) - 1
 
     def _prefix_for(self, prefix: list[int]) -> GrowingCache:
         """Return the cache of a prefix; if the previous batch had the same prefix, that batch's cache."""
@@ -180,7 +189,7 @@ class Decoder:
         if self.limits.temperature == 0:
             tokens: list[int] = logits.argmax(-1).tolist()
             return tokens
-        probabilities = _nucleus((logits.double() / self.limits.temperature).softmax(-1).cpu(), self.limits)
+        probabilities = nucleus((logits.double() / self.limits.temperature).softmax(-1).cpu(), self.limits)
         return [
             int(torch.multinomial(distribution, 1, generator=row.sampler))
             for row, distribution in zip(rows, probabilities, strict=True)
@@ -192,27 +201,39 @@ class Decoder:
     def _generate(self, rows: list[_Row]) -> None:
         """Generate each row's `generated` alone, by transformers' `generate`.
 
-        The decoder uses it for models that can't share a prefix.
+        The decoder uses it for models that can't share a prefix. A text that grows beyond the short
+        frequencies of longrope is continued by a second call, which computes the text again.
         """
         model: Any = self.lm.model
         original_config = model.generation_config
         model.generation_config = self._generation_config()
         try:
             for row in rows:
-                ids = torch.tensor([row.prompt], device=self.lm.device)
                 with torch.random.fork_rng():
                     torch.manual_seed(row.sampler.initial_seed())
-                    output = model.generate(
-                        ids,
-                        attention_mask=torch.ones_like(ids),
-                        stopping_criteria=[EndingCriteria(self.endings, len(row.prompt), self.on_token)],
-                    )
-                for logits in output.logits:
-                    _check_numbers(logits, [len(row.prompt)])
-                row.generated = output.sequences[0, len(row.prompt) :].tolist()
-                self.lm.computed_tokens += len(row.prompt)
+                    most_new = self.limits.max_new_tokens
+                    short = (self.lm.rope.longest_short or 0) + 1 - len(row.prompt)
+                    if 0 < short < most_new:
+                        self._call_generate(row, short)
+                    if not row.generated or not self._finished(row):
+                        self._call_generate(row, most_new - len(row.generated))
         finally:
             model.generation_config = original_config
+
+    def _call_generate(self, row: _Row, most_new: int) -> None:
+        """Append at most `most_new` tokens to the row's `generated`, by transformers' `generate`."""
+        model: Any = self.lm.model
+        ids = torch.tensor([row.tokens], device=self.lm.device)
+        output = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=most_new,
+            stopping_criteria=[EndingCriteria(self.endings, len(row.prompt), self.on_token)],
+        )
+        for logits in output.logits:
+            _check_numbers(logits, [len(row.prompt)])
+        row.generated = output.sequences[0, len(row.prompt) :].tolist()
+        self.lm.computed_tokens += ids.shape[1]
 
     def _generation_config(self) -> transformers.GenerationConfig:
         """Return the decoder's limits as a configuration for transformers' `generate`.
@@ -272,25 +293,3 @@ def _shared_length(rows: Sequence[_Row]) -> int:
     shortest = min(len(row.prompt) for row in rows) - 1
     shared = min(shortest, len(first) if common is None else common)
     return shared if shared >= _SHORT_PREFIX and len(rows) > 1 else 0
-
-
-def _nucleus(probabilities: Tensor, limits: GenerationConfig) -> Tensor:
-    """Set the probabilities (rows, vocabulary) of tokens outside `top_k`, then outside `top_p`, to 0.
-
-    Source: the nucleus is arXiv:1904.09751, section 3.1; the order of the two is that of transformers.
-    """
-    if limits.top_k:
-        smallest = probabilities.topk(min(limits.top_k, probabilities.shape[-1])).values[:, -1:]
-        probabilities = probabilities.where(probabilities >= smallest, 0)
-    if limits.top_p < 1:
-        normalized = probabilities / probabilities.sum(-1, keepdim=True)
-        ordered, indices = normalized.sort(dim=-1, descending=True, stable=True)
-        outside = ordered.cumsum(-1) - ordered >= limits.top_p  # the most likely token is always inside
-        probabilities = probabilities.masked_fill(outside.gather(-1, indices.argsort(-1)), 0)
-    return probabilities
-
-
-def _sampler(seed: str) -> torch.Generator:
-    """Return a random generator seeded by the hash of a text."""
-    number = int.from_bytes(hashlib.sha256(seed.encode("utf-8")).digest()[:7], "big")
-    return torch.Generator().manual_seed(number)

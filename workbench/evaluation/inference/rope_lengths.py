@@ -26,11 +26,21 @@ class RopeLengths:
         lengths = [_unchanged_length(rope, config) for rope in ropes]
         self.longest_unchanged: int | None = min((length for length in lengths if length), default=None)
         """Number of tokens up to which the frequencies are the same; None: at any length."""
+        longropes = (length for rope, length in zip(ropes, lengths, strict=True) if _type(rope) == "longrope")
+        self.longest_short: int | None = min((length for length in longropes if length), default=None)
+        """Number of tokens up to which longrope has its short frequencies; None: there is no longrope.
+
+        Keys of a cache that were computed with the short ones are computed again for a longer text.
+        """
         self._dynamic = [module for module in model.modules() if hasattr(module, "max_seq_len_cached")]
 
     def is_unchanged(self, length: int) -> bool:
         """Return whether a text of `length` tokens has the same frequencies as shorter texts."""
         return self.longest_unchanged is None or length <= self.longest_unchanged
+
+    def is_recomputed(self, length: int) -> bool:
+        """Return whether a text that has just grown to `length` tokens is computed again without a cache."""
+        return self.longest_short is not None and length == self.longest_short + 1
 
     def batches(self, inputs: Sequence[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
         """Yield the batches of `encoding.batches`, each of sequences that have the same frequencies.
@@ -57,8 +67,12 @@ def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:
         yield from nested or [parameters]
 
 
+def _type(rope: Mapping[str, Any]) -> Any:
+    return rope.get("rope_type", rope.get("type"))
+
+
 def _unchanged_length(rope: Mapping[str, Any], config: Any) -> int | None:
-    rope_type = rope.get("rope_type", rope.get("type"))
+    rope_type = _type(rope)
     if rope_type == "longrope":
         return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
     return int(config.max_position_embeddings) if rope_type == "dynamic" else None

@@ -25,6 +25,7 @@ from transformers.utils.generic import can_return_tuple
 
 from workbench.errors import CheckpointError
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+from workbench.models.open_llama.generation import OpenLlamaGeneration
 from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbedding
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.ops.attention import causal_masks, default_attention
@@ -33,7 +34,7 @@ from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
 from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
-from workbench.models.ops.prepacked_linear import multiply, prepacked
+from workbench.models.ops.prepacked_linear import multiply
 from workbench.models.ops.torch_attention import attend_with_prefix, eager
 
 logger = logging.get_logger(__name__)
@@ -299,6 +300,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
         )
         _check_window(config, attention_mask, kwargs.get("beginning"))
+        lengths = self.rotary_emb.lengths(position_ids, attention_mask, past_key_values)
         if position_ids is None:
             past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
             position_ids = (
@@ -311,7 +313,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             inputs_embeds,
             bool(output_hidden_states),
             bool(output_attentions),
-            tables=self.rotary_emb(inputs_embeds, position_ids),
+            tables=self.rotary_emb(inputs_embeds, position_ids, lengths),
             masks=masks,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -384,7 +386,7 @@ def _check_window(config: OpenLlamaConfig, mask: Tensor | None, beginning: Cache
         raise ValueError(f"beginning: a prefix and its row of {length} tokens exceed sliding_window={window}")
 
 
-class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
+class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, OpenLlamaGeneration, GenerationMixin):  # type: ignore[no-untyped-call]
     """Open-Llama with a language model head, which may be tied to the embedding."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -460,26 +462,6 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         elif labels is not None:
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
         return CausalLMOutputWithPast(loss, logits, **base_outputs)
-
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate text as GenerationMixin does; on a CPU, with prepacked copies of the weights meanwhile."""
-        with prepacked(patience=4):
-            return super().generate(*args, **kwargs)  # type: ignore[misc]
-
-    @staticmethod
-    def create_masks_for_generate(
-        config: OpenLlamaConfig,
-        inputs_embeds: Tensor,
-        attention_mask: Tensor | None,
-        past_key_values: Cache | None,
-        position_ids: Tensor | None = None,
-        **_: Any,
-    ) -> Any:
-        """Return window -> mask, which `generate` passes as `attention_mask` if the cache is static."""
-        masks, _ = causal_masks(
-            config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
-        )
-        return masks
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Return {name of the head's weight: name of the embedding's}; {} if they aren't tied."""

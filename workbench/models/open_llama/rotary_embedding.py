@@ -3,7 +3,7 @@
 Shapes: B batch, S tokens, D head width.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.text_lengths import row_lengths, text_lengths
 
 
 class OpenLlamaRotaryEmbedding(nn.Module):
@@ -29,6 +30,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.rope_type: str = config.rope["rope_type"]
+        self.depends_on_length = self.rope_type in ("dynamic", "longrope")
         self.attention_scaling = 1.0
         for name, value in self.frequencies(device=None).items():
             self.register_buffer(name, value, persistent=False)
@@ -36,7 +38,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
         """Return name of a buffer -> frequencies (D / 2,) for it, in radians per position.
 
-        longrope has a second buffer, for rows longer than the training length. Also sets `attention_scaling`.
+        longrope has a second buffer, for texts beyond the original length. Also sets `attention_scaling`.
         """
         rope = self.config.rope
         if self.rope_type == "default":
@@ -60,30 +62,55 @@ class OpenLlamaRotaryEmbedding(nn.Module):
                 self.register_buffer(name, value, persistent=False)
         return self
 
+    def lengths(
+        self, position_ids: Tensor | None, attention_mask: object, past_key_values: object
+    ) -> Tensor | None:
+        """Return the length of each token's text in tokens, (B, S or 1), for `forward`.
+
+        None: frequencies don't depend on it, or each row is one text without padding. The arguments are those
+        of the model.
+        """
+        if not self.depends_on_length:
+            return None
+        is_mask = isinstance(attention_mask, Tensor) and attention_mask.dim() == 2
+        mask = cast(Tensor, attention_mask) if is_mask else None
+        if position_ids is None:
+            return None if mask is None else mask.long().sum(-1, keepdim=True)
+        if attention_mask is None and past_key_values is None:
+            return text_lengths(position_ids)
+        return row_lengths(position_ids, mask)
+
     @torch.no_grad()
-    def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, position_ids: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compute cosine and signed sine (B or 1, S, 1, D) of `position_ids` (B or 1, S), for `rotate`.
 
-        `hidden` gives only the device and the dtype.
+        Args:
+            hidden: Gives only the device and the dtype.
+            position_ids: (B or 1, S).
+            lengths: Length of each token's text in tokens, (B or 1, S or 1), for types whose frequencies
+                depend on it; default: each row's largest position plus one.
         """
         dtype = product_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
+            lengths = position_ids.amax(-1, keepdim=True) + 1 if lengths is None else lengths
+            angles = position_ids[..., None].float() * self._frequencies_of(lengths[..., None])
             angles = angles.unsqueeze(2)
             cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
-    def _frequencies_of(self, position_ids: Tensor) -> Tensor:
-        """Return frequencies (D / 2,), or (B, 1, D / 2) for types that depend on the length of a row."""
-        if self.rope_type not in ("dynamic", "longrope"):
+    def _frequencies_of(self, length: Tensor) -> Tensor:
+        """Return frequencies (D / 2,), or (B, S, D / 2) for types that depend on the `length` (B, S, 1)."""
+        if not self.depends_on_length:
             return self.inv_freq
-        rope, length = self.config.rope, position_ids.amax(-1)[:, None, None] + 1
+        rope = self.config.rope
         if self.rope_type == "longrope":
             return torch.where(
                 length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq
             )
         # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr);
-        # rows up to the training length have the unscaled base.
+        # texts up to the training length have the unscaled base.
         trained_length, factor, width = (
             self.config.max_position_embeddings,
             rope["factor"],
@@ -92,7 +119,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         scaled_base = rope["rope_theta"] * (factor * length / trained_length - (factor - 1)) ** (
             width / (width - 2)
         )
-        scaled = _inverse_frequencies(scaled_base.float(), width, position_ids.device)
+        scaled = _inverse_frequencies(scaled_base.float(), width, length.device)
         return torch.where(length > trained_length, scaled, self.inv_freq)
 
 
