@@ -45,6 +45,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     If the block succeeds, the temporary folder replaces `path` and all that is in it. If the block fails, the
     temporary folder is deleted, and `path` stays as it was.
+
+    Raises:
+        DataError: There is a link or a folder in the place of the lock file of a temporary folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(path)
@@ -75,6 +78,9 @@ def settle_folder(path: Path) -> None:
 
     If `path` is missing because the process was killed between two renames, the old folder is put back. The
     temporary folder of a process that is still writing stays. Links are ignored.
+
+    Raises:
+        DataError: There is a link or a folder in the place of the lock file of a temporary folder.
     """
     name = glob.escape(path.name)
     for old in sorted(path.parent.glob(f".{name}.old.????????/")):

@@ -66,6 +66,8 @@ def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> D
 
     Raises:
         ConfigError: `data.labels` has other classes, or another order.
+        DataError: `data.labels_file` can't be read.
+        CheckpointError: The files of the adapter or the model can't be read.
     """
     if model.task is not Task.sequence_classification:
         return data

@@ -88,7 +88,11 @@ def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
 
 
 def wait_for(folder: Path) -> None:
-    """Wait until no other process is using a run's folder."""
+    """Wait until no other process is using a run's folder.
+
+    Raises:
+        DataError: There is a link or a folder at the path of the lock file.
+    """
     with locked(RunDir(folder).lock, wait=True):
         pass
 

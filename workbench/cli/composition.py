@@ -118,7 +118,11 @@ def stored_text(composed: DictConfig) -> str:
 
 
 def named_keys(recipe: str) -> set[str]:
-    """Return the dotted keys that the user sets: all of the command line, and the recipe's `benchmarks.*`."""
+    """Return the dotted keys that the user sets: all of the command line, and the recipe's `benchmarks.*`.
+
+    Raises:
+        ConfigError: The recipe's file is not a YAML mapping.
+    """
     file = recipe_files().get(recipe)  # None: a file `recipe/NAME.yaml` below --config-dir
     benchmarks = load_recipe(file).get("benchmarks") or {} if file else {}
     in_recipe = {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}

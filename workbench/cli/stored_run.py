@@ -34,6 +34,9 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
     """Return the run folder of a command without `run_dir`: runs/NAME.
 
     If it doesn't exist, but an earlier version's folder of the same run does, that folder.
+
+    Raises:
+        ConfigError: The config.yaml of the earlier version's folder can't be used, see `stored_config`.
     """
     folder = Path("runs") / run_name(recipe, composed)
     earlier = Path("runs") / run_name(recipe, composed, as_written=True)

@@ -113,7 +113,7 @@ def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
 def completion_turns(row: Row, answered: bool) -> list[Turn]:
     """Convert a prompt and (if `answered`) a completion, both strings or both lists of messages, to turns.
 
-    Only the completion's answers are trained.
+    Only the completion's answers are trained. A missing column or a malformed message raises DataError.
     """
     if isinstance(row.values.get("prompt"), list):
         prompt_turns = [replace(turn, trained=False) for turn in turns_of_messages(row, "prompt")]
@@ -123,7 +123,7 @@ def completion_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def text_turns(row: Row, answered: bool) -> list[Turn]:
-    """Return a row's plain text as one untrained user turn; `answered` changes nothing."""
+    """Return a row's text as one untrained user turn; without one, DataError. `answered` is unused."""
     return [Turn("user", text(row, "text"))]
 
 
@@ -141,7 +141,7 @@ def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def message_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a column `messages` of {role, content}, as in OpenAI's API, to turns; `answered` is unused."""
+    """Convert `messages` of {role, content} to turns, or raise DataError; `answered` is unused."""
     return turns_of_messages(row, "messages")
 
 
@@ -214,7 +214,7 @@ def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[
 
     If the first turn is another system turn, which isn't blank, the column is ignored. A system turn that
     repeats the one before it is dropped. Without `chat`, turns aren't changed, and a note says if there is
-    a column that isn't read.
+    a column that isn't read. A `system` that isn't a string raises DataError.
     """
     column = optional_text(row, "system").strip()
     if not chat:

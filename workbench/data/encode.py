@@ -183,6 +183,9 @@ def segments_of(conversation: Conversation, render: Renderer, account: Account) 
 
     There is one example, or several if the chat template changes earlier answers when the chat goes on;
     then `account` gets a note.
+
+    Raises:
+        DataError: The chat template refuses the turns, or the row can't be rendered.
     """
     try:
         return [render.segments(conversation)]
@@ -234,7 +237,11 @@ def documents(
 
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
-    """Return a row's text without the begin and end tokens that encoding adds; note them in `account`."""
+    """Return a row's text without the begin and end tokens that encoding adds; note them in `account`.
+
+    Raises:
+        DataError: The column `text` is missing, null or not a string.
+    """
     content, removed = strip_added_tokens(text(row, "text"), tokenizer, eos=True)
     account.noted.update(map(written_once, removed))
     return content

@@ -100,7 +100,7 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
 
 
 def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the first rows of one source, at most `data.limit`; raise a DataError if there are none."""
+    """Yield the first rows of one source, at most `data.limit`; a DataError if none. See `read_rows`."""
     rows = islice(read_rows(data, source, answered=answered), data.limit)
     first = next(rows, None)
     if first is None:
@@ -218,7 +218,7 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
     """Yield rows with class names in place of class numbers, and without rows that have no class.
 
     Numbers are looked up in `data.labels_file`; rows are dropped if `data.drop_unlabelled` is set. `data` is
-    None for rows to be predicted, which remain as they are.
+    None for rows to be predicted, which stay as they are. A damaged file or unknown number raises DataError.
     """
     if data is None or not (data.labels_file or data.drop_unlabelled):
         yield from rows

@@ -84,6 +84,7 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
 
     Raises:
         DataError: A row can't be read, or nothing is left to train on.
+        ConfigError: As in `streamed_rows`.
     """
     data = encoding.data
     training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")
@@ -104,6 +105,9 @@ def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool
 
     A hash of the prompt decides, so rows with the same last prompt are on one side. If the fraction is 0 or
     None, no row is held out.
+
+    Raises:
+        DataError: A row can't be read as a prompt.
     """
     if not data.validation_fraction:
         return [False] * len(rows)

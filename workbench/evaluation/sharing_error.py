@@ -104,6 +104,9 @@ def invariant_cost(
         config: settings of the evaluation.
         questions: questions of the benchmark, the first of which are asked again.
         seconds: time per item with `invariant`; 0 if no item was asked.
+
+    Raises:
+        ConfigError: The model can't answer this benchmark, see `in_role`.
     """
     if not config.invariant or not seconds or not questions:
         return {}

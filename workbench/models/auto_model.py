@@ -180,7 +180,7 @@ def load(
 def is_chatglm(path: Path) -> bool:
     """Return whether the model at `path` is a ChatGLM that transformers' class Glm runs.
 
-    False if the Python code in its folder is run instead, because the user trusts it.
+    False if the Python code in its folder is run instead. A damaged config.json raises CheckpointError.
     """
     file = path / "config.json"
     is_one = file.is_file() and read_json_object(file).get("model_type") == chatglm.MODEL_TYPE

@@ -66,6 +66,9 @@ def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: t
     """Return the keyword arguments of from_pretrained for the sections `model` and `quantization`.
 
     `own` is the checkpoint's dtype, for `model.dtype=auto`.
+
+    Raises:
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     return {

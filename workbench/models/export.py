@@ -131,6 +131,7 @@ def check_gguf(model: ModelConfig) -> None:
 
     Raises:
         ConfigError: The model doesn't have LLaMA's architecture, or is a classifier.
+        DeviceError: `model.device` is CUDA, which this machine lacks.
         CheckpointError: The model is damaged, or llama.cpp doesn't support it or its tokenizer.
     """
     check_export(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
@@ -143,6 +144,7 @@ def gguf_outline(model: ModelConfig) -> tuple[PreTrainedConfig, dict[str, tuple[
 
     Raises:
         CheckpointError: The model is damaged, or no relative of LLaMA computes the same.
+        ConfigError: `model.path` is not given.
     """
     checkpoint = read(locate(model.path, model.revision))
     tensors, record = fold(checkpoint.config, fitted(checkpoint, CLASSES[model.task]))
@@ -155,6 +157,7 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
 
     Raises:
         ConfigError, DeviceError: As in `export`.
+        CheckpointError: There is no model at `model.path`.
     """
     if is_native(model) or model.init:
         raise ConfigError(

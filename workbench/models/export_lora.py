@@ -51,6 +51,8 @@ def export_lora(model: ModelConfig, adapter: Path, export: ExportConfig, path: P
         ConfigError: GGUF doesn't support the base, or `path` is something other than an export.
         CheckpointError: The adapter is damaged, doesn't fit the base, isn't a plain LoRA, or is on an
             embedding or tied head.
+        DeviceError: `model.device` is CUDA, which this machine lacks.
+        DataError: There is a folder in the place of the temporary file.
     """
     check_folder("export.path", path.parent)
     check_export(model, export, path)

@@ -8,7 +8,12 @@ from workbench.models.loading import has_trained_head, read_config
 def head_labels(model: ModelConfig, adapter: str | None) -> list[str]:
     """Return the class names that the adapter at `adapter` was trained with, else those of the model's head.
 
-    In the order of class ids. Empty if neither has names, or if the model's are only LABEL_0, LABEL_1, ...
+    `adapter` is a folder or hub id. The names are in the order of class ids; none if neither has names, or
+    if the model's are only LABEL_0, LABEL_1, ...
+
+    Raises:
+        ConfigError: `model.path` is not given.
+        CheckpointError: There is no adapter or model, or a file is damaged.
     """
     if adapter is not None and (names := adapter_config.label_names(adapter)) is not None:
         return names

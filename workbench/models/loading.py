@@ -120,7 +120,7 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
 
 
 def has_weights(model: ModelConfig) -> bool:
-    """Return whether the model has weight files; False for a folder without them, and with `model.init`."""
+    """Return whether the model has weight files; False with `model.init`. Errors are those of `locate`."""
     if model.init:
         return False
     path = locate(model.path, model.revision)
@@ -131,7 +131,7 @@ def quantized_already(model: ModelConfig) -> str:
     """Return the method by which the weight files at `model.path` are quantized, as `gptq`; else empty.
 
     Raises:
-        CheckpointError: The weights are quantized in a way that can't be unpacked.
+        CheckpointError: There is no model, or its weights are quantized in a way that can't be unpacked.
     """
     if model.init:
         return ""
@@ -153,7 +153,7 @@ def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str
 
 
 def has_trained_head(model: ModelConfig) -> bool:
-    """Return whether the checkpoint has a classification head; otherwise `load_model` draws one at random."""
+    """Return whether there is a trained classification head, else `load_model` draws one. See `read_config`."""
     if model.init:
         return False
     path = locate(model.path, model.revision)

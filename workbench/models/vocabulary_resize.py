@@ -75,6 +75,7 @@ def extend_model(
 
     Raises:
         CheckpointError: The checkpoint is damaged.
+        ConfigError: `model.path` is not given.
     """
     source = locate(model.path, model.revision)
     checkpoint = read(source)

@@ -111,7 +111,11 @@ class FileTensor:
             flat[first : first + CONVERTED] = stored
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the tensor's bytes in the order of the file, at most `BLOCK` of them at a time."""
+        """Yield the tensor's bytes in the order of the file, at most `BLOCK` of them at a time.
+
+        Raises:
+            CheckpointError: The file ends before the tensor does.
+        """
         left = self.num_bytes
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start)

@@ -232,7 +232,11 @@ def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
 
 
 def table_lines(path: Path, dialect: Dialect) -> Iterator[str]:
-    """Yield the lines of a table's file, without Excel's `sep=` line."""
+    """Yield the lines of a table's file, without Excel's `sep=` line.
+
+    Raises:
+        DataError: While iterating: the file can't be read, or a line is too long or not text.
+    """
     return (line for number, line in numbered_lines(path) if number >= dialect.first_line)
 
 

@@ -44,6 +44,9 @@ def text_rows(path: Path, layout: Layout) -> Iterator[Row]:
     """Yield one row with a file's text as column `text`, nothing if it is blank.
 
     With `layout.text_lines`, yield a row for each line that is not blank.
+
+    Raises:
+        DataError: The file can't be read, or is not text, or a line is too long.
     """
     if layout.text_lines:
         for number, line in numbered_lines(path):

@@ -104,7 +104,7 @@ class Renderer:
     def identity(self, row: Row, number: int, subset: str) -> str:
         """Return an item's id: the rendered `id`, else the index of the row in its split.
 
-        With subsets, `SUBSET/` precedes it.
+        With subsets, `SUBSET/` precedes it. A template that can't be rendered raises DataError.
         """
         name = str(number)
         if self.config.id:
@@ -116,7 +116,7 @@ class Renderer:
         """Return the id of a row's cluster, 16 hex digits; "" if the row's item is independent.
 
         Rows of a subset with the same rendered `cluster` form a cluster; without the setting `cluster`, the
-        rows that were unfolded from one row.
+        rows that were unfolded from one row. A template that can't be rendered raises DataError.
 
         Args:
             row: row of the question.

@@ -19,6 +19,7 @@ def check_program(key: str, config: BenchmarkConfig) -> None:
 
     Raises:
         ConfigError: The metric `pass@1` lacks a program, or the program lacks the answer.
+        RenderingError: The program's template does not parse.
     """
     if "pass@1" in config.metrics and not config.program:
         raise ConfigError(f"{key}.program: empty, but 'pass@1' runs it (set it to the answer with its tests)")

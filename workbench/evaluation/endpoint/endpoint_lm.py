@@ -53,7 +53,7 @@ class EndpointLM(LanguageModel):
         can be trusted. Several requests are sent at once, by threads.
 
         Raises:
-            EndpointError: The endpoint fails, or its log-probabilities can't be trusted.
+            EndpointError: The endpoint fails, or, as UnsuitableError, its log-probabilities can't be trusted.
         """
         scorer = self._scorer = self._scorer or trusted(
             self._scorers(), self.encode(PROBES), self.endpoint.client.shown

@@ -39,6 +39,9 @@ def predictions(
 
     If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
     normalized to log-probabilities among the options.
+
+    Raises:
+        ConfigError: A metric of the benchmark is unknown.
     """
     metrics = [(name, metric_named(name)) for name in benchmark.config.metrics]
     is_normalized = any(example.rotations for example in benchmark.examples)

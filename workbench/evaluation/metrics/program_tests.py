@@ -27,7 +27,11 @@ def code(answer: Answer, example: Example) -> str:
 
 
 def passes(prediction: int | str | None, answer: Answer, example: Example) -> float:
-    """Return 1.0 if the program with the code runs to its end, else 0.0."""
+    """Return 1.0 if the program with the code runs to its end, else 0.0.
+
+    Raises:
+        ConfigError: No box holds off the attacks, so programs can't be run safely.
+    """
     program = _program(prediction, example)
     if program not in _verdicts:
         _verdicts[program] = sound_box().run(program)
@@ -35,7 +39,11 @@ def passes(prediction: int | str | None, answer: Answer, example: Example) -> fl
 
 
 def run_ahead(judged: Sequence[Judged]) -> None:
-    """Run the programs of all items side by side, shared among the ranks, and log how they ended."""
+    """Run the programs of all items side by side, shared among the ranks, and log how they ended.
+
+    Raises:
+        ConfigError: No box holds off the attacks, so programs can't be run safely.
+    """
     programs = [_program(item.prediction, item.example) for item in judged]
     distinct = list(dict.fromkeys(programs))
     rank, world_size = rank_and_world_size()

@@ -26,7 +26,11 @@ class Perplexity:
         self.as_harness = as_harness
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the examples as items; texts are split into windows, never truncated."""
+        """Return the examples as items; texts are split into windows, never truncated.
+
+        Raises:
+            DataError: The chat template refuses a text.
+        """
         return [item(example, 0) for example in examples]
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:

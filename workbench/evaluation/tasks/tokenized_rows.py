@@ -24,7 +24,11 @@ class EncodedExample(Example):
 
 
 def encoded_item(example: Example) -> Item:
-    """Turn an example into an item; the hash of an EncodedExample also covers its tokens."""
+    """Turn an example into an item; the hash of an EncodedExample also covers its tokens.
+
+    Raises:
+        DataError: The chat template refuses the conversation.
+    """
     plain_item = item(example, 0)
     if not isinstance(example, EncodedExample):
         return plain_item

@@ -90,7 +90,11 @@ class Averaged:
         return statistics.mean_of_scores([cell.value for cell in cells], errors, chances)
 
     def test(self, pair: Pair, alpha: float) -> PairedTest:
-        """Test, at level `alpha`, the difference of two models' normalized means: second minus first."""
+        """Test, at level `alpha`, the difference of two models' normalized means: second minus first.
+
+        Raises:
+            DataError: Guessing is always right on a benchmark, or the scores can't be compared.
+        """
         columns = [
             statistics.Column(
                 first=column.items[pair[0]].values,

@@ -19,6 +19,7 @@ def show_comparison(config: CompareConfig) -> None:
 
     Raises:
         ConfigError: As by `compare_results`.
+        DataError: As by `compare_results`; or a file to write can't be replaced.
     """
     comparison = compare_results(config)
     print(report.text(comparison), flush=True)

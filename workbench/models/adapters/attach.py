@@ -86,6 +86,7 @@ def count_trained(model: PreTrainedModel, adapter: AdapterConfig) -> int:
     """Insert a new adapter into `model`, which may be on the meta device; return its number of parameters.
 
     0 for methods whose layers are computed from the base's weights, since the meta device lacks these.
+    Options that peft refuses raise ConfigError.
     """
     if adapter.method in FROM_BASE:
         return 0

@@ -55,6 +55,7 @@ def attach_from_rows(
     Raises:
         ConfigError: A target matches no layer, this base doesn't allow the initialization, no batch has as
             many tokens as directions are asked for, or the directions don't settle.
+        CheckpointError: The initial adapter that was saved before is damaged or doesn't fit the model.
     """
     record = folder / RECORD
     if record.is_file() and read_json(record) == made_from:

@@ -54,7 +54,7 @@ class TrainedOn:
 
 
 def trained_on(model: ModelConfig, quantization: QuantizationConfig, dtype: str) -> TrainedOn:
-    """Describe the base of a training in `dtype`; its weight files are read to compute their fingerprint."""
+    """Describe the base of a training in `dtype`; its weight files are read. Errors: as in `hub_id`."""
     return TrainedOn(
         name=_base_name(model),
         hub_id=hub_id(model),
@@ -81,10 +81,10 @@ def write_trained_on(facts: TrainedOn, folder: Path) -> None:
 
 
 def read_trained_on(adapter_path: str | Path) -> dict[str, Any] | None:
-    """Read the fields of TrainedOn from an adapter's folder; None: another tool made the adapter.
+    """Read the fields of TrainedOn of an adapter, a folder or hub id; None: another tool made the adapter.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: There is nothing at the path, or the file is damaged.
     """
     return _read(locate_adapter(adapter_path) / TRAINED_ON, ("fingerprint", "dtype"))
 
@@ -109,7 +109,8 @@ def merge_record(
 ) -> dict[str, Any]:
     """Return merged_from.json of a merged model: its base, the adapters in the base, and this adapter.
 
-    `unpacked` is the method by which the base's files are quantized, if they are unpacked.
+    `unpacked` is the method by which the base's files are quantized, if they are unpacked. Raises a
+    CheckpointError if there is no adapter at `adapter_path` (folder or hub id), or a file is damaged.
     """
     entry = {
         "name": "/".join(Path(adapter_path).parts[-2:]),
@@ -130,7 +131,7 @@ def copy_record(source: Path, folder: Path) -> None:
 
 
 def adapter_tensors(adapter_path: str | Path) -> str:
-    """Return the SHA-256 of an adapter's tensors; editing the adapter's configuration doesn't change it."""
+    """Return the SHA-256 of the tensors of an adapter (folder or hub id), or raise CheckpointError."""
     return tensors_fingerprint(file_tensors([locate_adapter(adapter_path) / adapter_config.WEIGHTS_FILE]))
 
 
@@ -211,10 +212,10 @@ def check_base_of(
 def check_as_trained(adapter_path: str | Path) -> None:
     """If the adapter is in the run folder that trained it, check that it is unchanged since.
 
-    An adapter in another folder passes.
+    An adapter in another folder, or on the Hub, passes.
 
     Raises:
-        CheckpointError: The adapter was changed.
+        CheckpointError: The adapter was changed, or there is nothing at the path.
     """
     folder = locate_adapter(adapter_path).resolve()
     run_dir = RunDir(folder.parent)
@@ -229,7 +230,7 @@ def check_as_trained(adapter_path: str | Path) -> None:
 
 
 def hub_id(model: ModelConfig) -> str | None:
-    """Return a model's Hub id by its folder in the Hub's cache or its config.json; None if it is unknown."""
+    """Return a model's Hub id by its folder in the Hub's cache or its config.json, else None; see `locate`."""
     path = locate(model.path, model.revision)
     if match := CACHED.search(str(path.resolve())):
         return f"{match[1]}/{match[2]}"

@@ -117,6 +117,7 @@ def unpacked_format(path: Path, as_stored: bool) -> Format | None:
 
     Raises:
         CheckpointError: The weights can't be unpacked, or the model's own code is to be run.
+        ConfigError: Transformers has no class for the model, and the user doesn't trust its code.
     """
     kind, file = folder_format(path), path / "config.json"
     if kind is None or (as_stored and is_bitsandbytes(read_json_object(file), file)):

@@ -19,6 +19,7 @@ def weights_fingerprint(model: ModelConfig) -> str:
 
     Raises:
         CheckpointError: There is no model, or a file is damaged.
+        ConfigError: `model.path` is not given.
     """
     path = locate(model.path, model.revision)
     if path.is_file():
@@ -36,6 +37,7 @@ def model_fingerprint(model: ModelConfig) -> str:
 
     Raises:
         CheckpointError: There is no model, or a file is damaged.
+        ConfigError: `model.path` is not given.
     """
     path = locate(model.path, model.revision)
     weight_files = [path] if path.is_file() else _weight_files(path)

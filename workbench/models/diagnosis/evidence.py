@@ -68,12 +68,10 @@ class Evidence:
 
     @cached_property
     def is_foreign(self) -> bool:
-        """Return whether over half of the fits in `body`, or of those in `updated`, are unexplained.
+        """Return whether most fits in `body` are unexplained, or any of them and most of `updated`.
 
-        Of `body`, missing tensors and those of another shape don't count.
-
-        Unexplained tensors are neither the base's nor base + update in any known way. A model whose layers
-        are all explained is not foreign, whatever its embeddings are.
+        Most: a share of more than MOST_FOREIGN. Of `body`, missing tensors and those of another shape don't
+        count. Unexplained tensors are neither the base's nor base + update in any known way.
         """
         matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
         unexplained = self.of(Kind.unexplained, among=matrices)

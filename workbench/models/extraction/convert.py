@@ -77,6 +77,7 @@ def convert(source: Source, config: ExtractConfig, folder: Path) -> Extraction:
         CheckpointError: The adapter doesn't fit the base, does nothing, or does something that no LoRA can
             do.
         ConfigError: The base has random weights, or the training's quantization can't be reproduced.
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     dtype = read_config(source.model)[1]
     base, adapter = open_adapter(source, dtype)

@@ -30,7 +30,13 @@ class NotStreamable(Exception):
 
 
 def adapter_file(adapter_path: str | Path) -> Path:
-    """Return the path of an adapter's safetensors file; a Hub id is downloaded once."""
+    """Return the path of the safetensors file of an adapter, a folder or Hub id, which is downloaded once.
+
+    It isn't checked that the file is there.
+
+    Raises:
+        CheckpointError: There is nothing at `adapter_path`, or the download failed.
+    """
     return locate_adapter(adapter_path) / adapter_config.WEIGHTS_FILE
 
 

@@ -26,6 +26,10 @@ def came_as_llama(model: ModelConfig) -> bool:
 
     If so, the merged model is saved in that format, too. False for a base that transformers' own class
     computes, and for a classifier of a relative for which transformers has no classifier.
+
+    Raises:
+        ConfigError: `model.path` is not given.
+        CheckpointError: There is no model, or its config.json is damaged.
     """
     if is_native(model):
         return False
@@ -61,6 +65,9 @@ def as_llama(
         tensors: Its tensors by Open-Llama's names; those that are the same in LLaMA are returned as they are.
         dtype: Dtype for config.json.
         folder: Existing folder for config.json.
+
+    Raises:
+        CheckpointError: As in `write_llama_config`.
     """
     llama_tensors, record = fold(config, tensors)
     write_llama_config(model, config, record, HEAD in llama_tensors, dtype, folder)

@@ -67,6 +67,7 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
     Raises:
         CheckpointError: A weight in the folder isn't that of the float32 sum, rounded once.
         NotStreamable: The weights of the model can't be read layer by layer.
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     job = replace(job, batches=_batches(job))
     made = Made(device=torch_device(job.model.device))

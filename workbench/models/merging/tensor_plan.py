@@ -49,6 +49,7 @@ def planned_merge(job: MergeJob) -> PlannedMerge:
     Raises:
         CheckpointError: Base or adapter is damaged, they don't fit, or the adapter does nothing.
         NotStreamable: Base or adapter must be merged with the whole model in memory.
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     if job.depends_on_batch:
         raise NotStreamable("int8 on a GPU")
@@ -125,6 +126,7 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
         CheckpointError: A file is damaged, or doesn't fit its configuration.
         NotStreamable: The files aren't safetensors or GGUF, the model has code of its own, or a stable
             embedding was folded into the embedding.
+        ConfigError: `model.path` is not given.
     """
     path = locate(model.path, model.revision)
     if path.is_file():
@@ -209,6 +211,9 @@ def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
     Args:
         updates: Weight name -> the adapter's update, of a base whose head and embedding share a weight.
         job: Has the adapter's path, whose trained head and embedding are compared if it has both.
+
+    Raises:
+        CheckpointError: The adapter's weight file is damaged.
     """
     embedding, head = updates.get(EMBEDDING), updates.get(HEAD)
     if isinstance(embedding, ReplacedTensor) and embedding.numbers is not None and head is None:

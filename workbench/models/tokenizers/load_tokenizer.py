@@ -136,6 +136,10 @@ def has_tokenizer(model: ModelConfig) -> bool:
     """Return whether there is a tokenizer: in the folder at `model.path`, or by `model.tokenizer`.
 
     True also with `model.init`, without looking for one.
+
+    Raises:
+        ConfigError: `model.path` is not given.
+        CheckpointError: There is nothing at `model.path`.
     """
     if model.tokenizer is not None or model.init:
         return True

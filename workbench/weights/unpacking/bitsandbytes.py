@@ -65,7 +65,11 @@ class FourBit:
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
-        """Return the rows from `first` to `last` (exclusive) in float32; only their blocks are read."""
+        """Return the rows from `first` to `last` (exclusive) in float32; only their blocks are read.
+
+        Raises:
+            BadWeightError: The layer's quant_state is missing or damaged.
+        """
         state = _state(parts)
         outputs, inputs = state["shape"]
         size = state["blocksize"]
