@@ -153,7 +153,7 @@ def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str
 
 
 def has_trained_head(model: ModelConfig) -> bool:
-    """Return whether there is a trained classification head, else `load_model` draws one. See `read_config`."""
+    """Return whether there is a trained classification head; if not, `load_model` draws one. See `locate`."""
     if model.init:
         return False
     path = locate(model.path, model.revision)

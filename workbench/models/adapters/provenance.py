@@ -230,7 +230,7 @@ def check_as_trained(adapter_path: str | Path) -> None:
 
 
 def hub_id(model: ModelConfig) -> str | None:
-    """Return a model's Hub id by its folder in the Hub's cache or its config.json, else None; see `locate`."""
+    """Return a model's Hub id by its folder in the cache or its config.json, else None; see `locate`."""
     path = locate(model.path, model.revision)
     if match := CACHED.search(str(path.resolve())):
         return f"{match[1]}/{match[2]}"
