@@ -12,6 +12,7 @@ import pytest
 from serving_client import OneModel, head
 
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.serving.server import SPARE_CONNECTIONS
 
 JSON = ("Content-Type: application/json",)
 PLAIN = {"model": "base", "prompt": "x", "max_tokens": 1}
@@ -222,6 +223,58 @@ def test_slow_clients_are_dropped_and_others_answered_meanwhile(serve):
         connection.close()
     assert silent.recv(10) == b""  # a connection without a request is closed without an answer
     silent.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"POST /v1/comp"])
+def test_clients_without_a_request_lock_nobody_out(serve, data):
+    server = serve(max_waiting=4)
+    silent = [server.socket() for _ in range(4 + SPARE_CONNECTIONS)]
+    for connection in silent:
+        connection.sendall(data)
+    wait_until(lambda: len(server._server._connections) == len(silent))
+    assert [server.ask("/v1/completions", PLAIN)[0] for _ in range(3)] == [200] * 3
+    for connection in silent:
+        connection.close()
+
+
+def test_a_request_that_is_computed_keeps_its_place(serve, lm):
+    models = Gated(lm)
+    server = serve(models, max_waiting=4)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.ask, "/v1/completions", PLAIN)
+        assert models.entered.wait(10)
+        silent = [server.socket() for _ in range(8 + SPARE_CONNECTIONS)]
+        assert server.ask("/health")[0] == 200
+        models.gate.set()
+        assert first.result()[0] == 200
+    for connection in silent:
+        connection.close()
+
+
+def test_a_client_that_goes_away_stops_the_forward_pass(serve, lm):
+    first, *others = lm.model.model.layers
+    entered, gate, passed = threading.Event(), threading.Event(), []
+
+    def wait_at_gate(*_) -> None:
+        entered.set()
+        assert gate.wait(20)
+
+    handles = [first.register_forward_hook(wait_at_gate)]
+    handles += [layer.register_forward_hook(lambda *_: passed.append(1)) for layer in others]
+    server = serve()
+    try:
+        with server.socket() as connection:
+            connection.sendall(post(json.dumps(PLAIN).encode()))
+            assert entered.wait(20)
+        wait_until(lambda: server.worker._current.given_up.is_set())
+        gate.set()
+        wait_until(lambda: server.worker._current is None)
+        assert others and not passed
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert not any(layer._forward_pre_hooks for layer in (first, *others))
+    assert server.complete("1 + 1 =", max_tokens=4) and server.ask("/health")[0] == 200
 
 
 def test_a_client_that_does_not_take_its_answer_is_dropped(serve, lm):

@@ -14,6 +14,7 @@ from workbench.data.inference_prompts import prompts as chat_prompts
 from workbench.data.readers.row import Row
 from workbench.data.tokens.segments import special_frame
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.layer_checks import checked_layers
 from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.evaluation.inference.token_scores import token_scores
 from workbench.evaluation.inference.token_texts import TokenTexts
@@ -57,7 +58,8 @@ class Work:
 
     request: Request
     check: Callable[[], None]
-    """Called before each forward pass or token; raises an error when nobody waits for the answer anymore."""
+    """Called before each layer of a forward pass, and for each token; raises an error when nobody waits for
+    the answer anymore."""
     on_text: Callable[[int, str], None]
     """Called with an answer's index and its next characters, in a stream only."""
     on_end: Callable[[int, str], None]
@@ -89,7 +91,10 @@ class Answerer:
             Exception: What `work.check` raises, when nobody waits for the answer anymore.
         """
         request = work.request
-        with self.models.answering(request.model) as decoder:
+        with (
+            self.models.answering(request.model) as decoder,
+            checked_layers(decoder.lm.model, work.check),
+        ):
             if request.model not in self._texts:
                 self._texts[request.model] = TokenTexts(decoder.lm.tokenizer)
             texts = self._texts[request.model]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -39,6 +40,10 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
         self._has_bytes = False
         self._without_body = False
+        self.waiting_since = time.monotonic()
+        """When the server began to wait for the present request."""
+        self.is_answered = False
+        """Whether a whole request has arrived, and its answer is computed or sent."""
 
     async def head(self) -> h11.Request | None:
         """Return the next request's method, target and headers; None if the client has no more.
@@ -185,6 +190,7 @@ class Connection:
         """Get ready for the connection's next request; return False if there can't be one."""
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
+            self.waiting_since, self.is_answered = time.monotonic(), False
             return True
         return False
 

@@ -76,7 +76,10 @@ class Server:
             await asyncio.to_thread(self._worker.join)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._config.max_waiting + SPARE_CONNECTIONS:
+        if (
+            len(self._connections) >= self._config.max_waiting + SPARE_CONNECTIONS
+            and not self._drop_waiting()
+        ):
             writer.transport.abort()
             return
         task = asyncio.current_task()
@@ -88,10 +91,24 @@ class Server:
                     pass
             await connection.close()
         except asyncio.CancelledError:
-            pass  # the server stops; asyncio's streams would print the error
+            # The server stops, or another client gets the place; asyncio's streams would print the error.
+            writer.transport.abort()
         finally:
-            del self._connections[task]
+            self._connections.pop(task, None)
             writer.close()
+
+    def _drop_waiting(self) -> bool:
+        """Drop the connection that has kept its place for the longest time without a whole request.
+
+        So silent and slow clients lock nobody out, however many they are. Return whether there was one.
+        """
+        waiting = [task for task, connection in self._connections.items() if not connection.is_answered]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda task: self._connections[task].waiting_since)
+        del self._connections[longest]
+        longest.cancel()
+        return True
 
     async def _serve_one(self, connection: Connection) -> bool:
         """Answer the connection's next request; return whether it can have another one."""
@@ -134,6 +151,7 @@ class Server:
                     request = READ[exchange.route](await connection.body(head), self._config)
                     if request.model not in self._lengths:
                         raise self._unknown_model(request.model)
+                    connection.is_answered = True
                     return request
                 await connection.no_body()
         except TimeoutError:
