@@ -89,6 +89,11 @@ class RunDir:
         return self.path / "export.gguf"
 
     @property
+    def export_json(self) -> Path:
+        """How far `export_gguf` is from its model, as llama.cpp reads it."""
+        return self.path / "export.json"
+
+    @property
     def adapter_gguf(self) -> Path:
         """A LoRA exported as one GGUF file."""
         return self.path / "adapter.gguf"

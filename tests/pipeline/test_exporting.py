@@ -1,15 +1,18 @@
 """The export step: of which model, and where to."""
 
+import json
 import re
 import shutil
 
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors.torch import load_file
 from toy_adapters import TOY
 
 from workbench.errors import CheckpointError, ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.models.gguf import llama_cpp
 from workbench.run_dir import new_folder, settle_folder
 
 SHORT = ("train.max_steps=2", "train.learning_rate=0.01", "quantization=none")
@@ -126,13 +129,32 @@ def test_what_a_killed_process_was_writing_is_cleared_away(run):
     assert folder.merged.is_dir() and not (folder.path / ".merged.k1ll_ed0").exists()
 
 
-def test_a_gguf_file_needs_no_path(run, tmp_path):
+def test_a_gguf_file_needs_no_path_and_has_16_bits(run, tmp_path, caplog, monkeypatch):
     (tmp_path / "text.jsonl").write_text('{"text": "the cat sees the dog"}\n')
     model = run("tokenizer", "data.path=text.jsonl", "tokenizer.vocab_size=300").tokenizer
     sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
     OpenLlamaForCausalLM(OpenLlamaConfig(**sizes, num_attention_heads=4)).save_pretrained(model)
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
     folder = run("export", f"model.path={model}", "export.format=gguf", "run_dir=runs/given")
-    assert (folder.path / "export.gguf").is_file()
+    types = {field.tensor_type.name for field in GGUFReader(folder.export_gguf).tensors}
+    assert types == {"F16", "F32"} and "llama-cpp-python isn't installed" in caplog.text
+    run("export", f"model.path={model}", "export.format=gguf", "run_dir=runs/given", "export.measure=false")
+    assert "isn't installed" not in caplog.text
+
+
+def test_what_a_smaller_type_costs_is_said(run, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
+    (tmp_path / "text.jsonl").write_text('{"text": "the cat sees the dog"}\n')
+    model = run("tokenizer", "data.path=text.jsonl", "tokenizer.vocab_size=300").tokenizer
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    OpenLlamaForCausalLM(OpenLlamaConfig(**sizes, num_attention_heads=4)).save_pretrained(model)
+    asked = (f"model.path={model}", "export.format=gguf", "run_dir=runs/given", "export.gguf_type=q8_0")
+    folder = run("export", *asked)
+    assert "what q8_0 costs isn't known (recipe=quantization-report" in caplog.text
+    lines = [{"held_as": "q8_0", "fidelity": {"kl": 0.0123, "agreement": 0.953}}]
+    folder.quantization_json.write_text(json.dumps({"formats": lines}))
+    run("export", *asked)
+    assert "q8_0 has a KL of 0.012 nats a token, and keeps 95.3%" in caplog.text
 
 
 @pytest.mark.parametrize("step", ["train", "merge"])

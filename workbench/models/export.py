@@ -227,7 +227,7 @@ def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint
     temporary = clear_the_way(part_of(path))
     try:
         size = write_gguf(
-            temporary, config, tensors, tokenizer, export.gguf_type, eos_ids(checkpoint.generation)
+            temporary, config, tensors, tokenizer, export.number_type, eos_ids(checkpoint.generation)
         )
         temporary.replace(path)
     finally:

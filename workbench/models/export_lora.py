@@ -69,7 +69,7 @@ def export_lora(model: ModelConfig, adapter: Path, export: ExportConfig, path: P
         layers.append(_Written(gguf_name(f"{name}.weight"), factors.down, scaled))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
-    number_type = export.gguf_type if export.gguf_type in TYPES else GgufType.f32
+    number_type = export.number_type if export.number_type in TYPES else GgufType.f32
     try:
         size = _write(temporary, config.model_type, alpha, layers, number_type)
         temporary.replace(path)

@@ -11,6 +11,7 @@ from workbench.models.adapters.provenance import check_base_of
 from workbench.models.export import ExportReport
 from workbench.models.export import export as export_model
 from workbench.models.export_lora import export_lora
+from workbench.pipeline.publishing.gguf_check import check_file
 from workbench.pipeline.run_models import merge_fingerprint, model_in
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, check_trained
@@ -49,6 +50,8 @@ def export(run: Run) -> None:
     default_path = run_dir.export_gguf if config.export.is_file else run_dir.export
     path = Path(config.export.path) if config.export.path else default_path
     log_export(model.path, export_model(model, config.export, path), path)
+    if config.export.format is ExportFormat["gguf"]:
+        check_file(run, model, path)
 
 
 def _export_adapter(run: Run, adapter: Path | None, path: Path) -> ExportReport:

@@ -52,11 +52,21 @@ class ExportConfig:
     """LLaMA folders: int8, nf4 or fp4 saves the weights in 8 or 4 bits, as transformers saves bitsandbytes'
     layers: it loads the folder without further settings, and so does this project with
     model.architecture=native. Read back and compared before it is published. none: unquantized."""
-    gguf_type: GgufType = GgufType.q8_0
-    """GGUF: number format of matrices; vectors are float32. For other types of llama.cpp write f16 or bf16
+    gguf_type: GgufType | None = None
+    """GGUF: number format of matrices; vectors are float32. null: f16, of a LoRA f32. Smaller formats change
+    answers; recipe=quantization-report measures by how much. For other types of llama.cpp write f16 or bf16
     and convert that file with llama.cpp. A LoRA is written in f16 or bf16, and with the others in f32."""
+    measure: bool = True
+    """GGUF: whether the file, read by llama.cpp, is compared with the model, which is loaded in float32 for
+    that. Needs llama-cpp-python; without it the log says that the file wasn't compared."""
     max_shard_size: str = "4GB"
     """Folders: largest weight file, such as 500MB or 4GB."""
+
+    @property
+    def number_type(self) -> GgufType:
+        """Number format of the matrices in a GGUF file."""
+        is_lora = self.format is ExportFormat["gguf-lora"]
+        return self.gguf_type or (GgufType.f32 if is_lora else GgufType.f16)
 
     @property
     def is_file(self) -> bool:
