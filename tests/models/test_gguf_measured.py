@@ -12,7 +12,7 @@ from workbench.config.publishing.export import ExportConfig, ExportFormat, GgufT
 from workbench.errors import CheckpointError
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.export import export
-from workbench.models.gguf.measured_file import measure_file
+from workbench.models.exported.measured_file import measure_file
 
 pytestmark = pytest.mark.peer
 TEXTS = ["the thin theory of 2024!", "two  spaces, then the 好的 end", "the the the", "1\n\n2\n\n3"]

@@ -12,7 +12,7 @@ from toy_adapters import TOY
 
 from workbench.errors import CheckpointError, ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
-from workbench.models.gguf import llama_cpp
+from workbench.models.exported import llama_cpp
 from workbench.run_dir import new_folder, settle_folder
 
 SHORT = ("train.max_steps=2", "train.learning_rate=0.01", "quantization=none")

@@ -11,7 +11,7 @@ from workbench.config.publishing.export import GgufType
 from workbench.errors import DataError
 from workbench.evaluation.records import read_predictions
 from workbench.files import write_json
-from workbench.models.gguf.measured_file import NUM_TEXTS, UNQUANTIZED, measure_file
+from workbench.models.exported.measured_file import NUM_TEXTS, UNQUANTIZED, measure_file
 from workbench.models.merging.merge import SENTENCES
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, read_json

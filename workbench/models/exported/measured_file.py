@@ -15,7 +15,7 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.contexts import evaluation_mode
 from workbench.errors import CheckpointError
 from workbench.machine import available_bytes
-from workbench.models.gguf import llama_cpp
+from workbench.models.exported import llama_cpp
 from workbench.models.loading import load_model, outline
 from workbench.models.token_divergence import divergences, text_logits
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer

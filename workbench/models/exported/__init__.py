@@ -1,0 +1,1 @@
+"""Compares exported files with their model, as other tools read them."""
