@@ -97,6 +97,9 @@ def is_naming(words: list[str]) -> bool:
 
 
 def is_template(words: list[str], value: str) -> bool:
-    """Return whether a value is a jinja template, or the key affects a benchmark's prompts or results."""
+    """Return whether a value has `{{` or `{%`, or the key is one of a benchmark but not one in LOCATING.
+
+    Other keys of benchmarks affect prompts or results. `words` is the dotted key, split at its dots.
+    """
     is_in_benchmark = words[0] == "benchmarks" and not set(words[2:]) & set(LOCATING)
     return is_in_benchmark or "{{" in value or "{%" in value

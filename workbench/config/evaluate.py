@@ -115,7 +115,7 @@ def check_template_arguments(evaluate: EvaluateConfig, benchmarks: Iterable[Benc
 
 
 def uses_chat_template(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> bool:
-    """Return whether prompts take the chat template: by `evaluate.chat_template`, or those of a benchmark."""
+    """Return whether `evaluate.chat_template` is true, or any benchmark's prompts take the chat template."""
     return evaluate.chat_template or any(takes_chat_template(config, evaluate) for config in benchmarks)
 
 

@@ -166,7 +166,7 @@ def json_value(row: Row, column: str) -> Any:
     The result is None for a missing column and for an empty value, such as null, "" or [].
 
     Raises:
-        DataError: The string is malformed JSON.
+        DataError: The string is malformed or too deeply nested JSON.
     """
     content = row.values.get(column)
     if not isinstance(content, str):

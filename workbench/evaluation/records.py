@@ -75,7 +75,7 @@ class Example:
 
     @property
     def reference_texts(self) -> tuple[str, ...]:
-        """Texts that a generated answer is compared with."""
+        """Texts that a generated answer is compared with: `references`, or if empty each target as text."""
         targets = self.target if isinstance(self.target, tuple) else (self.target,)
         return self.references or tuple(map(str, targets))
 

@@ -34,12 +34,12 @@ def benchmarks(names: Sequence[str]) -> str:
 
 
 def number(value: float, is_share: bool) -> str:
-    """Return a score as text: a share in percent with one decimal (`51.2`), else four significant digits."""
+    """Return a score as text: a share in percent, without the sign (`51.2`), else four significant digits."""
     return f"{100 * value:z.1f}" if is_share else f"{value:.4g}"
 
 
 def metric(name: str) -> str:
-    """Return a metric's name for readers, as "accuracy, per byte" for acc_bytes."""
+    """Return a metric's name for readers: "accuracy, per byte" for acc_bytes; others with spaces for `_`."""
     return METRICS.get(name, clean(name.replace("_", " ")))
 
 
@@ -51,6 +51,8 @@ def change(value: float, is_share: bool) -> str:
 
 def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
     """Return an interval as text, as `40.1–45.0`, or signed as `−1.2 to +0.3`; empty for None.
+
+    Shares are in percent, without the sign.
 
     Args:
         bounds: Lower and upper end, or None.

@@ -104,7 +104,10 @@ def stabilize(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Return whether any layer has a weight in 8 or 4 bits."""
+    """Return whether any layer is one of bitsandbytes' (Linear8bitLt or Linear4bit).
+
+    Experts in 4 bits, which aren't layers, don't count, nor do layers of other methods.
+    """
     return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 

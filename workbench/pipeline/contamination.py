@@ -100,6 +100,9 @@ def rows_fingerprint(run: Run) -> str:
     """Return the fingerprint of the training rows.
 
     It covers the data section with the content of its files, the seed, and the lines of the held-out rows.
+
+    Raises:
+        DataError: held_out.jsonl was changed since the training.
     """
     data = run.config.data
     section = {**row_inputs(data), "validation_fraction": data.validation_fraction or 0}
@@ -121,7 +124,11 @@ def search_fingerprint(benchmark: PreparedBenchmark, data: str) -> str:
 
 
 def trained_rows(run: Run) -> Iterator[Row]:
-    """Yield the rows that the run trains on: not those that are held out, or that held_out.jsonl has."""
+    """Yield the rows that the run trains on: not those that are held out, or that held_out.jsonl has.
+
+    Raises:
+        DataError, ConfigError: A row can't be read, or held_out.jsonl was changed since the training.
+    """
     config = run.config
     held_out = {row.where for row in read_rows(run.run_dir)}
     if not config.data.streaming:
@@ -138,6 +145,10 @@ def write_clean_scores(run: Run) -> None:
 
     They are computed from results.json and the recorded predictions. Benchmarks without items in the training
     rows get no such scores. Ranks other than 0 do nothing.
+
+    Raises:
+        DataError: results.json or a predictions file is damaged.
+        OSError, UnicodeDecodeError: One of them can't be read.
     """
     report = known_contamination(run) if is_rank0() and run.run_dir.results_json.is_file() else None
     if report is None or not any(facts.found for facts in report.benchmarks.values()):

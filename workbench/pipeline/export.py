@@ -29,6 +29,7 @@ def export(run: Run) -> None:
     Raises:
         CheckpointError: There is no adapter at `adapter.path`, or a folder was changed since it was trained.
         MissingStepError: The run's adapter is not merged, or for gguf-lora there is no adapter.
+        ConfigError, DeviceError: As in `models.export.export`.
     """
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)

@@ -36,6 +36,8 @@ def leaderboard(run: Run) -> None:
 
     Raises:
         ConfigError: `leaderboard.folder` was set, and doesn't exist.
+        ConfigError: `leaderboard.reference` or `leaderboard.names` names no model of the board.
+        DataError: There is a folder or a link in the place of a file to write.
     """
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)

@@ -36,6 +36,7 @@ def merge(run: Run) -> None:
     Raises:
         MissingStepError: There is no adapter.
         CheckpointError: The adapter was changed since it was trained, or doesn't fit the base.
+        ConfigError, DataError: As in `models.merging.merge.merge`.
     """
     config, run_dir = run.config, run.run_dir
     if config.merge.models:
@@ -148,7 +149,11 @@ def merge_inputs(config: Config, adapter: str, base_content: str | None) -> list
 
 
 def probe_texts(run: Run) -> list[str]:
-    """Return texts to compare logits on: prompts of the first PROBE_TEXTS rows; without data, SENTENCES."""
+    """Return texts to compare logits on: prompts of the first PROBE_TEXTS rows; without data, SENTENCES.
+
+    Raises:
+        DataError, ConfigError: A row can't be read.
+    """
     config = run.config
     if not config.data.paths():
         return SENTENCES

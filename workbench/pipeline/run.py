@@ -165,6 +165,9 @@ def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
     without benchmarks, or if an earlier training of the run held out rows. If the run only plans, or asks a
     model behind an endpoint, a hub id in `model.path` becomes a local folder, which is downloaded without
     weights.
+
+    Raises:
+        CheckpointError: There is nothing at `model.path`, or the download failed.
     """
     asks_endpoint = config.model.endpoint is not None and Step.verify_endpoint not in config.steps
     reads_no_weights = config.steps == [Step.plan] or asks_endpoint

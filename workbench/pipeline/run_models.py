@@ -96,6 +96,9 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
     Returns:
         None if there is no merged model, it was changed, its report is missing or damaged, or the adapter is
         another one.
+
+    Raises:
+        CheckpointError: The adapter is missing or damaged.
     """
     if not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
         return None
@@ -119,6 +122,9 @@ def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrai
     endpoint, only the base is yielded. Use a model only until the next one is yielded: the adapter is
     disabled while the base is used, unless it changes the base's weights and is attached after the base was
     yielded. `workbench.load_model` is not called because it loads a single model.
+
+    Raises:
+        WorkbenchError: The run's adapter was changed since its training, or a model can't be loaded.
     """
     config, run_dir = run.config, run.run_dir
     if config.model.endpoint is not None:
@@ -142,6 +148,9 @@ def base_and_adapter(
 
     The adapter is disabled while the base is used. If it changes the base's weights, it is attached only
     after the base was yielded.
+
+    Raises:
+        CheckpointError: The adapter is missing or damaged, or doesn't fit the base.
     """
     is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
     if is_base_first and BASE in names:

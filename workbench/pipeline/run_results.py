@@ -94,9 +94,10 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
 
 
 def example_values(example: Example) -> dict[str, Any]:
-    """Return the fields of a benchmark item that its score depends on, as JSON values by name.
+    """Return the fields of a benchmark item that its score depends on, by name, as `hashed` returns them.
 
-    `references` and `written_targets` are left out where they only repeat the target.
+    Left out are fields that version 1 lacked and that have their default, and `references` and
+    `written_targets` where they only repeat the target.
     """
     values = hashed(example, "")
     for spelling in ("references", "written_targets"):
@@ -117,6 +118,9 @@ def valid_results(
         run_dir: The run.
         identities: Model -> its present identity.
         log_problems: Log which scores were changed.
+
+    Raises:
+        DataError: There is a folder in the place of results.json.
     """
     check_replaceable(run_dir.results_json)
     if not run_dir.results_json.is_file():
@@ -153,6 +157,9 @@ def training_of(path: str) -> dict[str, Any]:
 
     Args:
         path: The adapter's folder or Hub id.
+
+    Raises:
+        CheckpointError: There is no adapter at `path`.
     """
     config, adapter = adapter_config.read_config(path), local_path(path)
     method = str(config.peft_type).rpartition(".")[2].lower()

@@ -30,7 +30,11 @@ class SharedBase:
     """Whether an adapter has changed the base's own weights."""
 
     def attached(self, adapter: Path) -> PeftModel:
-        """Attach the adapter in the folder `adapter` to the base, in place, and return the PeftModel."""
+        """Attach the adapter in the folder `adapter` to the base, in place, and return the PeftModel.
+
+        Raises:
+            CheckpointError: The adapter is missing or damaged, or doesn't fit the base.
+        """
         self.is_changed = adapter_config.changes_base(adapter)
         self.peft_model = attach.load(self.model, adapter)
         return self.peft_model
@@ -67,6 +71,9 @@ def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
     Args:
         config: The run's configuration.
         num_labels: Number of classes of a classification head; None: as in the checkpoint.
+
+    Raises:
+        WorkbenchError: The base can't be loaded, see `load_model`.
     """
     held = _held.get()
     key = base_key(config, num_labels) if held is not None else ""

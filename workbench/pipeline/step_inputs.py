@@ -134,6 +134,9 @@ def base_content(config: Config) -> str | None:
     """Return the checksum of the weights at `model.path`; a Hub id or None is returned as it is.
 
     It is the `model_fingerprint` that adapters and merged models record, too.
+
+    Raises:
+        CheckpointError: A file of the model is damaged.
     """
     path = config.model.path
     return model_fingerprint(config.model) if path and Path(path).exists() else path

@@ -65,6 +65,9 @@ def draw_prompts(
     Returns:
         The prompts that fit into the context; None if no answers are wanted, no prompt fits or exists, or
         the model is a classifier or sharded.
+
+    Raises:
+        DataError: A drawn row can't be read, or training would drop all of them.
     """
     count = num_prompts(run.config.train, len(training or held_out))
     origin = "held-out" if held_out else "training"

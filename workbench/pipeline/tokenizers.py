@@ -22,7 +22,11 @@ def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
 
 
 def training_tokenizer(run: Run) -> PreTrainedTokenizerFast:
-    """Return a copy of the run's tokenizer with the chat template of `adapter.path`, if that has one."""
+    """Return a copy of the run's tokenizer with the chat template of `adapter.path`, if that has one.
+
+    Raises:
+        CheckpointError: There is nothing at `adapter.path`, or its chat template isn't UTF-8.
+    """
     tokenizer = run.tokenizer
     if run.config.adapter.path:
         take_template(tokenizer, adapter_config.chat_template(run.config.adapter.path))
@@ -33,6 +37,9 @@ def trained_template(name: str, run: Run) -> str | None:
     """Return the chat template saved with the weights of a model of the run; None: no model, or no template.
 
     `name` is adapter, merged or trained.
+
+    Raises:
+        CheckpointError: The run's own adapter was changed, or the chat template isn't UTF-8.
     """
     folder = model_folder(name, run)
     return adapter_config.chat_template(folder) if folder else None

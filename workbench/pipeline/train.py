@@ -119,6 +119,9 @@ def measured(config: Config, report: TrainReport) -> dict[str, Any]:
     """Return the fields of a TrainReport for run.json, and `unpacked` if a quantized checkpoint was unpacked.
 
     `unpacked` is the method by which it was quantized.
+
+    Raises:
+        CheckpointError: The weights are quantized in a way that can't be unpacked.
     """
     unpacked = unpacked_method(config.model, config.quantization)
     return {**asdict(report), **({"unpacked": unpacked} if unpacked else {})}
@@ -131,6 +134,9 @@ def training_digests(config: Config, settings: Mapping[str, Any], output: Path) 
         config: The configuration.
         settings: Settings that the weights depend on, from `train_step_inputs`.
         output: Folder of the trained weights.
+
+    Raises:
+        CheckpointError: The adapter in `output` is missing or damaged.
     """
     digests = {RECIPE_DIGEST: recipe_fingerprint(settings)}
     if not config.adapter.is_none:

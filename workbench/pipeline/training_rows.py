@@ -81,6 +81,9 @@ def trained_on_chats(config: Config, rows: Sequence[Row]) -> bool | None:
     """Return whether the rows of any source are chats, judged by each source's first row; see `is_chat`.
 
     None for a classifier. Without `rows`, as for streamed data, only the first row of the data is read.
+
+    Raises:
+        DataError, ConfigError: The first row can't be read, or a row has no known format.
     """
     if is_classifier(config):
         return None

@@ -23,6 +23,9 @@ def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
         columns: The two models' scores on each benchmark; higher is better. Their `chance` should be 0: only
             the paired test takes it into account.
         alpha: Largest chance that the true loss exceeds the bound.
+
+    Raises:
+        DataError: The scores can't be compared.
     """
     if len(columns) == 1 and _is_binary(columns[0]):
         first, second = (np.asarray(side, dtype=np.float64) for side in (columns[0].first, columns[0].second))

@@ -116,7 +116,10 @@ class AllocateRanks(TrainerCallback):
         layers.rankallocator.set_total_step(steps)  # type: ignore[no-untyped-call]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Restore peft's allocator from the checkpoint that the training resumes from, if it does."""
+        """Restore peft's allocator from the checkpoint that the training resumes from, if it does.
+
+        The checkpoint must have passed its checks; else errors are those of `read_allocation`.
+        """
         if state.global_step:
             file = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / FILE
             tensors, self.pattern = read_allocation(file)

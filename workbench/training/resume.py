@@ -132,6 +132,9 @@ def checkpoint_problem(folder: Path, identity: str) -> str | None:
     Args:
         folder: The checkpoint.
         identity: Fingerprint of the training.
+
+    Raises:
+        OSError: The manifest can't be read.
     """
     if folder.is_symlink():
         return "is a link, not a checkpoint of this run"

@@ -135,7 +135,10 @@ class Coverage:
 
     @property
     def is_near(self) -> bool:
-        """Whether the row has nearly all words of the text, and all numbers."""
+        """Whether the row has all numbers, and of the text's words (as `share` counts) NEAR or more.
+
+        False for a text with less than NEAR_WORDS `distinct` words.
+        """
         return self.share >= NEAR and self.distinct >= NEAR_WORDS and self.has_numbers
 
 

@@ -28,7 +28,10 @@ class Kind(Enum):
 
     @property
     def is_refused(self) -> bool:
-        """Whether the fault spoils training, so that `data.check_mask=refuse` stops the run."""
+        """Whether the fault spoils training, so that `data.check_mask=refuse` stops the run.
+
+        All do but system_merged, other_end, end_as_text and end_added.
+        """
         return self not in (Kind.system_merged, Kind.other_end, Kind.end_as_text, Kind.end_added)
 
     @property

@@ -178,7 +178,9 @@ def chat_template(text: str) -> CompiledTemplate:
 
 
 def template_arguments(text: str) -> list[str]:
-    """Return the names of a chat template's variables that a caller may set, such as `enable_thinking`.
+    """Return the sorted names of a chat template's variables that a caller may set, as `enable_thinking`.
+
+    Variables in SET_HERE, and those that end with `_token`, aren't among them.
 
     Raises:
         RenderingError: The template has a syntax error.

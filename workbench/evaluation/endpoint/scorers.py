@@ -31,7 +31,7 @@ class TokenScores:
 
     @property
     def greedy(self) -> bool:
-        """Whether each token is the argmax, as far as the endpoint tells."""
+        """Whether each token is the argmax; False if the endpoint doesn't tell it for one of them."""
         pairs = zip(self.values, self.best, strict=True)
         return all(best is not None and value >= best for value, best in pairs)
 

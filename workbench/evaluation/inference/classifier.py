@@ -28,7 +28,7 @@ class TransformersClassifier:
 
     @property
     def labels(self) -> list[str]:
-        """Labels of the head, in order."""
+        """Names of the head's labels, in the order of their ids."""
         return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

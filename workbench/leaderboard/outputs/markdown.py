@@ -48,7 +48,7 @@ def _scores(board: Board) -> list[str]:
 
 
 def score(cell: Cell | None, column: Column, signs: bool = True) -> str:
-    """Return a score with its interval; empty for None.
+    """Return a score with its interval, as `**51.2** (40.1–62.3) a`, shares in percent; empty for None.
 
     Args:
         cell: The score.
@@ -113,7 +113,10 @@ def _difference_lines(board: Board) -> Iterator[list[str]]:
 
 
 def change(found: Difference, is_share: bool) -> str:
-    """Return a difference with its interval, as `+1.2 (+0.3 to +2.1)`; empty if it has no value."""
+    """Return a difference with its interval, as `+1.2 (+0.3 to +2.1)`; empty if it has no value.
+
+    Differences of shares are in percentage points.
+    """
     if found.value is None:
         return ""
     bounds = None if found.low is None or found.high is None else [found.low, found.high]

@@ -94,7 +94,7 @@ def other_towers(model: PreTrainedModel) -> list[str]:
 
 
 def norm_layers(model: nn.Module) -> list[str]:
-    """Return the last parts of the names of all layers whose weight is a vector (norms), sorted."""
+    """Return the last parts of the names of all modules whose weight is a vector (norms), sorted."""
     names = [
         name
         for name, module in model.named_modules()

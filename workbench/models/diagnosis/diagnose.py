@@ -45,7 +45,7 @@ class Diagnosis:
         return f"{len(self.fits)} tensors: {', '.join(parts)}{bits}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the diagnosis as values that JSON can represent: `is_sound`, `findings`, `tensors`, ..."""
+        """Return the diagnosis as JSON values: `schema_version`, `is_sound`, `findings` and `tensors`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "is_sound": not self.faults,

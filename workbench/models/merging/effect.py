@@ -89,7 +89,7 @@ def centred(logits: Tensor) -> Tensor:
 
 
 def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
-    """Return the root mean square difference between two models' centred logits.
+    """Return the root mean square difference between two models' centred logits, in nats.
 
     Args:
         first: Blocks of logits (N, V), at least one.

@@ -94,7 +94,7 @@ def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchm
     Scored benchmarks that aren't configured, and tasks of lm-evaluation-harness, are left out with a warning.
 
     Raises:
-        ConfigError: The run has scores on none of them.
+        ConfigError, DataError: The run has scores on none of them; held-out rows can't be read.
     """
     config = run.config
     unlimited = {name: replace(benchmark, limit=None) for name, benchmark in config.benchmarks.items()}
@@ -198,7 +198,7 @@ def asked_again(
 ) -> dict[str, list[Prediction]]:
     """Ask a model all items of the benchmarks, without the answer cache.
 
-    Returns benchmark -> answers, in the order of the benchmark's items.
+    Returns benchmark -> answers, in the order of the benchmark's items. Errors: see `engine.evaluate`.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(benchmarks)}

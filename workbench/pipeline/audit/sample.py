@@ -37,6 +37,7 @@ def recorded_answers(run_dir: RunDir, model: str, names: list[str]) -> dict[str,
 
     Raises:
         DataError: A file is missing or damaged, or has an item twice.
+        OSError, UnicodeDecodeError: A file can't be read.
     """
     answers: dict[str, list[Prediction]] = {}
     for name in names:

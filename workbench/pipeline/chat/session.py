@@ -162,6 +162,7 @@ def has_turns(run: Run, names: Sequence[str]) -> bool:
 
     Raises:
         ConfigError: The model is a classifier, or nothing decides and it has no chat template.
+        DataError: train.json was changed since the training.
     """
     config = run.config
     if config.model.task is not Task.causal_lm:

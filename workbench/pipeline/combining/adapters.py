@@ -57,6 +57,9 @@ def combine(run: Run) -> None:
 def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
     """Return `method`, `rank` and `parts` of a combination as JSON values, for run.json and the leaderboard.
 
+    `method` is a phrase, as `2 adapters by cat`. `parts` has `path` and `weight` of each. There is no `rank`
+    if models were combined.
+
     Args:
         method: Name of the method, such as `cat`.
         entries: The combined adapters or models, with their weights.
@@ -71,7 +74,11 @@ def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | Non
 
 
 def combination_inputs(merge: MergeConfig) -> list[Any]:
-    """Return the settings and adapter fingerprints that a combination depends on."""
+    """Return [settings of COMBINED_BY by key, list of adapter fingerprints] that a combination depends on.
+
+    Raises:
+        CheckpointError: An adapter is missing or damaged.
+    """
     values = {
         key: value for key, value in hashed(merge, "merge").items() if key in COMBINED_BY and key != "result"
     }
@@ -79,7 +86,10 @@ def combination_inputs(merge: MergeConfig) -> list[Any]:
 
 
 def summary(report: Combination) -> str:
-    """Return a line on a combination of adapters for the log: weights, method, rank, distance from sum."""
+    """Return a line on a combination of adapters for the log: weights, method, rank, distance from sum.
+
+    The distance is in percent of the norm of the weighted sum of the updates.
+    """
     weighted = " + ".join(f"{entry.weight:g} x {entry.path}" for entry in report.adapters)
     if report.difference is None:
         distance = "though the weighted sum is zero"

@@ -58,6 +58,9 @@ def judge(
         base: The base's item scores on the same items.
         items: Benchmark -> clusters and subsets of these items.
         guard: Benchmarks whose loss is bounded; the others give the gain.
+
+    Raises:
+        DataError: Guessing is always right on a benchmark, or the scores can't be compared.
     """
     gain = compare_means(columns(base, values, items, [name for name in items if name not in guard]))
     on_guard = columns(base, values, items, guard)
@@ -108,5 +111,8 @@ def compare(first: Values, second: Values, items: Mapping[str, Items], guard: Se
         second: Item scores of the second setting.
         items: Benchmark -> clusters and subsets of these items.
         guard: Benchmarks of the guard set.
+
+    Raises:
+        DataError: Guessing is always right on a benchmark, or the scores can't be compared.
     """
     return compare_means(columns(first, second, items, [name for name in items if name not in guard]))

@@ -55,7 +55,10 @@ def check_written(run: Run, folder: Path) -> None:
 
 
 def model_merge_inputs(config: Config) -> list[Any]:
-    """Return the settings and model contents that a merge of models depends on."""
+    """Return what a merge of models depends on: the base, the section `merge`, and the models' contents.
+
+    The sections are as `hashed` returns them. A content is a fingerprint, or a hub id itself.
+    """
     base = {**hashed(config.model, "model"), "path": content(config.model.path)}
     if config.model.tokenizer:
         base["tokenizer"] = ["written", content(config.model.tokenizer)]

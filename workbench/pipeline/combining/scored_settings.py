@@ -36,6 +36,9 @@ class ScoredSettings:
         """Score the model with these factors, which it has until the next call.
 
         Returns benchmark -> score of each item by the benchmark's first metric, negated if lower is better.
+
+        Raises:
+            WorkbenchError: The model can't answer the items, see `engine.evaluate`.
         """
         self.weights.set(factors)
         evaluation = engine.evaluate(

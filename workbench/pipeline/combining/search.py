@@ -83,7 +83,13 @@ def _check_metrics(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
 
 
 def base_identity(config: Config) -> dict[str, Any]:
-    """Return everything that the answers of a setting depend on, besides its factors, as JSON values."""
+    """Return everything that the answers of a setting depend on, besides its factors, for a fingerprint.
+
+    The sections are as `hashed` returns them, so enum options stay members.
+
+    Raises:
+        CheckpointError: An adapter of `merge.adapters` is missing or damaged.
+    """
     return {
         "model": hashed(config.model, "model") | {"path": content(config.model.path)},
         "quantization": hashed(config.quantization, "quantization"),

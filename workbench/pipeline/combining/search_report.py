@@ -89,7 +89,7 @@ def decide(
 
 
 def read_chosen(folder: Path) -> Factors:
-    """Return the factors that a finished search has chosen, from search.json in its folder."""
+    """Return the factors that a finished search has chosen, from search.json, which must be in `folder`."""
     return tuple(float(factor) for factor in read_json(folder / SEARCH_JSON)["chosen"])
 
 

@@ -42,7 +42,10 @@ class Asked:
         return self.name if self.label == self.name else f"{self.label} ({self.run.config.model.path})"
 
     def values(self) -> dict[str, str | None]:
-        """Return model, name, weights, adapter and quantization by key, as JSON values for compare.json."""
+        """Return `model` (the title), `name`, `weights`, `adapter` and `quantization`, for compare.json.
+
+        `weights` and `adapter` are fingerprints; None: the model has none.
+        """
         keys = ("weights", "adapter", "quantization")
         return {"model": self.title, "name": self.name, **{key: self.identity.get(key) for key in keys}}
 
@@ -107,6 +110,9 @@ def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:
     """Load both models; return two functions, each of which opens a context that yields its model.
 
     Base and adapter of one run can share one load, so only one context may be open at a time.
+
+    Raises:
+        WorkbenchError: An adapter was changed since its training, or a model can't be loaded.
     """
     folder = adapter_folder(second.run)
     is_one_load = first.run is second.run and (first.name, second.name) == (BASE, ADAPTER)

@@ -67,7 +67,7 @@ class Decision:
         return f"decided after {self.num_decided:,} of {self.num_total:,} items: {self.verdict}"
 
     def values(self) -> dict[str, Any]:
-        """Return the decision as JSON values, for compare.json."""
+        """Return the decision's fields, `verdict` and `stopped` by name, as JSON values for compare.json."""
         return {**vars(self), "verdict": self.verdict, "stopped": self.stopped}
 
 

@@ -23,6 +23,10 @@ def objective(config: Config, run_dir: RunDir) -> float | None:
 
     Returns:
         None if the run has neither.
+
+    Raises:
+        DataError: results.json is damaged.
+        OSError: It can't be read.
     """
     if Step.evaluate in config.steps and run_dir.results_json.is_file():
         scores = read_results(run_dir.results_json)[1]
@@ -56,7 +60,7 @@ def training_report(run_dir: RunDir) -> dict[str, Any]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a JSON file of the run as a dict; {} if it is missing, damaged, or not an object.
 
-    The step that needs a damaged file reports it.
+    The step that needs a damaged file reports it. A file that can't be read raises OSError.
     """
     try:
         values = read_json(path) if path.is_file() else {}

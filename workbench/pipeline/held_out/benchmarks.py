@@ -46,6 +46,7 @@ def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
 
     Raises:
         DataError: The rows can't be read, or none of them fits into the model's context.
+        ConfigError: train.json of a classifier has no labels.
     """
     rows = [] if run.config.benchmarks else read_rows(run.run_dir)
     if not rows or run.config.data.regression:

@@ -68,9 +68,13 @@ def facts(path: str) -> Iterator[str]:
 
 
 def norms(path: str) -> dict[str, float]:
-    """Return module name -> norm of its weight update, for each layer of the adapter at `path`.
+    """Return module name -> Frobenius norm of its weight update, for each layer of the adapter at `path`.
 
-    For methods other than LoRA, this is the norm of all the layer's adapter tensors.
+    `path` is a folder or hub id. For methods other than LoRA, the norm is that of all the layer's adapter
+    tensors.
+
+    Raises:
+        CheckpointError: There is no adapter at `path`, or it is damaged.
     """
     if isinstance(read_config(path), LoraConfig):
         return {pair.module: pair.norm for pair in lora_pairs(path)}
@@ -110,6 +114,9 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
     Args:
         path: Folder or hub id of the adapter.
         rows: Kind of module -> norm in each layer, from `grid` of `norms`.
+
+    Raises:
+        CheckpointError: There is no adapter at `path`, or it is damaged.
     """
     pairs = lora_pairs(path) if isinstance(read_config(path), LoraConfig) else []
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)

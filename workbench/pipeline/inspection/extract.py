@@ -35,6 +35,7 @@ def extract(run: Run) -> None:
 
     Raises:
         CheckpointError: The checkpoints can't be compared, or don't differ; the adapter can't be converted.
+        ConfigError: The base has random weights, or the training's quantization can't be reproduced.
     """
     config, run_dir = run.config, run.run_dir
     record, inputs = RunRecord(run_dir.run_json), extraction_fingerprint(config)
@@ -91,7 +92,11 @@ def source(config: Config) -> Source:
 
 
 def extraction_fingerprint(config: Config) -> str:
-    """Return the fingerprint of the settings and files that the extracted adapter depends on."""
+    """Return the fingerprint of the settings and files that the extracted adapter depends on.
+
+    Raises:
+        CheckpointError: There is nothing at `adapter.path` or `model.path`.
+    """
     revision, settings = config.model.revision, hashed(config.extract, "extract")
     if not is_conversion(config):
         folders = [content(config.model.path), revision, content(config.merged.path)]

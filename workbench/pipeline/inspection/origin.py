@@ -23,6 +23,9 @@ def origin_lines(path: str | Path, config_json: dict[str, Any]) -> Iterator[str]
     Args:
         path: Folder or hub id of the adapter.
         config_json: Content of its adapter_config.json.
+
+    Raises:
+        CheckpointError: There is no adapter at `path`, or it is damaged.
     """
     base = config_json.get("base_model_name_or_path") or "not said"
     yield f"base: {base}; fingerprint of the adapter: {adapter_config.fingerprint(path)[:DIGITS]}"

@@ -57,7 +57,11 @@ def check_report(run: Run) -> None:
 
 
 def has_run_model(run: Run) -> bool:
-    """Return whether the run has an adapter, a merged or a trained model."""
+    """Return whether the run has an adapter (its own or `adapter.path`), a merged or a trained model.
+
+    Raises:
+        CheckpointError: The run's own adapter was changed since the step that made it.
+    """
     run_dir = run.run_dir
     return adapter_folder(run) is not None or run_dir.merged.is_dir() or run_dir.model.is_dir()
 

@@ -73,6 +73,9 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
         rows: Sizes of the training rows.
         num_classes: Number of classes of a classifier; 0 for a causal model.
         is_one_step: Whether `rows` are those of one step, because the number of rows is unknown.
+
+    Raises:
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     config = run.config
     work = forecast(rows, config.train, config.seed)
@@ -210,6 +213,9 @@ def room_bytes(config: Config) -> int:
     """Return the bytes of memory that a training may take: `plan.memory_gib`, else the memory of `plan.gpu`.
 
     Else it is the free memory of this GPU, or the available memory of this machine plus that of this process.
+
+    Raises:
+        DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     if config.plan.memory_gib is not None:
         return int(config.plan.memory_gib * 2**30)

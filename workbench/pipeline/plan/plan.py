@@ -47,6 +47,9 @@ def plan_for_rows(run: Run) -> None:
     """Encode the rows of the data section, and log the memory and time that a training on them will need.
 
     Nothing is written into the run's folder.
+
+    Raises:
+        WorkbenchError: A row can't be read or is too long for the model, or the model's files can't be used.
     """
     with TemporaryDirectory() as folder:
         if run.config.data.streaming:  # the rows go to the disk as tokens, but not into the run's folder
@@ -57,7 +60,12 @@ def plan_for_rows(run: Run) -> None:
 
 
 def plan_for_assumed_rows(run: Run) -> None:
-    """Log the memory and time of a training on rows of `data.max_length` tokens, the longest there can be."""
+    """Log the memory and time of a training on rows of `data.max_length` tokens, the longest there can be.
+
+    Raises:
+        ConfigError: `data.max_length` is more than the model's context.
+        DataError: The rows or classes can't be read.
+    """
     config, length = run.config, run.config.data.max_length
     num_rows = len(run.hold_out.training) if has_rows(config) and not config.data.streaming else None
     check_context(run)

@@ -52,6 +52,7 @@ def predict(run: Run) -> None:
         ConfigError: The output is a file that this step has not written.
         MissingStepError: The run has no such model.
         DataError: A row can't be read, or is too long for the model.
+        CheckpointError: An adapter or model was changed since the train step.
     """
     config, run_dir = run.config, run.run_dir
     input_rows, identities = questions(run), model_identities(run)

@@ -150,6 +150,9 @@ def as_prompts(rows: list[Row], run: Run) -> list[Row]:
     """Return the rows (at least one) for a causal model; if it was trained on chats, prompts become turns.
 
     If the run has no training, lines of a text file become turns if the tokenizer has a chat template.
+
+    Raises:
+        DataError: A row has no column of text, or train.json was changed since the training.
     """
     is_chat = trained_before(run.config, run.run_dir).get("is_chat")
     if is_chat is None:  # the run has no training

@@ -73,6 +73,9 @@ def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
     """Return warnings about files to send that name local paths, and about a missing model card.
 
     `is_export`: the files are of the export step, for which no model card is written.
+
+    Raises:
+        ValueError: A file that ends with .json isn't JSON.
     """
     lines = []
     if MODEL_CARD not in {file.name for file in files}:

@@ -70,6 +70,9 @@ def lines(measured: Sequence[Measured], speeds: Mapping[NumberFormat, Speeds]) -
     Args:
         measured: The measurements, the unquantized model's first.
         speeds: Speeds of the number formats that have them.
+
+    Raises:
+        ConfigError: A measurement has no benchmark in common with the first.
     """
     whole, *others = measured
     compared = compare_all(whole.results, [other.results for other in others]) if others else []
@@ -86,7 +89,11 @@ def lines(measured: Sequence[Measured], speeds: Mapping[NumberFormat, Speeds]) -
 
 
 def fidelity(texts: Sequence[TextDivergence]) -> Fidelity | None:
-    """Return the divergence and the agreement over all probe texts; None without texts."""
+    """Return the divergence and the agreement over all probe texts; None without texts.
+
+    Raises:
+        DataError: A divergence isn't finite.
+    """
     if not texts:
         return None
     sizes = [text.num_tokens for text in texts]
@@ -106,7 +113,7 @@ def fidelity(texts: Sequence[TextDivergence]) -> Fidelity | None:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the contents of the report's JSON file."""
+    """Return the contents of the report's JSON file as a dict; what wasn't measured is None."""
     families = [line.comparison.rows for line in report.lines if line.comparison]
     sizes = [row.difference.family for rows in families for row in rows if row.difference]
     return {

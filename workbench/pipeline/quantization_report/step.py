@@ -176,7 +176,11 @@ def measure_gains(
 
 
 def machine(run: Run) -> dict[str, Any]:
-    """Return `system`, `processors` (their number) and `device` of this machine, for the report."""
+    """Return `system`, `processors` (their number) and `device` of this machine, for the report.
+
+    Raises:
+        DeviceError: `model.device` is CUDA, which this machine lacks.
+    """
     device = torch_device(run.config.model.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"system": platform.platform(), "processors": os.cpu_count(), "device": f"{device.type}, {name}"}

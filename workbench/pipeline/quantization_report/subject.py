@@ -69,6 +69,9 @@ def base_of(run: Run, folder: Path) -> Subject | None:
 
     Returns:
         None if the run has no adapter, or no base because it began with new weights.
+
+    Raises:
+        WorkbenchError: The adapter was changed since its training, or the base can't be loaded.
     """
     config = run.config
     if adapter_folder(run) is None or config.model.init:

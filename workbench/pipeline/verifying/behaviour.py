@@ -44,6 +44,10 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
 
     The chat is also sent as a prompt, rendered and encoded here: number of tokens and answer must be the
     same. Endpoints without chats, and models without a template, have no fault.
+
+    Raises:
+        EndpointError: The endpoint fails, or its replies lack a text.
+        DataError: The model's chat template refuses the chat.
     """
     if data.template == Template["auto"].name and not lm.tokenizer.chat_template:
         return []
@@ -73,7 +77,11 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
 
 
 def sampling_defaults(lm: EndpointLM) -> list[str]:
-    """Return [a fault] if the endpoint's answers aren't greedy when a request has no temperature, else []."""
+    """Return [a fault] if the endpoint's answers aren't greedy when a request has no temperature, else [].
+
+    Raises:
+        EndpointError: The endpoint fails, or its replies lack a text.
+    """
     for tokens in lm.encode(PROBES):
         greedy = text_of(lm.endpoint.complete(tokens, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
         fields = {"model": lm.endpoint.name, "prompt": tokens, "max_tokens": NUM_TOKENS}

@@ -35,7 +35,7 @@ class Gaps:
 
     @property
     def summary(self) -> str:
-        """The differences in one line."""
+        """The differences in one line: mean and largest in nats, and how many texts and answers are equal."""
         parts = []
         if self.num_likelihoods:
             parts.append(

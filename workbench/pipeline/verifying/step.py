@@ -149,6 +149,9 @@ def asked(run: Run, serves: str, model: EndpointModel, drawn: Sample) -> dict[st
     """Ask the endpoint the drawn items; return benchmark -> answers in the order of the items.
 
     `serves` is the run's model whose tokenizer encodes the prompts.
+
+    Raises:
+        WorkbenchError: The endpoint fails or can't answer the items, see `engine.evaluate`.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{number}.jsonl" for number, name in enumerate(drawn.benchmarks)}
@@ -167,6 +170,10 @@ def drawn_of(recorded: Recorded, name: str, drawn: Sample) -> dict[str, list[Pre
     """Return benchmark -> recorded answers of the model `name` to the drawn items, in their order.
 
     Benchmarks of which it lacks an answer are left out.
+
+    Raises:
+        DataError: A predictions file is damaged.
+        OSError, UnicodeDecodeError: It can't be read.
     """
     found = {}
     for benchmark, answers in drawn.recorded.items():

@@ -85,7 +85,11 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def logged_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """Return the Trainer's `log_history` of an undamaged checkpoint folder, one dict per log call."""
+    """Return the Trainer's `log_history` of an undamaged checkpoint folder, one dict per log call.
+
+    Raises:
+        OSError, ValueError: trainer_state.json can't be read, or isn't JSON.
+    """
     history = read_json(checkpoint / "trainer_state.json")["log_history"]
     assert isinstance(history, list)
     return history
