@@ -127,6 +127,44 @@ def test_few_shot_examples_are_turns_with_the_letter_as_the_answer(tmp_path):
     assert "D. hand\nAnswer:<assistant>C<user>" in text
 
 
+def test_the_system_text_precedes_the_description_and_is_the_system_message_of_a_chat(tmp_path):
+    polite = EvaluateConfig(system="You {{ never }} guess.")
+    chat = prepared("mmlu", tmp_path, polite)
+    assert prompt(chat).startswith("<system>You {{ never }} guess.<user>The following is a multiple")
+    described = prepared("mmlu", tmp_path, polite, protocol="lm-eval")
+    head = (
+        "You {{ never }} guess.\n\nThe following are multiple choice questions (with answers) about anatomy."
+    )
+    assert prompt(described).startswith(f"{head}\n\nWhere is")
+    assert prompt(described, chat_template=True).startswith(f"<system>{head}<user>Where is")
+    spaced = prepared("mmlu", tmp_path, EvaluateConfig(system="Say A.\n"), protocol="lm-eval")
+    assert prompt(spaced).startswith("Say A.\nThe following are")
+    orders = prepared("mmlu", tmp_path, EvaluateConfig(system="S", permutations=2), protocol="lm-eval")
+    [rotation] = orders.examples[0].rotations
+    assert (
+        rotation.description
+        == orders.examples[0].description
+        == "S\n\n" + described.examples[0].description.removeprefix("You {{ never }} guess.\n\n")
+    )
+
+
+def test_few_shot_examples_can_precede_the_question_in_the_users_turn(tmp_path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/anatomy_dev.csv").write_text("Where is the toe?,chest,head,foot,hand,C\n")
+    asked = prepared("mmlu", tmp_path, protocol="lm-eval", num_fewshot=1)
+    described = "The following are multiple choice questions (with answers) about anatomy."
+    options = "A. chest\nB. head\nC. foot\nD. hand\nAnswer:"
+    turn = f"Where is the toe?\n{options} C\n\nWhere is the heart?\n{options}"
+    assert prompt(asked, chat_template=True, fewshot_as_turns=False) == (
+        f"<system>{described}<user>{turn}<assistant>"
+    )
+    with pytest.raises(ConfigError, match=r"evaluate\.fewshot_as_turns: false has no effect without a chat"):
+        Config(evaluate=EvaluateConfig(fewshot_as_turns=False), benchmarks={"mmlu": load("mmlu")})
+    Config(
+        evaluate=EvaluateConfig(fewshot_as_turns=False), benchmarks={"mmlu": load("mmlu", protocol="chat")}
+    )
+
+
 def test_a_chat_protocol_without_a_chat_template_is_refused_by_its_key(tmp_path):
     benchmark = prepared("mmlu", tmp_path)
     with pytest.raises(ConfigError, match=r"benchmarks\.mmlu\.chat_template: the model's tokenizer has no"):

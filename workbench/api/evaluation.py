@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.api.benchmarks import Benchmark, by_name
-from workbench.config.evaluate import EvaluateConfig, check_template_arguments
+from workbench.config.evaluate import EvaluateConfig, check_chat_settings
 from workbench.evaluation import engine
 from workbench.evaluation.model_checks import check_kind
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
@@ -60,7 +60,7 @@ def evaluate(
         check_known(setting, known, "evaluate")
     config = section(EvaluateConfig, settings, "evaluate")
     chosen = by_name(benchmarks)
-    check_template_arguments(config, chosen.values())
+    check_chat_settings(config, chosen.values())
     inner = attach.inner_model(model) if isinstance(model, PeftModel) else model
     check_kind(inner, chosen)
     with trusting(trust_code), tempfile.TemporaryDirectory(prefix="workbench-") as folder:

@@ -79,6 +79,8 @@ KEYS = {
     "benchmarks.NAME.generation.temperature": "temperature",
     "predict.max_new_tokens": "max_new_tokens max_out_len max_gen_toks",
     "evaluate.chat_template=true": "apply_chat_template",
+    "evaluate.system": "system_instruction system_prompt system_message",
+    "evaluate.fewshot_as_turns": "fewshot_as_multiturn",
     "evaluate.fewshot_seed": "fewshot_as_seed",
     "export.path": "export_dir merge_output_dir",
     "export.max_shard_size": "export_size",

@@ -9,7 +9,7 @@ from workbench.config.benchmark import BenchmarkConfig, check_benchmark
 from workbench.config.chat import ChatConfig
 from workbench.config.compare import CompareConfig
 from workbench.config.data import DataConfig
-from workbench.config.evaluate import EvaluateConfig, check_template_arguments, with_template_arguments
+from workbench.config.evaluate import EvaluateConfig, check_chat_settings, with_template_arguments
 from workbench.config.inspection.adapter_info import AdapterInfoConfig
 from workbench.config.inspection.extract import ExtractConfig
 from workbench.config.inspection.merged import MergedConfig
@@ -206,7 +206,7 @@ class Config:
             check_file_name("data.sources", name)
         for name, benchmark in self.benchmarks.items():
             check_benchmark(name, benchmark)
-        check_template_arguments(self.evaluate, self.benchmarks.values())
+        check_chat_settings(self.evaluate, self.benchmarks.values())
         self.evaluate = with_template_arguments(self.evaluate, self.data, self.benchmarks.values())
         check_once("train.score_on", self.train.score_on)
         check_once("train.report_to", self.train.report_to)

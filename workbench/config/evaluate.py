@@ -58,6 +58,12 @@ class EvaluateConfig:
     template_arguments: dict[str, Any] = field(default_factory=dict)
     """Variables of the chat template, as in {enable_thinking: false}. Refused where no prompt takes a chat
     template. Empty: as data.template_arguments."""
+    system: str = ""
+    """Text at the start of each prompt, before the description of the benchmark: in a chat template the
+    system message. As system_instruction of lm-evaluation-harness, also for its tasks."""
+    fewshot_as_turns: bool = True
+    """true writes few-shot examples as turns of the chat: question by the user, answer by the assistant.
+    false, which needs a chat template, writes them into the user's turn, before the question."""
     max_length: int | None = number(None, 1, 2**24)
     """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out;
     evaluate.too_long is for questions that are too long by themselves. null: the model's context length."""
@@ -99,19 +105,20 @@ def takes_chat_template(benchmark: BenchmarkConfig, evaluate: EvaluateConfig) ->
     return next((setting for setting in settings if setting is not None), evaluate.chat_template)
 
 
-def check_template_arguments(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> None:
-    """Check that `evaluate.template_arguments` has an effect on the prompts of a benchmark.
+def check_chat_settings(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> None:
+    """Check that settings of chats have an effect on the prompts of a benchmark.
 
     Raises:
-        ConfigError: It is set, and no prompt takes a chat template.
+        ConfigError: One is set, and no prompt takes a chat template.
     """
-    if not evaluate.template_arguments or uses_chat_template(evaluate, benchmarks):
-        return
-    names = ", ".join(evaluate.template_arguments)
-    raise ConfigError(
-        f"evaluate.template_arguments: {names} has no effect without a chat template "
-        "(evaluate.chat_template=true, or leave it out)"
-    )
+    settings = {"template_arguments": ", ".join(evaluate.template_arguments)}
+    settings["fewshot_as_turns"] = "" if evaluate.fewshot_as_turns else "false"
+    name, value = next(((name, value) for name, value in settings.items() if value), ("", ""))
+    if name and not uses_chat_template(evaluate, benchmarks):
+        raise ConfigError(
+            f"evaluate.{name}: {value} has no effect without a chat template "
+            "(evaluate.chat_template=true, or leave it out)"
+        )
 
 
 def uses_chat_template(evaluate: EvaluateConfig, benchmarks: Iterable[BenchmarkConfig]) -> bool:

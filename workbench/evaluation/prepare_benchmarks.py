@@ -18,6 +18,7 @@ from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 from workbench.evaluation.benchmarks.item_remarks import about_items
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
+from workbench.evaluation.benchmarks.system_text import with_system
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
 from workbench.evaluation.item_interviewer import ItemInterviewer
@@ -74,6 +75,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         for kept_index in _selected(name, config, subset, rows, renderer):
             number, row = rows[kept_index]
             example = renderer.example(row, number, kept_index, subset, shots)
+            example = with_system(example, evaluate.system, config)
             cluster = renderer.cluster(row, subset, parents[row.parent])
             example = replace(example, cluster=cluster) if cluster else example
             if example.id in position_of:

@@ -55,8 +55,9 @@ def evaluate(
             limit=None if selected.samples else benchmark.config.limit,
             samples=selected.samples,
             bootstrap_iters=0,
+            system_instruction=config.system or None,
             apply_chat_template=takes_chat_template(benchmark.config, config),
-            fewshot_as_multiturn=takes_chat_template(benchmark.config, config),
+            fewshot_as_multiturn=takes_chat_template(benchmark.config, config) and config.fewshot_as_turns,
         )
     samples = {key: results["samples"][key] for key in selected.tasks}
     predictions = [

@@ -51,6 +51,8 @@ class ChatFormat:
     """Tokenizer with the chat template."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the template, from `evaluate.template_arguments`."""
+    shots_as_turns: bool = True
+    """Whether few-shot examples are turns; else they precede the question in the user's turn."""
 
 
 def chat_format(
@@ -59,7 +61,7 @@ def chat_format(
     """Return the chat format of a benchmark's prompts; None for plain text."""
     if not takes_chat_template(benchmark, evaluate):
         return None
-    return ChatFormat(tokenizer, evaluate.template_arguments)
+    return ChatFormat(tokenizer, evaluate.template_arguments, evaluate.fewshot_as_turns)
 
 
 def item(example: Example, dropped: int, chat: ChatFormat | None = None) -> Item:
@@ -167,15 +169,17 @@ def _num_bytes(example: Example) -> int:
 def _rendered(chat: ChatFormat, example: Example, question: str, dropped: int) -> str:
     """Render a prompt with the chat template: description as system message, few-shot examples as turns.
 
-    The first `dropped` few-shot examples are left out.
+    Without `shots_as_turns`, the examples and the question are a single turn, as in plain text. The first
+    `dropped` few-shot examples are left out.
     """
     messages: list[dict[str, Any]] = []
     if example.description.strip():
         messages.append({"role": "system", "content": example.description.strip()})
-    for shot in example.shots[dropped:]:
+    for shot in example.shots[dropped:] if chat.shots_as_turns else ():
         messages.append({"role": "user", "content": shot.question})
         messages.append({"role": "assistant", "content": shot.answer.strip()})
-    messages.append({"role": "user", "content": question})
+    turn = question if chat.shots_as_turns else context(replace(example, description=""), question, dropped)
+    messages.append({"role": "user", "content": turn})
     try:
         return chat_text(chat.tokenizer, messages, arguments=chat.arguments, add_generation_prompt=True)
     except RenderingError as error:
