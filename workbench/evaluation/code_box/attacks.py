@@ -62,7 +62,8 @@ def weakness(box: Box) -> str:
     secret.chmod(0o600)
     witness.touch()
     witness.chmod(0o666)
-    new_files = [str(Path(path) / "written") for path in ("/", "/dev", *shown_paths()) if Path(path).is_dir()]
+    folders = [path for path in ("/", "/dev", *shown_paths()) if Path(path).is_dir()]
+    new_files = [str(Path(path) / "written-by-a-boxed-program") for path in folders]
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         attacks = {
             "reaches the network": _NETWORK.format(port=server.getsockname()[1]),
