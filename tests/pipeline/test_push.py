@@ -135,6 +135,13 @@ def test_an_export_without_a_card_is_not_promised_one_by_the_leaderboard(run, ru
     assert "no model card (copy that of the run's model: recipe=leaderboard writes none" in caplog.text
 
 
+def test_a_damaged_json_file_of_an_export_is_named(run, run_copy, hub, caplog):
+    (run_copy / "export").mkdir()
+    (run_copy / "export" / "config.json").write_text("{")
+    run("push", "run_dir=run", "push.repo=me/mine", "push.folder=export")
+    assert "config.json: not JSON, Expecting property name" in caplog.text
+
+
 def test_a_public_repository_is_not_written_to_unless_that_is_asked_for(run, run_copy, hub):
     hub.is_public = hub.exists = True
     arguments = ["push", "run_dir=run", "push.repo=me/mine", "push.send=true"]

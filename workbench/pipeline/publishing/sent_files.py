@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.errors import first_line
 from workbench.files import MODEL_CARD, parse_json
 from workbench.leaderboard.outputs import card
 from workbench.models.checkpoints.hub import HUB_ID
@@ -70,12 +71,9 @@ def _with_base(path: Path, base: str) -> bytes | None:
 
 
 def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
-    """Return warnings about files to send that name local paths, and about a missing model card.
+    """Return warnings about files to send: that name local paths or aren't JSON, and a missing model card.
 
     `is_export`: the files are of the export step, for which no model card is written.
-
-    Raises:
-        ValueError: A file that ends with .json isn't JSON.
     """
     lines = []
     if MODEL_CARD not in {file.name for file in files}:
@@ -85,7 +83,11 @@ def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
     for file in files:
         if file.path.suffix != ".json" or file.num_bytes > LARGEST_TEXT_BYTES:
             continue
-        values = parse_json(_text(file))
+        try:
+            values = parse_json(_text(file))
+        except ValueError as error:
+            lines.append(f"{file.name}: not JSON, {first_line(error)}")
+            continue
         if file.path.name == TOKENIZER and isinstance(values, dict):
             values = {key: value for key, value in values.items() if key not in VOCABULARY}
         base = values.get(BASE_KEY) if isinstance(values, dict) else None
