@@ -85,7 +85,7 @@ class Review:
 
 
 def reviews(language: str) -> tuple[list[Review], list[Review]]:
-    """Generate all reviews of a language; return those for training and those for the benchmark."""
+    """Generate all reviews of a language, en or zh; return (those for training, those for the benchmark)."""
     words = WORDS[language]
     splits: tuple[list[Review], list[Review]] = ([], [])
     for thing, place, word, negated in product(

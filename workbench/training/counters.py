@@ -85,7 +85,10 @@ class TrainCounters:
         return mean
 
     def log_values(self) -> dict[str, float]:
-        """Return the fields that a line of train.jsonl has besides the loss: tokens, seconds, peak memory."""
+        """Return the fields that a line of train.jsonl has besides the loss.
+
+        They are tokens, trained_tokens (those with loss), seconds, tokens_per_second and peak_bytes.
+        """
         return {
             "tokens": self.tokens,
             "trained_tokens": self.unmasked_tokens,

@@ -43,7 +43,11 @@ class Scorer(Protocol):
 
 
 def can_share_prefixes(lm: Scorer) -> bool:
-    """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree."""
+    """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree.
+
+    False without a run if the context or an attention window is too short, or for GPT-Neo's `window_size`;
+    False, which is logged, if the run fails.
+    """
     config = lm.model.config.get_text_config()
     if getattr(config, "window_size", None):
         return False  # GPT-Neo counts its window by places in the pass, not by positions

@@ -35,7 +35,7 @@ def follows_all(prediction: int | str | None, answer: Answer, example: Example, 
 
 
 def share_followed(prediction: int | str | None, answer: Answer, example: Example, *, kind: str) -> float:
-    """Return the share of a prompt's instructions that a text follows."""
+    """Return the share of a prompt's instructions that a text follows; `kind` is `strict` or `loose`."""
     followed = _followed(prediction, example, kind)
     return sum(followed) / len(followed)
 
@@ -47,7 +47,10 @@ def all_instructions(judged: Sequence[Judged], *, kind: str) -> float:
 
 
 def check_ahead(judged: Sequence[Judged]) -> None:
-    """Check the texts of all items side by side."""
+    """Check the texts of all items side by side; IFEVAL keeps the verdicts, which scoring then reads.
+
+    All ranks must call this.
+    """
     IFEVAL.ask_ahead([_question(item.prediction, item.example) for item in judged])
 
 

@@ -20,7 +20,10 @@ def states_target(prediction: int | str | None, answer: Answer, example: Example
 
 
 def compare_ahead(judged: Sequence[Judged]) -> None:
-    """Compare the answers of all items side by side."""
+    """Compare the answers of all items side by side; MATH_VERIFY keeps the results, which scoring then reads.
+
+    All ranks must call this.
+    """
     MATH_VERIFY.ask_ahead([_question(item.answer, item.example) for item in judged])
 
 

@@ -65,7 +65,7 @@ def trained_on(model: ModelConfig, quantization: QuantizationConfig, dtype: str)
 
 
 def quantization_facts(quantization: QuantizationConfig) -> dict[str, Any]:
-    """Return the settings that determine the quantized weights; empty without quantization."""
+    """Return `method`, `skip_modules` and, in 4 bits, `double_quant`; empty without quantization."""
     method = quantization.method
     if method is QuantizationMethod.none:
         return {}

@@ -125,7 +125,7 @@ class _Plot:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - self.low) / (self.high - self.low)
 
     def grid(self, rows: Sequence[float], columns: Sequence[float]) -> list[str]:
-        """Return the frame, the horizontal lines and the numbers of both axes."""
+        """Return SVG elements: the frame, a horizontal line for each of `rows`, the numbers of both axes."""
         parts = [self.across("grid", value) for value in rows]
         parts += [
             f'<text text-anchor="end" x="{LEFT - 8}" y="{self.y(value) + 4:.1f}">{value:g}</text>'

@@ -83,7 +83,7 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
 
 
 def made_files(config: Config, run_dir: RunDir) -> list[str]:
-    """Return a line for each file or folder that the run has, and for an export at `export.path`.
+    """Return a line for each file or folder of MADE that the run has, and for an export at `export.path`.
 
     A line is the path and its description.
     """

@@ -71,7 +71,10 @@ def known_cost(number_type: GgufType, run_dir: RunDir) -> str:
 
 
 def recorded_texts(run_dir: RunDir, name: str) -> list[str]:
-    """Return the prompts of a model's first recorded answers, some of each benchmark."""
+    """Return the prompts of a model's first two recorded answers to each benchmark, at most NUM_TEXTS.
+
+    Benchmarks are in the order of their files' names; files that can't be read are skipped.
+    """
     texts = []
     for file in sorted((run_dir.all_predictions / name).glob("*.jsonl")):
         try:
