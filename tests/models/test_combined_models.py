@@ -134,8 +134,8 @@ def without_a_tensor(folder):
 
 
 FAULTS = {
-    "width": ({"hidden_size": 64}, "its hidden_size is 64, not 32"),
-    "layers": ({"num_hidden_layers": 3}, "its num_hidden_layers is 3, not 2"),
+    "width": ({"hidden_size": 64}, "hidden_size=64 instead of 32"),
+    "layers": ({"num_hidden_layers": 3}, "num_hidden_layers=3 instead of 2"),
     "vocabulary": ({"vocab_size": 120}, r"is \[120, 32\] in '.*other' and \[101, 32\] in the base"),
 }
 

@@ -23,6 +23,7 @@ from workbench.models.checkpoints.ready_quantized import FIELDS, folder_format
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.combining.combine_adapters import layer_seed
 from workbench.models.combining.task_vectors import added_deltas, linear, slerp
+from workbench.models.combining.text_interface import check_text_interface
 from workbench.models.combining.tuned_models import check_one_base, open_weights
 from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.merging.effect import (
@@ -95,6 +96,7 @@ def combine_models(
     base = open_weights(model.path, "model.path", model.revision)
     tuned = [(entry.path, open_weights(entry.path, "merge.models")) for entry in merge.models]
     check_one_base(base, tuned)
+    check_text_interface(model, base, tuned)
     if merge.dtype is MergeDtype.auto and folder_format(base.path) is not None:
         merge = replace(merge, dtype=MergeDtype[base.config["dtype"]])  # of the unpacked model
     with new_folder(folder) as temporary:

@@ -6,12 +6,10 @@ from dataclasses import replace
 import torch
 
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints.computing_fields import changed_fields
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, open_folder
 from workbench.models.checkpoints.state_dict import existing_files
-
-ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-"""Fields of config.json that must equal the base's; compared before tensors, for a clearer message."""
 
 
 def open_weights(path: str | None, key: str, revision: str | None = None) -> ModelFolder:
@@ -74,13 +72,15 @@ def check_one_base(base: ModelFolder, tuned: Sequence[tuple[str, ModelFolder]]) 
 
 
 def _check_architecture(base: ModelFolder, model: ModelFolder, path: str) -> None:
-    """Raise CheckpointError if config.json describes another architecture than the base's."""
-    for field in ARCHITECTURE:
-        if (value := model.config.get(field)) != (expected := base.config.get(field)):
-            raise CheckpointError(
-                f"merge.models: {path!r} is not of the base {str(base.path)!r}: its {field} is {value!r}, "
-                f"not {expected!r} (merge models tuned from one base)"
-            )
+    """Raise CheckpointError if config.json says that the weights compute something else than the base's.
+
+    This comes before the comparison of tensors, for a clearer message.
+    """
+    if changed := changed_fields(base.config, model.config):
+        raise CheckpointError(
+            f"merge.models: {path!r} is not of the base {str(base.path)!r}: its config.json has {changed[0]} "
+            "(merge models tuned from one base)"
+        )
 
 
 def _check_head(base: ModelFolder, model: ModelFolder, path: str) -> None:

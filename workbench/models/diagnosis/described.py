@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from workbench.models.checkpoints.computing_fields import changed_fields
 from workbench.models.checkpoints.generation_config import FILE as GENERATION_FILE
 from workbench.models.checkpoints.model_folder import HEAD, ModelFolder
 from workbench.models.checkpoints.state_dict import read_json_object
@@ -16,11 +17,6 @@ from workbench.models.diagnosis.findings import Finding
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
-ARCHITECTURE = (
-    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "layer_norm_eps", "sliding_window"),
-)
-"""Fields of config.json that change what the weights compute."""
 SAMPLING = (
     "do_sample",
     "temperature",
@@ -31,8 +27,6 @@ SAMPLING = (
     "max_length",
 )
 """Fields of generation_config.json that are compared."""
-OPEN_LLAMA = ("open-llama", "llama")
-"""Model types that this project converts into each other; their fields have other names."""
 
 
 @dataclass(frozen=True)
@@ -196,23 +190,8 @@ def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
 
     Another one if config.json ties embedding and head, so that a head in the file isn't read.
     """
-    types = [folder.config.get("model_type") for folder in (base, merged)]
-    fields = ARCHITECTURE if types[0] == types[1] or not all(kind in OPEN_LLAMA for kind in types) else ()
-    changed = [
-        f"{name}={merged.config[name]!r:.30} instead of {base.config[name]!r:.30}"
-        for name in fields
-        if name in base.config and name in merged.config and base.config[name] != merged.config[name]
-    ]
-    if (theta := rope_theta(merged.config)) != rope_theta(base.config):
-        changed.append(f"rope_theta={theta!r} instead of {rope_theta(base.config)!r}")
+    changed = changed_fields(base.config, merged.config)
     if changed:
         yield Finding(("architecture",), f"config.json: {'; '.join(changed[:3])}")
     if merged.is_tied and HEAD in merged.tensors and not base.is_tied:
         yield Finding(("lost_head",), f"config.json ties the embeddings, so that {HEAD} is not read", [HEAD])
-
-
-def rope_theta(config: Mapping[str, Any]) -> float:
-    """Return the base of the rotary frequencies, given the content of config.json; 10,000 if it has none."""
-    parameters = config.get("rope_parameters")
-    value = parameters.get("rope_theta") if isinstance(parameters, Mapping) else None
-    return float(value or config.get("rope_theta") or 10000.0)
