@@ -174,15 +174,44 @@ def test_layers_that_hold_their_weights_the_other_way_round_are_merged_from_a_qu
     assert run("quickstart", *how, *rows, "run_dir=run").merged.is_dir()
 
 
-@pytest.mark.parametrize(("fused", "count"), [("true", 1), ("false", 0)])
-def test_a_plan_of_transformers_own_class_says_that_its_logits_are_an_upper_bound(run, caplog, fused, count):
-    small_gpt2()
-    how = ("model.path=gpt2", "quantization=none", "data.limit=8", "data.max_length=128")
-    run("plan", *TOY, *how, f"model.fused={fused}")
-    assert unwrapped(caplog).count("it may be less: all logits are counted") == count
+def planned_gib(caplog, purpose):
+    """Planned GiB for a purpose; 0 if it isn't mentioned."""
+    amounts = re.findall(rf"\b{purpose} ([0-9.]+)", unwrapped(caplog))
     caplog.clear()
-    run("plan", *TOY)
-    assert "it may be less" not in caplog.text
+    return float(amounts[0]) if amounts else 0.0
+
+
+def test_a_plan_knows_layers_that_store_no_float32_copies(run, caplog, tmp_path):
+    phi3 = {"model_type": "phi3", "torch_dtype": "bfloat16", "num_hidden_layers": 8}
+    how = ("plan.gpu=h200", "train.max_steps=10", "quantization=none")
+    run("plan", config_alone(tmp_path, phi3), *how)
+    tried = planned_gib(caplog, "activations")
+    run("plan", "model.path=model", *how, "model.fused=false")
+    assert planned_gib(caplog, "activations") == pytest.approx(2.5 / 1.3 * tried, rel=0.01)
+    (tmp_path / "model/config.json").write_text(json.dumps({**phi3, "model_type": "gemma2"}))
+    run("plan", "model.path=model", *how)
+    eager = planned_gib(caplog, "activations")
+    run("plan", "model.path=model", *how, "model.fused=false")
+    assert planned_gib(caplog, "activations") == eager
+
+
+def test_a_plan_counts_all_logits_only_if_training_stores_them(run, caplog, tmp_path):
+    gemma = {"model_type": "gemma2", "torch_dtype": "bfloat16", "num_hidden_layers": 4, "vocab_size": 256_000}
+    mixtral = {"model_type": "mixtral", "torch_dtype": "bfloat16", "num_hidden_layers": 2}
+    how = ("plan.gpu=h200", "train.max_steps=10", "quantization=none")
+    run("plan", config_alone(tmp_path, gemma), *how)
+    assert "it may be less" not in unwrapped(caplog)
+    chunked = planned_gib(caplog, "logits")
+    run("plan", "model.path=model", *how, "model.fused=false")
+    assert "it may be less" not in unwrapped(caplog)
+    assert planned_gib(caplog, "logits") > 5 * chunked > 0
+    (tmp_path / "model/config.json").write_text(json.dumps({**mixtral, "output_router_logits": True}))
+    run("plan", "model.path=model", *how)
+    assert "it may be less: all logits are counted" in unwrapped(caplog)
+    routed = planned_gib(caplog, "logits")
+    (tmp_path / "model/config.json").write_text(json.dumps(mixtral))
+    run("plan", "model.path=model", *how)
+    assert routed > planned_gib(caplog, "logits")
 
 
 def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_long(run, tmp_path):

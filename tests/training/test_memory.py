@@ -1,5 +1,7 @@
 """The plan's counts against what PyTorch really holds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -11,8 +13,15 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.adapters import attach
+from workbench.models.trials.blocked_attention import use_blocked_attention
+from workbench.models.trials.chunked_loss import use_chunked_loss
+from workbench.models.trials.fused_norms import use_fused_norms
+from workbench.models.trials.gated_mlps import use_gated_mlps
+from workbench.models.trials.lora_layers import use_lora_products
 from workbench.training.estimate import workload as forecast_module
 from workbench.training.estimate.memory import (
+    NATIVE,
+    TRIED,
     Batch,
     Setting,
     Shape,
@@ -99,6 +108,37 @@ def test_activations_are_what_autograd_keeps(length, checkpointing):
         expected = 4 * 1024 * 64 * 2
     # The loss keeps its rows too, and a few tables are not counted.
     assert saved_bytes(model, inputs) - 1024 * 64 * 2 == pytest.approx(expected, rel=0.08)
+
+
+NATIVE_KINDS = {
+    "Gemma3Text": {"head_dim": 32, "sliding_window": 512},
+    "Glm4": {"head_dim": 32},
+    "Phi3": {},
+    "Cohere": {},
+    "Olmo2": {},
+    "Starcoder2": {},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", NATIVE_KINDS)
+def test_activations_of_tried_layers_are_what_autograd_keeps_at_most(name, dtype):
+    torch.manual_seed(0)
+    sizes = {**SIZES, **NATIVE_KINDS[name]}
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    use_fused_norms(model)
+    use_gated_mlps(model)
+    use_blocked_attention(model)
+    assert use_chunked_loss(model) == ""
+    counted = setting(config, Batch(4, 1024, 1024), dtype_bytes=dtype.itemsize)
+    counted = replace(counted, shape=replace(counted.shape, factor=TRIED))
+    model = attach.attach(model, AdapterConfig(rank=8), 0).train()
+    use_lora_products(model)
+    ids = torch.randint(1, 300, (4, 256))
+    saved = saved_bytes(model, {"input_ids": ids, "labels": ids})
+    rows = 1024 * SIZES["hidden_size"] * dtype.itemsize  # of the loss
+    assert 0.5 < (saved - rows) / activations_bytes(counted) <= 1
 
 
 def test_weights_and_trained_weights_are_those_of_the_model():
@@ -236,7 +276,7 @@ OTHER_NAMES = {
 @pytest.mark.parametrize("name", OTHER_NAMES)
 def test_the_sizes_of_models_that_name_them_otherwise_are_found(name):
     model = empty_model(getattr(transformers, f"{name}Config")(**OTHER_NAMES[name]))
-    shape = Shape.of(model, native=True)
+    shape = Shape.of(model, factor=NATIVE)
     assert (shape.hidden, shape.inner) == (32, 128)
     assert shape.layers > 0 and shape.vocabulary > 0
     assert shape.linear_weights + shape.other_weights == model.num_parameters()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workbench.config.names import IGNORED
 from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.fused import is_plain, plain_layers
@@ -55,7 +56,7 @@ def _with_chunked_loss(original: Callable[..., Any], logit_map: LogitMap) -> Cal
     @functools.wraps(original.__func__)  # type: ignore[attr-defined]
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         is_loss_wanted = kwargs.get("labels") is not None and kwargs.get("return_dict") is not False
-        is_own = is_plain() or not self.training or _counts_router(self, kwargs)
+        is_own = is_plain() or not self.training or adds_router_loss(self, kwargs)
         if is_own or not is_loss_wanted:
             return original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
         labels, count = kwargs.pop("labels"), kwargs.pop("num_items_in_batch", None)
@@ -75,7 +76,7 @@ def _with_chunked_loss(original: Callable[..., Any], logit_map: LogitMap) -> Cal
     return forward
 
 
-def _counts_router(model: PreTrainedModel, keywords: dict[str, Any]) -> bool:
+def adds_router_loss(model: PreTrainedModel, keywords: dict[str, Any]) -> bool:
     """Return whether a call with these keywords adds a term for the router of the experts to its loss."""
     by_default = getattr(model.config.get_text_config(), "output_router_logits", False)
     asked = keywords.get("output_router_logits")
@@ -103,7 +104,7 @@ def _trial(model: PreTrainedModel) -> tuple[LogitMap | None, str]:
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Module):
         return None, "it has no language model head of its own"
-    if _counts_router(model, {}):
+    if adds_router_loss(model, {}):
         return None, "its loss has a term for the router of its experts"
     try:
         with torch.no_grad(), torch.random.fork_rng():
@@ -120,13 +121,22 @@ def _trial(model: PreTrainedModel) -> tuple[LogitMap | None, str]:
 def _difference_of_losses(model: PreTrainedModel, head: nn.Module, logit_map: LogitMap) -> str:
     """Return in what the model's loss differs from that of its logits; empty if in nothing."""
     ids = trial_ids(model)
-    labels = ids.clone()
-    labels[:, ::3] = -100
+    labels = trial_labels(ids)
     own: Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
     with _without_positions(head) as hidden:
         model(input_ids=ids, use_cache=False)
     ours = causal_lm_loss(head, hidden[-1], labels, logit_map=logit_map)
-    rounding = FLOAT32_LOSS if own.dtype == hidden[-1].dtype == torch.float32 else HALF_LOSS
-    if bool((own.float() - ours).abs() <= rounding * own.abs()):
-        return ""
-    return "its loss has a term of its own"
+    return "" if is_same_loss(own, ours, hidden[-1].dtype) else "its loss has a term of its own"
+
+
+def trial_labels(ids: Tensor) -> Tensor:
+    """Return labels for a trial's tokens, of which a third have none."""
+    labels = ids.clone()
+    labels[:, ::3] = IGNORED
+    return labels
+
+
+def is_same_loss(own: Tensor, ours: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether losses are equal but for rounding; `dtype` is that of hidden states or logits."""
+    rounding = FLOAT32_LOSS if own.dtype == dtype == torch.float32 else HALF_LOSS
+    return bool((own.float() - ours).abs() <= rounding * own.abs())

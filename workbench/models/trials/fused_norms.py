@@ -7,6 +7,7 @@ the module's own dtype, where formulas that round at other points differ.
 Shapes: T tokens, H width of the norm.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import MethodType
@@ -48,7 +49,7 @@ def use_fused_norms(model: nn.Module) -> list[str]:
     """Let the norms in `model` compute their formula in fewer passes, where a trial finds it equal.
 
     Args:
-        model: A model in eval mode; its norms are changed in place.
+        model: A model in eval mode, which may be on the meta device; its norms are changed in place.
 
     Returns:
         Names of the classes of norms that stay as they are, without those of torch.
@@ -93,6 +94,9 @@ def _by(formula: Formula) -> Callable[..., Tensor]:
 
 def _formula(module: nn.Module) -> Formula | None:
     """Return the known function of hidden states and weight that `module` computes; None if there is none."""
+    if module.weight.device.type == "meta":
+        module = copy.deepcopy(module).to_empty(device="cpu")
+        nn.init.normal_(module.weight)  # type: ignore[arg-type]
     for eps in _epsilons(module):
         for norm in NORMS:
             formula = partial(norm, eps=eps)

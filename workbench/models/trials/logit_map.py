@@ -68,8 +68,8 @@ def _of_probe(model: PreTrainedModel, head: nn.Module, *, as_float32: bool) -> t
     outputs: list[Tensor] = []
 
     def replace(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
-        numbers = _numbers(output.shape).to(output.device)
-        outputs.append(numbers if as_float32 else numbers.to(output.dtype))
+        values = probe(output.shape).to(output.device)
+        outputs.append(values if as_float32 else values.to(output.dtype))
         return outputs[-1]
 
     with _hooked(head.register_forward_hook, replace):
@@ -79,7 +79,7 @@ def _of_probe(model: PreTrainedModel, head: nn.Module, *, as_float32: bool) -> t
     return outputs[0], logits
 
 
-def _numbers(shape: torch.Size) -> Tensor:
+def probe(shape: torch.Size) -> Tensor:
     """Return random numbers (1, S, V) in float32; the magnitude grows from token to token."""
     smallest, largest = MAGNITUDES
     scales = torch.logspace(0, 1, shape[-2], base=largest / smallest) * smallest

@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from transformers import PreTrainedModel
 
 from workbench.api.examples import Examples
 from workbench.config import Config
@@ -17,11 +18,21 @@ from workbench.models.device import torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
 from workbench.models.merging.adapter_updates import NotStreamable
+from workbench.models.trials.without_weights import has_known_layers, will_chunk_loss
 from workbench.pipeline.plan.merge_forecast import forecast_merge
 from workbench.pipeline.plan.planned_adapter import planned_adapter
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype
-from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, step_flops, ways_out
+from workbench.training.estimate.memory import (
+    NATIVE,
+    TRIED,
+    Batch,
+    Setting,
+    Shape,
+    peak_parts,
+    step_flops,
+    ways_out,
+)
 from workbench.training.estimate.workload import (
     RowSizes,
     forecast,
@@ -84,10 +95,10 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     where = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
     say(f"{gib(sum(parts.values()))} of {gib(room)} GiB at the peak on {where}")
     say("  " + ", ".join(f"{name}{NO_BREAK}{gib(size)}" for name, size in parts.items() if size >= 2**20))
-    if parts["logits"] and is_native(config.model) and config.model.fused:
+    if parts["logits"] and setting.shape.stores_logits and config.model.fused:
         say(
-            "it may be less: all logits are counted, and training stores none where a trial with the model's "
-            "weights finds its loss to be that of its head's output"
+            "it may be less: all logits are counted, since a trial without weights doesn't find the model's "
+            "loss to be that of its head's output"
         )
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
@@ -188,10 +199,11 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
     """
     config = run.config
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
-    holds_logits = is_native(config.model) or not config.model.fused
     empty_model = outline(config.model, num_classes or None)
+    is_chunked = config.model.fused and (not is_native(config.model) or will_chunk_loss(empty_model))
+    factor = layer_factor(run, empty_model)
     setting = Setting(
-        shape=Shape.of(empty_model, num_classes, native=holds_logits),
+        shape=Shape.of(empty_model, num_classes, factor=factor, stores_logits=not is_chunked),
         quantization=config.quantization,
         adapter=None if config.adapter.is_none else planned_adapter(config.adapter),
         batch=largest,
@@ -202,6 +214,20 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )
     return setting.on_this_cpu(resident_bytes()) if on_cpu else setting
+
+
+def layer_factor(run: Run, empty_model: PreTrainedModel) -> float:
+    """Return the activations that a layer stores, divided by those of Open-Llama's layers.
+
+    Args:
+        run: The run.
+        empty_model: Its model, without weights.
+    """
+    model = run.config.model
+    if model.fused and not is_native(model):
+        return 1.0
+    is_tried = model.fused and run_autocast_dtype(run) is None and has_known_layers(empty_model)
+    return TRIED if is_tried else NATIVE
 
 
 def has_matrices(adapter: AdapterConfig) -> bool:

@@ -18,10 +18,12 @@ from workbench.training.estimate.setting import Shape as Shape
 LOGITS_BYTES = 1 << 27
 """Bytes of a chunk of float32 logits; the loss is computed chunk by chunk."""
 NATIVE = 2.5
-"""Activations of transformers' layers divided by those of our layers.
+"""Activations of transformers' layers divided by those of Open-Llama's.
 
-Transformers' layers keep float32 copies for norms and adapters.
+They keep float32 copies for norms and adapters.
 """
+TRIED = 1.3
+"""The same, of transformers' layers whose norms, MLPs and adapters are computed without these copies."""
 
 
 def peak_parts(setting: Setting) -> dict[str, int]:
@@ -121,9 +123,9 @@ def layer_bytes(setting: Setting) -> int:
         saved += batch.tokens * setting.dtype_bytes * qkv
     else:
         saved += batch.tokens * setting.dtype_bytes * (qkv + shape.queries)
-    if shape.native:
+    if shape.factor == NATIVE:
         return int(NATIVE * saved)
-    return saved + copies_bytes(setting)
+    return int(shape.factor * saved) + copies_bytes(setting)
 
 
 def copies_bytes(setting: Setting) -> int:
@@ -154,15 +156,15 @@ def activations_bytes(setting: Setting) -> int:
 def logits_bytes(setting: Setting) -> int:
     """Return the bytes for the logits: one chunk of them, and the hidden states that all logits come from.
 
-    transformers' own code computes all logits at once. A GPU also has float32 copies of 16-bit logits; on a
-    CPU this project's code converts a few logits at a time. A classifier's logits count as 0 bytes.
+    Without the chunked loss, all logits are computed at once. A GPU also has float32 copies of 16-bit logits;
+    on a CPU the chunked loss converts a few logits at a time. A classifier's logits count as 0 bytes.
     """
     shape, batch = setting.shape, setting.batch
     if shape.outputs:
         return 0
-    float32_bytes = 0 if setting.dtype_bytes == 4 or (setting.on_cpu and not shape.native) else 4
+    float32_bytes = 0 if setting.dtype_bytes == 4 or (setting.on_cpu and not shape.stores_logits) else 4
     per_token = shape.vocabulary * (float32_bytes + setting.dtype_bytes)
-    if shape.native:
+    if shape.stores_logits:
         return batch.tokens * 2 * per_token
     chunk = max(1, LOGITS_BYTES // (4 * shape.vocabulary))
     return min(batch.labelled, chunk) * per_token + 2 * batch.labelled * shape.hidden * setting.dtype_bytes

@@ -64,17 +64,22 @@ class Shape:
     """Number of weights of the experts of one layer, the largest."""
     outputs: int = 0
     """Number of classes; 0 for a causal model."""
-    native: bool = False
-    """Whether the modelling code is transformers' own, not this project's."""
+    factor: float = 1.0
+    """Activations that a layer stores, divided by those of Open-Llama's layers."""
+    stores_logits: bool = False
+    """Whether a training stores the logits of a whole batch."""
 
     @classmethod
-    def of(cls, model: PreTrainedModel, outputs: int = 0, *, native: bool = False) -> "Shape":
+    def of(
+        cls, model: PreTrainedModel, outputs: int = 0, *, factor: float = 1.0, stores_logits: bool = False
+    ) -> "Shape":
         """Read the sizes of a model, which may be on the meta device.
 
         Args:
             model: The model; its configuration names the sizes as LLaMA or as an older model does.
             outputs: Number of classes; 0 for a causal model.
-            native: Whether the modelling code is transformers' own.
+            factor: Activations that a layer stores, divided by those of Open-Llama's layers.
+            stores_logits: Whether a training stores the logits of a whole batch.
 
         Raises:
             CheckpointError: The configuration doesn't give a size under any known name.
@@ -103,7 +108,8 @@ class Shape:
             experts=experts,
             layer_experts=layer_experts(model),
             outputs=outputs,
-            native=native,
+            factor=factor,
+            stores_logits=stores_logits,
         )
 
     @property
