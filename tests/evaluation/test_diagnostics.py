@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.inference.decoder import Decoder
@@ -25,7 +25,8 @@ def warned(llama, tokenizer, tmp_path, monkeypatch, caplog):
 
     def ask(template: str | None, *texts: str) -> str:
         monkeypatch.setattr(tokenizer, "chat_template", template)
-        monkeypatch.setattr(Decoder, "stream", lambda self, prompts, seeds: enumerate(texts))
+        tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        monkeypatch.setattr(Decoder, "tokens", lambda self, prompts, seeds: enumerate(tokens))
         quiz = BenchmarkConfig(
             language="en",
             path=str(tmp_path / "quiz.jsonl"),
@@ -33,6 +34,7 @@ def warned(llama, tokenizer, tmp_path, monkeypatch, caplog):
             question="{{ question }}",
             target="{{ answer }}",
             metrics=["exact_match"],
+            generation=GenerationConfig(stop=[]),
         )
         settings = EvaluateConfig(chat_template=template is not None)
         caplog.clear()

@@ -1,5 +1,6 @@
 """The board in the terminal."""
 
+import csv
 import io
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from workbench.evaluation.records import read_results, write_results
 from workbench.leaderboard import formatting, run_table, table
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
+from workbench.leaderboard.outputs import csv_files
 from workbench.leaderboard.page.core import later
 from workbench.pipeline.leaderboard import show
 from workbench.run_dir import write_json
@@ -133,6 +135,36 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     assert "toy-reading-zh: 2 questions left out, longer than the model's context" in text
     details = later(build(collect(tmp_path), LeaderboardConfig()))["details"]
     assert details and all(detail["too_long"] == [0, 2] for detail in details)
+
+
+def test_how_generated_texts_end_is_shown_beside_their_score(tmp_path):
+    files = write_run(tmp_path / "run", [Spec(metric="exact_match")])
+    about, scores = read_results(files.results_json)
+    texts = {"texts": 120, "stop": 90, "length": 30, "in_thought": 6, "unextracted": 12}
+    other = {"texts": 120, "stop": 0, "length": 0, "in_thought": 0}
+    of_model = {"base": texts, "adapter": other}
+    scores = [replace(score, texts=of_model.get(score.model, {})) for score in scores]
+    write_results(files.results_json, about, scores)
+    text = " ".join(own_printed(tmp_path, width=200).split())
+    ends = "120 texts: no answer in 10.0% · 25.0% cut at the token limit · 5.0% within a thought"
+    assert f"toy-reading-zh: base writes {ends}" in text
+    assert "toy-reading-zh: adapter writes 120 texts: 0.0% within a thought" in text
+    assert "merged writes" not in text
+    board = build(collect(tmp_path), LeaderboardConfig())
+    assert [detail.get("texts") for detail in later(board)["details"]] == [texts, other, None]
+    table_rows = list(csv.DictReader(io.StringIO(csv_files.scores(board))))
+    shares = ("unextracted", "cut_at_limit", "in_thought")
+    assert [table_rows[0][name] for name in shares] == ["0.1", "0.25", "0.05"]
+    assert [table_rows[1][name] for name in shares] == ["", "0.0", "0.0"]
+    assert [table_rows[2][name] for name in shares] == ["", "", ""]
+
+
+@pytest.mark.parametrize("counts", [["texts"], {"texts": -1}, {"texts": 1.5}])
+def test_malformed_counts_of_texts_are_refused(tmp_path, counts):
+    files = write_run(tmp_path / "run", [Spec()])
+    about, scores = read_results(files.results_json)
+    write_results(files.results_json, about, [replace(score, texts=counts) for score in scores])
+    assert "texts" in collect(tmp_path).skipped[0].reason
 
 
 @pytest.mark.parametrize("width", [72, 80, 93, 100, 101, 110, 125])

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from workbench.config.benchmark import OutputType
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.inference.language_model import LanguageModel
+from workbench.evaluation.metrics.text_counts import IN_THOUGHT, TEXTS
 from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
@@ -93,13 +94,12 @@ def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) ->
         )
 
 
-def warn_of_open_thoughts(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> None:
-    """Warn about generated texts that end within a thought (`<think>`), before any answer to score."""
-    texts = [
-        ("<think>" if item.contexts[0].rstrip().endswith("<think>") else "") + (answer.generation or "")
-        for item, answer in zip(items, answers, strict=True)
-    ]
-    num_open = sum("<think>" in text.rpartition("</think>")[2] for text in texts)
+def warn_of_open_thoughts(name: str, counts: Mapping[str, int]) -> None:
+    """Warn about generated texts that end within a thought (`<think>`), before any answer to score.
+
+    `counts` are those of `text_counts`.
+    """
+    num_open = counts.get(IN_THOUGHT, 0)
     if num_open and rank_and_world_size()[0] == 0:
         log.warning(
             "benchmarks.%s: %d of %d answers end within a thought (<think>), cut off by generation.stop or "
@@ -107,7 +107,7 @@ def warn_of_open_thoughts(name: str, items: Sequence[Item], answers: Sequence[An
             "evaluate.template_arguments={enable_thinking: false} where the template has it)",
             name,
             num_open,
-            len(texts),
+            counts[TEXTS],
         )
 
 

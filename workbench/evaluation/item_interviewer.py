@@ -1,6 +1,7 @@
 """Asks a model the items of a benchmark that this project renders, and scores the answers."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
@@ -17,10 +18,12 @@ from workbench.evaluation.diagnostics import (
     warn_of_same_tokens,
     warn_of_shots,
 )
+from workbench.evaluation.extraction.thoughts import after_thoughts, opens_thought
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged
+from workbench.evaluation.metrics.text_counts import text_counts
 from workbench.evaluation.model_checks import naming_benchmark
 from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenchmark
 from workbench.evaluation.records import Answer
@@ -93,28 +96,31 @@ class ItemInterviewer:
         asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
         check_some_left(len(asked), config)
         items = [question.items[0] for question in asked]
-        answers = [
-            extracted(combined(question.answers), question.items[0].example, benchmark.config)
-            for question in asked
+        answers = [combined(question.answers) for question in asked]
+        scored = [
+            extracted(_after_thoughts(item, answer, benchmark.config), item.example, benchmark.config)
+            for item, answer in zip(items, answers, strict=True)
         ]
+        texts = text_counts(zip((item.contexts[0] for item in items), answers, strict=True))
         warn_of_shots(benchmark, items, lm.max_length)
         warn_of_same_tokens(benchmark, answerer)
         if not isinstance(items[0].example, EncodedExample):
-            warn_of_open_thoughts(benchmark.name, items, answers)
+            warn_of_open_thoughts(benchmark.name, texts)
             is_asked_in_chat = benchmark.config.output_type in _CHAT_OUTPUT_TYPES
             in_chat = is_asked_in_chat and takes_chat_template(benchmark.config, config)
             if in_chat and isinstance(lm, LanguageModel):
                 warn_of_begin_tokens(benchmark.name, lm, items)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, LanguageModel):
             warn_of_closed_texts(benchmark.name, lm)
-        score_fields = letter_fields(benchmark, asked, answers) | {
+        score_fields = letter_fields(benchmark, asked, scored) | {
+            "texts": texts,
             "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),
             "num_skipped": len(benchmark.examples) - len(asked),
         }
-        _score_ahead(benchmark, items, answers)
+        _score_ahead(benchmark, items, scored)
         return Outcome(
-            predictions=aggregate.predictions(benchmark, items, answers),
-            scores=aggregate.scores(benchmark, items, answers, config, model_name, **score_fields),
+            predictions=aggregate.predictions(benchmark, items, scored, answers),
+            scores=aggregate.scores(benchmark, items, scored, config, model_name, **score_fields),
             num_asked=num_asked,
             asked=asked,
         )
@@ -164,6 +170,16 @@ def _ask(
             continue
         asked.append(Asked(orders, [answers[_key(benchmark.config, config, item)] for item in orders]))
     return asked, num_asked
+
+
+def _after_thoughts(item: Item, answer: Answer, config: BenchmarkConfig) -> Answer:
+    """Return a copy of an answer with the generated text that is scored: the part after the model's thought.
+
+    Held-out rows have their thoughts in the targets, too, and lm-evaluation-harness scores the whole text.
+    """
+    if answer.generation is None or isinstance(item.example, EncodedExample) or config.protocol == "lm-eval":
+        return answer
+    return replace(answer, generation=after_thoughts(answer.generation, opens_thought(item.contexts[0])))
 
 
 def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:

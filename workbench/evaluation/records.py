@@ -97,7 +97,7 @@ class Answer:
     extracted: str | None = None
     """Answer extracted from the generated text."""
     finish_reason: str | None = None
-    """Why the predict step's answer ends: `stop` by an end token or text, `length` by the token limit."""
+    """Why a generated text ends: `stop` by an end token or text, `length` by the token limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +125,8 @@ class Prediction:
     """Number of few-shot examples dropped from the left because the prompt was too long for the model."""
     cluster: str = ""
     """Id that all items with a common text share; empty, and not written: the item is independent."""
+    finish_reason: str | None = None
+    """Why the generated text ends: `stop` or `length`; None, and not written: unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,9 @@ class Score:
     """Number of items whose question was cut to fit the context; it and `num_skipped` aren't written if 0."""
     num_skipped: int = 0
     """Number of items that were too long and not asked; they aren't in `num_items`."""
+    texts: dict[str, int] = field(default_factory=dict)
+    """Numbers of generated `texts`, and of those that end by `stop`, by `length` or `in_thought`, or have no
+    answer to extract (`unextracted`); empty, and not written: none was generated."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -183,8 +188,8 @@ class Score:
         return lower_is_better(self.metric) if told is None else not told
 
 
-LATER_FIELDS: dict[str, Any] = {
-    **{"num_total": None, "group_members": {}, "higher_is_better": None, "num_truncated": 0, "num_skipped": 0}
+LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}, "higher_is_better": None} | {
+    **{"num_truncated": 0, "num_skipped": 0, "texts": {}}
 }
 """Field of a Score that earlier versions didn't have -> its default, with which the field isn't written."""
 
@@ -206,10 +211,8 @@ def prediction_line(prediction: Prediction) -> str:
                 f"item {prediction.id}: {name} {str(value):.200} can't be written (scores are finite "
                 "numbers: remove such a metric from the benchmark's metrics)"
             )
-    values = {"schema_version": SCHEMA_VERSION, **vars(prediction)}
-    if not prediction.cluster:
-        del values["cluster"]
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    values = {name: value for name, value in vars(prediction).items() if value or name not in _LATER}
+    return json.dumps({"schema_version": SCHEMA_VERSION, **values}, ensure_ascii=False) + "\n"
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -252,8 +255,11 @@ PREDICTION_TYPES: dict[str, Check] = {
     "scores": are_scores,
     "num_shots_dropped": is_count,
     "cluster": is_text,
+    "finish_reason": is_text_or_none,
 }
 """Field of a prediction -> check of its value."""
+_LATER = ("cluster", "finish_reason")
+"""Fields of a prediction that earlier versions didn't have; they aren't written where they are empty."""
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:
@@ -283,12 +289,6 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the results of a run of this project ({error!r})") from error
     return values, scores
-
-
-def context(example: Example, question: str, dropped: int = 0) -> str:
-    """Return a prompt as plain text: description, few-shot examples but the first `dropped`, question."""
-    shots, end = example.shots[dropped:], example.fewshot_delimiter
-    return example.description + "".join(shot.question + shot.answer + end for shot in shots) + question
 
 
 def prompt_hash(texts: list[str]) -> str:

@@ -34,8 +34,9 @@ def check_score(score: Score, where: str) -> None:
     for name in TEXTS:
         if not isinstance(getattr(score, name), str):
             raise DataError(f"{where}: {name} is {shown(getattr(score, name))} (text)")
-    if not isinstance(score.letters, dict):
-        raise DataError(f"{where}: letters are {shown(score.letters)} (letter: count)")
+    for name in ("letters", "texts"):
+        if not isinstance(getattr(score, name), dict):
+            raise DataError(f"{where}: {name} are {shown(getattr(score, name))} (name: count)")
     if score.interval is not None and (not isinstance(score.interval, list) or len(score.interval) != 2):
         raise DataError(f"{where}: interval is {shown(score.interval)} (two numbers, or null)")
     for subsets in (score.subsets, score.groups):
@@ -82,6 +83,7 @@ def _counts(score: Score) -> dict[str, Any]:
     }
     counts |= {} if score.num_total is None else {"num_total": score.num_total}
     counts |= {f"letters.{letter}": count for letter, count in score.letters.items()}
+    counts |= {f"texts.{name}": count for name, count in score.texts.items()}
     for subsets in (score.subsets, score.groups):
         counts |= {f"{name}.num_items": facts.get("num_items") for name, facts in subsets.items()}
     return counts

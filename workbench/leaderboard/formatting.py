@@ -92,6 +92,25 @@ def too_long(score: Score) -> str:
     return " and ".join(told) + ", longer than the model's context" if told else ""
 
 
+def texts(score: Score) -> str:
+    """Return from which share of generated texts nothing was extracted, and how they end; empty without any.
+
+    As `no answer in 4.0% of 300 texts · 3.3% cut at the token limit · 0.7% within a thought`.
+    """
+    counts, total = score.texts, score.texts.get("texts", 0)
+    if not total:
+        return ""
+
+    def share(key: str) -> str:
+        return f"{100 * counts.get(key, 0) / total:.1f}%"
+
+    told = [f"no answer in {share('unextracted')}"] if "unextracted" in counts else []
+    if counts.get("stop") or counts.get("length"):
+        told.append(f"{share('length')} cut at the token limit")
+    told.append(f"{share('in_thought')} within a thought")
+    return f"{total:,} texts: " + " · ".join(told)
+
+
 def equal(value: float) -> str:
     """Return a p-value with a relation sign, as `= 0.031` or `< 0.001`."""
     text = p_value(value)

@@ -133,7 +133,7 @@ def _remarks(board: Board) -> list[Text]:
 
 
 def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | None) -> list[Text]:
-    """Return notes for below the table: answered letters, dropped few-shot examples, unpaired items, ..."""
+    """Return notes for below the table: letters, ends of texts, dropped examples, unpaired items, ..."""
     texts = []
     for column in board.columns:
         label = clean(column.label)
@@ -141,6 +141,8 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
             cell = cells.get((model.key, column.key))
             if cell is not None and (shown := formatting.letters(cell.score)):
                 texts.append(f"{label}: {model.role} answers {shown}")
+            if cell is not None and (shown := formatting.texts(cell.score)):
+                texts.append(f"{label}: {model.role} writes {shown}")
         dropped = [cell.score.num_shots_dropped for cell in cells.values() if cell.column == column.key]
         if any(dropped):
             texts.append(f"{label}: {max(dropped)} few-shot examples left out of too long prompts")

@@ -203,7 +203,7 @@ class Answerer:
                 generated.append(
                     _stream_answer(work, decoder, index, row, seed, texts, shown) if most_new else []
                 )
-                work.on_end(index, _finish_reason(decoder, generated[-1]))
+                work.on_end(index, decoder.endings.finish_reason(generated[-1]))
             return generated
         if not most_new:
             return [[] for _ in rows]
@@ -226,7 +226,7 @@ class Answerer:
         if request.echo:
             space = texts.dropped_space(shown, generated, text)
             text = "".join(texts.parts(shown)) + space + text
-        reason = _finish_reason(decoder, generated)
+        reason = decoder.endings.finish_reason(generated)
         if request.logprobs is None:
             return Choice(text, reason)
         tokens, num_prompt = [*prompt.tokens, *generated], len(prompt.tokens)
@@ -239,10 +239,6 @@ class Answerer:
             return Choice(text, reason, Scores(generated, parts, [*scores]))
         parts = [*[""] * prompt.num_added, *texts.parts([*shown, *generated])]
         return Choice(text, reason, Scores(tokens, parts, [None, *scores]))
-
-
-def _finish_reason(decoder: Decoder, generated: Sequence[int]) -> str:
-    return "stop" if generated and decoder.endings.reached(generated) else "length"
 
 
 def _stream_answer(

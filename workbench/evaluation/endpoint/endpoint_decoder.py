@@ -7,7 +7,8 @@ from typing import Any
 from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.endpoint.at_once import at_once
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
-from workbench.evaluation.endpoint.replies import text_of
+from workbench.evaluation.endpoint.replies import finish_reason_of, text_of
+from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.stop_rules import Endings
 
 MOST_STOP_TEXTS = 4
@@ -38,11 +39,26 @@ class EndpointDecoder:
         Raises:
             EndpointError: The endpoint fails.
         """
+        for index, (text, _) in self.texts(prompts, seeds):
+            yield index, text
+
+    def texts(
+        self, prompts: Sequence[list[int]], seeds: Sequence[str]
+    ) -> Iterator[tuple[int, GeneratedText]]:
+        """Yield index and answer of each prompt, with the reason of its end, in the order of the replies.
+
+        Args:
+            prompts: Token ids.
+            seeds: Seed of each answer's sampling; not used where the temperature is 0.
+
+        Raises:
+            EndpointError: The endpoint fails.
+        """
         pairs = zip(prompts, seeds, strict=True)
         tasks = [lambda prompt=prompt, seed=seed: self._answer(prompt, seed) for prompt, seed in pairs]
         yield from at_once(tasks, self.lm.endpoint.settings.concurrency)
 
-    def _answer(self, prompt: list[int], seed: str) -> str:
+    def _answer(self, prompt: list[int], seed: str) -> GeneratedText:
         limits, number = self.limits, hashlib.sha256(seed.encode("utf-8")).digest()[:4]
         fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
         if limits.temperature:
@@ -51,4 +67,6 @@ class EndpointDecoder:
         if limits.stop:
             fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
         reply = self.lm.continue_prompt(prompt, **fields)
-        return self.endings.before_stop(text_of(reply, self.lm.endpoint.client.shown))
+        text = text_of(reply, self.lm.endpoint.client.shown)
+        ended = self.endings.before_stop(text)
+        return GeneratedText(ended, finish_reason_of(reply) if ended == text else "stop")

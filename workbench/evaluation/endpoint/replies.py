@@ -58,6 +58,12 @@ def text_of(reply: dict[str, Any], where: str) -> str:
     return text
 
 
+def finish_reason_of(reply: dict[str, Any]) -> str | None:
+    """Return why the only answer of a reply ends, `stop` or `length`; None if the reply says neither."""
+    reason = reply["choices"][0].get("finish_reason")
+    return reason if reason in ("stop", "length") else None
+
+
 def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> TokenLogprobs:
     """Return the log-probabilities of a completion.
 

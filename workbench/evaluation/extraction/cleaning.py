@@ -14,8 +14,8 @@ _STYLE_TAG = re.compile(
     re.I,
 )
 _LINE_TAG = re.compile(r"<br\s?/?>|</(?:p|div|h[1-6])>", re.I)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>", re.I)
-_THOUGHT_START = re.compile(r"<(?:think|thinking|thought)>", re.I)
+THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>", re.I)
+THOUGHT_START = re.compile(r"<(?:think|thinking|thought)>", re.I)
 _TURN_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]")
 _NEXT_QUESTION = re.compile(
     r"\n[ \t#*]{0,8}(?:question|q|human|user|问题|问|题目|例题|用户)[ \t]{0,4}\d{0,4}[ \t*]{0,8}[:：]", re.I
@@ -55,8 +55,8 @@ def parts(text: str) -> list[str]:
 
 def without_thoughts(text: str) -> str:
     """Return the text after the last thought (`<think>`); a thought without end hides all that follows."""
-    *_, text = _THOUGHT_END.split(text)
-    return _THOUGHT_START.split(text)[0]
+    *_, text = THOUGHT_END.split(text)
+    return THOUGHT_START.split(text)[0]
 
 
 def normalized(text: str) -> str:

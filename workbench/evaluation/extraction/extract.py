@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 
+INVALID = "[invalid]"
+"""What rules of lm-evaluation-harness extract from a text without an answer."""
 EXTRACTION_VERSION = "5"
 """Raised when the extraction of numbers or letters changes: scores of other versions aren't comparable."""
 
@@ -104,7 +106,7 @@ def number_after_marks(text: str) -> str:
     Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match.
     """
     match = re.search(r"#### (-?[0-9.,]+)", text)
-    return without_signs(match.group(1)) if match else "[invalid]"
+    return without_signs(match.group(1)) if match else INVALID
 
 
 def last_number(text: str) -> str:
@@ -121,7 +123,7 @@ def last_number_as_written(text: str) -> str:
     Source: lm-evaluation-harness 0.4.13, tasks/mgsm, flexible-extract.
     """
     numbers_in_text = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
-    return numbers_in_text[-1] if numbers_in_text else "[invalid]"
+    return numbers_in_text[-1] if numbers_in_text else INVALID
 
 
 def without_signs(number: str) -> str:

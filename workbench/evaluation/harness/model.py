@@ -27,7 +27,7 @@ from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, prompt_hash
-from workbench.evaluation.tasks.generation import decoder_for
+from workbench.evaluation.tasks.generation import decoder_for, texts
 from workbench.evaluation.tasks.multiple_choice import by_item
 from workbench.evaluation.tasks.perplexity import Perplexity
 
@@ -69,6 +69,8 @@ class HarnessLM(LM):  # type: ignore[misc]
         self.num_asked = 0
         """Number of items without a cached answer that this process has asked."""
         self.num_cut = 0
+        self.texts: list[tuple[str, Answer]] = []
+        """Prompt and answer of each generated text."""
         self.is_asking = False
         """True while the model answers, and after a failure of the model."""
         self._terminal = sys.stderr
@@ -155,7 +157,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             CheckpointError: The model's logits are NaN.
             ConfigError: A generation option of a request isn't supported.
         """
-        texts: dict[int, str] = {}
+        generated: dict[int, str] = {}
         repeats: dict[tuple[Any, ...], int] = {}
         groups: dict[str, list[tuple[int, str, str]]] = {}
         for index, request in enumerate(requests):
@@ -167,8 +169,8 @@ class HarnessLM(LM):  # type: ignore[misc]
             seed = f"{self.seed}/{request.task_name}/{row}/{repeat}"
             groups.setdefault(json.dumps(options, sort_keys=True), []).append((index, context, seed))
         for options, members in groups.items():
-            texts |= self._generated(limits(json.loads(options), "lm-eval"), members)
-        return [texts[index] for index in range(len(requests))]
+            generated |= self._generated(limits(json.loads(options), "lm-eval"), members)
+        return [generated[index] for index in range(len(requests))]
 
     def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
         """Generate texts for requests with the same limits; return index of the request -> text.
@@ -183,9 +185,9 @@ class HarnessLM(LM):  # type: ignore[misc]
                 tokens or [self.lm.start_token] for tokens in self.lm.encode([text for text, _ in units])
             ]
             self.num_cut += sum(len(prompt) > max_length for prompt in prompts)
-            stream = decoder.stream([prompt[-max_length:] for prompt in prompts], [seed for _, seed in units])
-            for index, text in stream:
-                yield index, Answer(generation=text, extracted=text)
+            stream = texts(decoder, [prompt[-max_length:] for prompt in prompts], [seed for _, seed in units])
+            for index, (text, finish_reason) in stream:
+                yield index, Answer(generation=text, extracted=text, finish_reason=finish_reason)
 
         settings = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature])
         is_sampled = limit.temperature > 0
@@ -197,6 +199,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             for chunk in answer_loop.chunks(range(len(members)), lambda _: None)
         )
         by_key = self._ask(keyed, len(keys), answers)
+        self.texts += [(text, by_key[key]) for (_, text, _), key in zip(members, keys, strict=True)]
         return {index: by_key[key].generation or "" for (index, _, _), key in zip(members, keys, strict=True)}
 
     def _ask(

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.evaluator import evaluate as evaluate_tasks
@@ -12,12 +13,13 @@ from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig, takes_chat_template
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
-from workbench.evaluation.harness.item_scores import Combine, item_score, meaning, with_filter
+from workbench.evaluation.harness.item_scores import NO_FILTER, Combine, item_score, meaning, with_filter
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.sample_predictions import Sample, sample_predictions
 from workbench.evaluation.harness.tasks import silenced
 from workbench.evaluation.metric_directions import declared_direction
 from workbench.evaluation.metrics.aggregate import resampled
+from workbench.evaluation.metrics.text_counts import TEXTS, UNEXTRACTED, num_unextracted, text_counts
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash
 from workbench.run_dir import fingerprint
@@ -66,7 +68,25 @@ def evaluate(
         for prediction in sample_predictions(task_samples, key if selected.group else "", selected.tasks[key])
     ]
     totals = results["results"][selected.group.name if selected.group else next(iter(selected.tasks))]
-    return predictions, _scores(benchmark, interviewer, samples, totals, predictions, config, model_name)
+    scores = _scores(benchmark, interviewer, samples, totals, predictions, config, model_name)
+    return predictions, [replace(score, texts=_text_counts(lm, samples, score.metric)) for score in scores]
+
+
+def _text_counts(lm: HarnessLM, samples: Mapping[str, Sequence[Sample]], metric: str) -> dict[str, int]:
+    """Return the counts of generated texts for the score by a metric; empty if no text was generated.
+
+    `unextracted` counts what the metric's filter finds; it is left out where an item has several texts.
+    """
+    if not lm.texts:
+        return {}
+    counts, filter_name = text_counts(lm.texts), metric.partition(",")[2] or NO_FILTER
+    found = [
+        sample["filtered_resps"][0]
+        for task_samples in samples.values()
+        for sample in task_samples
+        if sample["filter"] == filter_name and isinstance(sample["resps"][0][0], str)
+    ]
+    return counts | ({UNEXTRACTED: num_unextracted(found)} if len(found) == counts[TEXTS] else {})
 
 
 @contextmanager

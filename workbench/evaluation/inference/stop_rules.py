@@ -69,6 +69,10 @@ class Endings:
         newest = str(self.tokenizer.decode(list(generated[-self._window :]), skip_special_tokens=False))
         return any(text in newest for text in self.stop)
 
+    def finish_reason(self, generated: Sequence[int]) -> str:
+        """Return `stop` if an end token or stop text ended the answer, else `length`: the token limit did."""
+        return "stop" if generated and self.reached(generated) else "length"
+
     def text(self, generated: Sequence[int]) -> str:
         """Decode generated tokens without special tokens, and return the text before the first stop text.
 

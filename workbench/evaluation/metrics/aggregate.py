@@ -16,6 +16,7 @@ from workbench.evaluation.metrics.likelihood_scores import is_right, target_logl
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged, Metric
 from workbench.evaluation.metrics.table import generated
+from workbench.evaluation.metrics.text_counts import UNEXTRACTED, num_unextracted
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score, prompt_hash
@@ -30,15 +31,23 @@ _CORPUS_SAMPLES = 200
 
 
 def predictions(
-    benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
+    benchmark: PreparedBenchmark,
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    given: Sequence[Answer] | None = None,
 ) -> list[Prediction]:
     """Return one prediction per item, in order, with the answer that the benchmark's first metric scores.
 
-    `answers` has one answer per item. If the benchmark sets `plain_text: false`, prompts and generated texts
-    are left out.
+    If the benchmark sets `plain_text: false`, prompts and generated texts are left out.
 
     If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
     normalized to log-probabilities among the options.
+
+    Args:
+        benchmark: the benchmark.
+        items: its items that were asked.
+        answers: the answer of each item that is scored.
+        given: the answer of each item as the model gave it, with its thought; None: `answers`.
 
     Raises:
         ConfigError: A metric of the benchmark is unknown.
@@ -46,7 +55,8 @@ def predictions(
     metrics = [(name, metric_named(name)) for name in benchmark.config.metrics]
     is_normalized = any(example.rotations for example in benchmark.examples)
     rows = [
-        _prediction(metrics, item, answer, is_normalized) for item, answer in zip(items, answers, strict=True)
+        _prediction(metrics, item, answer, whole, is_normalized)
+        for item, answer, whole in zip(items, answers, given or answers, strict=True)
     ]
     return rows if benchmark.config.plain_text else [_without_texts(row) for row in rows]
 
@@ -60,7 +70,7 @@ def _without_texts(prediction: Prediction) -> Prediction:
 
 
 def _prediction(
-    metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer, is_normalized: bool
+    metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer, given: Answer, is_normalized: bool
 ) -> Prediction:
     example = item.example
     scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
@@ -75,12 +85,13 @@ def _prediction(
             if is_normalized and not example.rotations
             else list(answer.loglikelihoods)
         ),
-        generation=answer.generation,
+        generation=given.generation,
         prediction=metrics[0][1].judge(answer, example),
         target=_as_json(example.target),
         scores=scores,
         num_shots_dropped=item.num_shots_dropped,
         cluster=example.cluster,
+        finish_reason=given.finish_reason,
     )
 
 
@@ -136,6 +147,8 @@ def _score(
     parts = by_subset if macro else {"": judged}
     value, stderr, interval = _estimate(metric, parts, evaluate)
     is_guessable = can_be_guessed(metric, config, judged)
+    if texts := more.get("texts"):
+        more["texts"] = {**texts, UNEXTRACTED: num_unextracted([item.prediction for item in judged])}
     return Score(
         benchmark=benchmark.name,
         language=config.language,

@@ -13,6 +13,7 @@ from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, chat_format, fit
@@ -70,8 +71,8 @@ class Generation:
         """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         prompts = self._prompts(items)
         seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
-        for index, text in self.decoder.stream(prompts, seeds):
-            yield index, Answer(generation=text)
+        for index, (text, finish_reason) in texts(self.decoder, prompts, seeds):
+            yield index, Answer(generation=text, finish_reason=finish_reason)
 
 
 def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -> Decoder | EndpointDecoder:
@@ -80,6 +81,24 @@ def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -
         return EndpointDecoder(lm, limits, as_harness)
     assert isinstance(lm, TransformersLM)
     return Decoder(lm, limits, as_harness)
+
+
+def texts(
+    decoder: Decoder | EndpointDecoder, prompts: Sequence[list[int]], seeds: Sequence[str]
+) -> Iterator[tuple[int, GeneratedText]]:
+    """Yield index and generated text of each prompt, as soon as the text is known.
+
+    Args:
+        decoder: continues the prompts.
+        prompts: token ids.
+        seeds: seed of each text's sampling.
+    """
+    if isinstance(decoder, EndpointDecoder):
+        yield from decoder.texts(prompts, seeds)
+        return
+    endings = decoder.endings
+    for index, generated in decoder.tokens(prompts, seeds):
+        yield index, GeneratedText(endings.text(generated), endings.finish_reason(generated))
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:

@@ -10,7 +10,7 @@ from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig, TooLong, takes_chat_template
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
-from workbench.evaluation.records import Example, context, prompt_hash
+from workbench.evaluation.records import Example, prompt_hash
 from workbench.evaluation.tasks.shorten import shortened
 
 _TEMPLATE_TOKENS = 256
@@ -62,6 +62,12 @@ def chat_format(
     if not takes_chat_template(benchmark, evaluate):
         return None
     return ChatFormat(tokenizer, evaluate.template_arguments, evaluate.fewshot_as_turns)
+
+
+def context(example: Example, question: str, dropped: int = 0) -> str:
+    """Return a prompt as plain text: description, few-shot examples but the first `dropped`, question."""
+    shots, end = example.shots[dropped:], example.fewshot_delimiter
+    return example.description + "".join(shot.question + shot.answer + end for shot in shots) + question
 
 
 def item(example: Example, dropped: int, chat: ChatFormat | None = None) -> Item:

@@ -186,6 +186,7 @@ def _setting(score: Score, cell: Cell, column: Column) -> dict[str, str]:
         "rule": score.rule,
         "prompts": score.prompts,
         "chance": score.chance,
+        "generated_texts": formatting.texts(score),
         "apart": cell.apart,
     }
     return {name: one_line(str(value)) for name, value in setting.items() if value not in (None, "")}

@@ -32,6 +32,16 @@ def _fact(name: str) -> Callable[[ScoreEntry], Any]:
     return lambda entry: entry.model.facts.get(name)
 
 
+def _share_of_texts(name: str) -> Callable[[ScoreEntry], Any]:
+    """Return a function of a score: the share of its generated texts that `Score.texts` counts as `name`."""
+
+    def share(entry: ScoreEntry) -> float | None:
+        counts = entry.cell.score.texts
+        return counts[name] / counts["texts"] if counts.get("texts") and name in counts else None
+
+    return share
+
+
 SCORE_COLUMNS: dict[str, Callable[[ScoreEntry], Any]] = {
     "model": lambda entry: entry.model.name,
     "role": lambda entry: entry.model.role,
@@ -55,6 +65,9 @@ SCORE_COLUMNS: dict[str, Callable[[ScoreEntry], Any]] = {
     "num_fewshot": lambda entry: entry.cell.score.num_fewshot,
     "average": lambda entry: entry.column.average,
     "chance": lambda entry: entry.cell.score.chance,
+    "unextracted": _share_of_texts("unextracted"),
+    "cut_at_limit": _share_of_texts("length"),
+    "in_thought": _share_of_texts("in_thought"),
     "quantization": _fact("quantization"),
     "dtype": _fact("dtype"),
     "method": _fact("method"),

@@ -152,6 +152,7 @@ def _details(cell: Cell) -> dict[str, Any]:
         "too_long": [score.num_truncated, score.num_skipped]
         if score.num_truncated + score.num_skipped
         else None,
+        "texts": score.texts,
         "item_score": _item_score(score.item_score),
         "note": score.note,
         "groups": {

@@ -234,8 +234,11 @@ def generate_answers(
     check_lengths(unanswered, lengths, lm.max_length)
     decoder = Decoder(lm, limits)
     for index, generated in decoder.tokens([prompt.input_ids for prompt in unanswered], texts):
-        reason = "stop" if decoder.endings.reached(generated) else CUT
-        yield index, Answer(generation=decoder.endings.text(generated), finish_reason=reason)
+        endings = decoder.endings
+        yield (
+            index,
+            Answer(generation=endings.text(generated), finish_reason=endings.finish_reason(generated)),
+        )
 
 
 def check_lengths(input_prompts: Sequence[Prompt], lengths: Sequence[int], context: int) -> None:

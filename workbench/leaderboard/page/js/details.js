@@ -110,6 +110,17 @@ function isOfSome(test, number, measure) {
   return !measure.isMean && test.num_pairs > 0 && [number, reference()].some((model) => scoreOf(model, measure)?.items > test.num_pairs);
 }
 
+// From which share of generated texts nothing was extracted, and how they end.
+function textsText({ texts, stop, length, in_thought, unextracted }) {
+  const share = (n) => `${(100 * n / texts).toFixed(1)}%`;
+  return [
+    t("texts_count", { n: count(texts) }),
+    unextracted === undefined ? "" : t("unextracted", { share: share(unextracted) }),
+    stop || length ? t("cut_at_limit", { share: share(length) }) : "",
+    t("in_thought", { share: share(in_thought) }),
+  ].filter(Boolean).join(" · ");
+}
+
 function detailRows(details, measure) {
   const share = (value) => scoreText(value, measure.share);
   const total = Object.values(details.letters ?? {}).reduce((sum, n) => sum + n, 0);
@@ -118,6 +129,7 @@ function detailRows(details, measure) {
     details.note ? [t("note"), messageText(details.note)] : null,
     details.item_score ? [t("item_score"), messageText(details.item_score)] : null,
     details.dropped ? [t("dropped"), String(details.dropped)] : null,
+    details.texts ? [t("texts"), textsText(details.texts)] : null,
     details.too_long ? [t("too_long"), t("too_long_counts", { cut: details.too_long[0], skipped: details.too_long[1] })] : null,
     total ? [t("answer_letters"), Object.entries(details.letters).map(([letter, n]) => `${letter} ${(100 * n / total).toFixed(0)}%`).join(" · ")] : null,
     ...Object.entries(details.groups ?? {}).map(([name, [value, n]]) => [name, `${share(value)} · ${count(n)}`]),

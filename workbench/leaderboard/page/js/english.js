@@ -67,7 +67,7 @@ export const english = {
   direction: "Direction", lower_is_better: "lower is better", higher_is_better: "higher is better", rule: "Rule", prompts: "Prompts", apart: "not ranked: {why}",
   by_mcnemar_exact: "exact McNemar test", by_sign_flip_exact: "exact sign-flip test", by_linearised_t: "t test of the linearised metric", by_swap_permutation: "swap permutation test", by_ratio_t: "t test of the ratio", by_recipe_t: "t test over seeds and items",
   compared_items: "Compared on", of_both: "{n} items that both were asked alike",
-  against: "Against {name}", adjusted_p: "p, corrected", problem: "Problem", stderr: "Standard error", note: "Note", item_score: "Score of an item", dropped: "Examples dropped", too_long: "Longer than the context", too_long_counts: "{cut} questions cut, {skipped} left out", answer_letters: "Letters answered",
+  against: "Against {name}", adjusted_p: "p, corrected", problem: "Problem", stderr: "Standard error", note: "Note", item_score: "Score of an item", dropped: "Examples dropped", too_long: "Longer than the context", too_long_counts: "{cut} questions cut, {skipped} left out", answer_letters: "Letters answered", texts: "Generated texts", texts_count: "{n} texts", unextracted: "no answer in {share}", cut_at_limit: "{share} cut at the token limit", in_thought: "{share} within a thought",
   role_base: "base", role_adapter: "adapter", role_merged: "merged", role_trained: "trained", role_imported: "imported",
   chip_quantization: "{value}", chip_rank: "r{value}", chip_learning_rate: "lr {value}", chip_seed: "seed {value}",
   fact_role: "Role", fact_tool: "Scored by", fact_quantization: "Quantization", fact_dtype: "Data type", fact_method: "Method", fact_rank: "Rank", fact_learning_rate: "Learning rate", fact_seed: "Seed",

@@ -1,0 +1,33 @@
+"""Counts how generated texts end, and from how many nothing is extracted."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from workbench.evaluation.extraction.extract import INVALID
+from workbench.evaluation.extraction.thoughts import ends_in_thought, opens_thought
+from workbench.evaluation.records import Answer
+
+TEXTS, STOP, LENGTH, IN_THOUGHT, UNEXTRACTED = "texts", "stop", "length", "in_thought", "unextracted"
+"""Keys of a Score's `texts`."""
+
+
+def text_counts(texts: Iterable[tuple[str, Answer]]) -> dict[str, int]:
+    """Return the counts of generated texts for a Score, all but `unextracted`; empty if there are none.
+
+    Args:
+        texts: prompt and answer of each item; answers without a text aren't counted.
+    """
+    counts: Counter[str] = Counter()
+    for prompt, answer in texts:
+        if answer.generation is None:
+            continue
+        counts[TEXTS] += 1
+        if answer.finish_reason in (STOP, LENGTH):
+            counts[answer.finish_reason] += 1
+        counts[IN_THOUGHT] += ends_in_thought(answer.generation, opens_thought(prompt))
+    return {key: counts[key] for key in (TEXTS, STOP, LENGTH, IN_THOUGHT)} if counts else {}
+
+
+def num_unextracted(predictions: Sequence[object]) -> int:
+    """Return from how many texts nothing was extracted, given what was extracted from each."""
+    return sum(prediction in (None, "", INVALID) for prediction in predictions)
