@@ -437,10 +437,8 @@ def test_a_chat_template_stands_where_the_delimiter_would(llama, tokenizer, exam
 
 
 def test_generated_letters_are_looked_for_among_the_choices(llama, tokenizer, exam, tmp_path, monkeypatch):
-    def stream(self, prompts, seeds):
-        return ((number, "I think it is C.") for number in range(len(prompts)))
-
-    monkeypatch.setattr(Decoder, "stream", stream)
+    answer = tokenizer("I think it is C.", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(Decoder, "tokens", lambda self, prompts, seeds: enumerate([answer] * len(prompts)))
     run_dir = RunDir(tmp_path / "run")
     lettered = generation(exam, extract=Extract.letter)
     lettered.choices = exam.choices
