@@ -103,6 +103,9 @@ def test_the_answer_that_the_benchmark_extracts_precedes_what_math_verify_finds(
     example = Example(id="1", questions=("q",), target=HALF)
     text = r"So \boxed{3} then \boxed{0.5}."
     assert math_equality.states_target(None, Answer(generation=text), example) == 0.0
+    for thought in ("", r"<think>\boxed{7}</think>"):
+        answer = Answer(generation=thought + "It is $0.5$.", extracted="It is $0.5$.")
+        assert math_equality.states_target(None, answer, example) == 1.0
     for extracted, value in (("0.5", 1.0), (r"\tfrac12", 1.0), ("3", 0.0), (text, 0.0)):
         answer = Answer(generation=text, extracted=extracted)
         assert math_equality.states_target(None, answer, example) == value

@@ -52,7 +52,7 @@ def prepared(folder: Path, extract: Extract = Extract.verbatim, **changes) -> Pr
 
 
 def test_the_indentation_of_a_completion_is_part_of_it(tmp_path):
-    rows, [score] = judged(prepared(tmp_path), ["    return 2 * x\n", "    return 2 * x"])
+    rows, [score] = judged(prepared(tmp_path), ["<think>so</think>    return 2 * x\n", "    return 2 * x"])
     assert [row.scores for row in rows] == [{"pass@1": 1.0}, {"pass@1": 0.0}]
     assert rows[0].prediction == "    return 2 * x\n"
     assert (score.metric, score.value, score.lower_is_better) == ("pass@1", 0.5, False)
@@ -76,7 +76,7 @@ def test_code_is_taken_from_the_block_of_a_chat_answer(tmp_path):
         ("1. So:\n   ```Python3 title=x\n   a = 1\n   ```\n", "   a = 1\n"),
         ("Use ```a``` here.", "Use ```a``` here."),
         ("<think>\n```python\nwrong\n```\n</think>\n```python\nright\n```", "right\n"),
-        ("<think> on and on ```python\nwrong\n```", ""),
+        ("<think> on and on ```python\nwrong\n```", None),
     ],
 )
 def test_the_first_block_of_python_is_the_code(text, code):

@@ -13,6 +13,7 @@ from workbench.config.benchmark import (
     GenerationConfig,
     LocalConfig,
     OutputType,
+    ProtocolConfig,
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
@@ -305,3 +306,31 @@ def test_guessing_and_the_majority_are_averaged_over_subsets_as_the_score_is(tmp
         found = chosen_first(prepare_benchmarks({"own": config}, EvaluateConfig())["own"])["acc"]
         assert found.value == found.majority == pytest.approx(expected)
         assert found.chance == 0.5
+
+
+IN_THOUGHT = "<think>no</think>\n\nyes\n"
+"""A text whose thought has another answer."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "pattern", "answer"),
+    [("verbatim", "", "yes"), ("pattern", r"(?s)\A(.*)", "\n\nyes\n"), ("code", "", "\n\nyes\n")],
+)
+def test_no_rule_reads_thoughts_and_an_open_thought_has_no_answer(tmp_path, rule, pattern, answer):
+    rows = [{"q": f"{number}", "answer": "yes"} for number in range(3)]
+    config = GenerationConfig(extract=Extract[rule], pattern=pattern)
+    benchmark = prepared(tmp_path, rows, generation=config)
+    predictions, [score] = judged(benchmark, [IN_THOUGHT, "<think>yes", "yes</think>"])
+    assert [each.prediction for each in predictions] == [answer, None, None]
+    assert score.value == pytest.approx(1 / 3)
+
+
+def test_only_the_harness_protocol_reads_thoughts_and_its_scores_are_not_compared(tmp_path):
+    rules = []
+    for protocol, value in (("default", 1.0), ("lm-eval", 0.0)):
+        harness = {"protocol": protocol, "protocols": {"lm-eval": ProtocolConfig()}}
+        benchmark = prepared(tmp_path, [{"q": "?", "answer": "yes"}], **harness)
+        _, [score] = judged(benchmark, [IN_THOUGHT])
+        assert score.value == value
+        rules.append(score.rule)
+    assert rules[0] != rules[1]

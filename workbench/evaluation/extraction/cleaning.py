@@ -59,6 +59,19 @@ def without_thoughts(text: str) -> str:
     return THOUGHT_START.split(text)[0]
 
 
+def whole_text(generation: str, extracted: str | None) -> str | None:
+    """Return the generated text that a rule took whole and only trimmed, with its white space; else None.
+
+    Args:
+        generation: generated text.
+        extracted: what the benchmark's `extract` rule took from it.
+    """
+    for text in (without_thoughts(generation), generation):  # the second with protocol=lm-eval
+        if extracted == text.strip():
+            return text
+    return None
+
+
 def normalized(text: str) -> str:
     """Return the text in plain characters: NFKC, one minus sign, fractions `3/4`, powers `10^3`, no LaTeX.
 

@@ -2,19 +2,16 @@
 
 import re
 
-from workbench.evaluation.extraction.cleaning import without_thoughts
-
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(\S*)[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.S | re.M)
 """Language and content of a block; the content of a block that the text doesn't close ends with the text."""
 _PYTHON = ("python", "python3", "py")
 
 
 def code(text: str) -> str:
-    """Return the first block of Python in a text, else its first block, else the text; thoughts are left out.
+    """Return the first block of Python in a text, else its first block, else the text.
 
     The code is returned as written, since white space at its start is its indentation.
     """
-    answer = without_thoughts(text)
-    blocks: list[tuple[str, str]] = _BLOCK.findall(answer)
+    blocks: list[tuple[str, str]] = _BLOCK.findall(text)
     python = [content for language, content in blocks if language.lower() in _PYTHON]
-    return (python or [content for _, content in blocks] or [answer])[0]
+    return (python or [content for _, content in blocks] or [text])[0]

@@ -7,6 +7,7 @@ import unicodedata
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.extraction import numbers, quantities
+from workbench.evaluation.extraction.cleaning import without_thoughts
 from workbench.evaluation.extraction.code_blocks import code
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
@@ -31,21 +32,32 @@ EXTRACTION_VERSION = "5"
 
 
 def extract(
-    text: str, config: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
+    text: str,
+    config: GenerationConfig,
+    letters: str = string.ascii_uppercase,
+    several: bool = False,
+    as_harness: bool = False,
 ) -> str | None:
     """Return the answer in a generated text; None: the text states none that the rule accepts.
 
-    With the rule `verbatim` it is the text itself, without white space at its ends.
+    With the rule `verbatim` it is the text itself, without white space at its ends. Thoughts are removed
+    before any rule reads the text; a text that ends within a thought has no answer.
 
     Args:
         text: text of a model.
         config: configuration with the rule `extract`.
         letters: letters of the choices, for `extract: letter`.
         several: whether the answer may be several letters.
+        as_harness: whether `verbatim` and `pattern` read thoughts, as lm-evaluation-harness does.
 
     Raises:
         ConfigError: Matching the pattern takes too long.
     """
+    if not (as_harness and config.extract in (Extract.verbatim, Extract.pattern)):
+        has_text = bool(text.strip())
+        text = without_thoughts(text)
+        if has_text and not text.strip():
+            return None
     if config.extract == Extract.number:
         return number(text)
     if config.extract == Extract.letter:

@@ -197,6 +197,8 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
     limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
     if metric.judge is generated and config.generation.extract in (Extract.number, Extract.letter):
         limits["extraction"] = EXTRACTION_VERSION
+    elif generation and config.protocol != "lm-eval" and config.generation.extract != Extract.code:
+        limits["thoughts"] = "not read"
     if metric.runs_programs:
         limits |= {"program": config.program, "extraction": EXTRACTION_VERSION}
     if metric.compares_texts:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from workbench.evaluation.checkers.checker import Checker
-from workbench.evaluation.extraction.cleaning import without_thoughts
+from workbench.evaluation.extraction.cleaning import whole_text, without_thoughts
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 
@@ -30,6 +30,6 @@ def compare_ahead(judged: Sequence[Judged]) -> None:
 def _question(answer: Answer, example: Example) -> list[str | list[str]]:
     """Return the text that states the answer, and the right answers."""
     text, extracted = answer.generation or "", answer.extracted
-    has_found_answer = extracted is not None and extracted != text.strip()
+    has_found_answer = extracted is not None and whole_text(text, extracted) is None
     stated = f"${extracted}$" if has_found_answer else without_thoughts(text)
     return [stated, list(example.reference_texts)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from workbench.distributed import all_gather_dict, rank_and_world_size
 from workbench.evaluation.code_box.box import Verdict
 from workbench.evaluation.code_box.sound_box import sound_box
+from workbench.evaluation.extraction.cleaning import whole_text
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.progress import Progress
@@ -22,8 +23,8 @@ def code(answer: Answer, example: Example) -> str:
     White space at the start of a text indents its first line, so a text that the rule only trimmed is
     returned as generated.
     """
-    text, extracted = answer.generation or "", answer.extracted or ""
-    return text if extracted == text.strip() else extracted
+    extracted = answer.extracted or ""
+    return whole_text(answer.generation or "", extracted) or extracted
 
 
 def passes(prediction: int | str | None, answer: Answer, example: Example) -> float:

@@ -112,5 +112,6 @@ def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answ
     if config.output_type != OutputType.generation or answer.generation is None:
         return answer
     several = any(len(reference) > 1 for reference in example.reference_texts)
-    extracted_text = extract(answer.generation, config.generation, letters_of(example.choices), several)
+    letters, as_harness = letters_of(example.choices), config.protocol == "lm-eval"
+    extracted_text = extract(answer.generation, config.generation, letters, several, as_harness)
     return replace(answer, extracted=extracted_text)
