@@ -171,3 +171,5 @@ def test_what_can_not_be_served_is_named_before_a_model_is_loaded(tmp_path, monk
     monkeypatch.setenv(KEY_VARIABLE, "0123456789abcdef")
     with pytest.raises(ConfigError, match="serve.port: 192.0.2.1"):
         check_servable(toy_run(tmp_path, host="192.0.2.1"))
+    with pytest.raises(ConfigError, match="serve.host: 'é..x' is not a host's name"):
+        check_servable(toy_run(tmp_path, host="é..x"))

@@ -215,6 +215,8 @@ def test_the_key_is_sent_and_never_shown(spoiled, lm, monkeypatch):
         "http://127.0.0.1/v1?key=x",
         "http://8.8.8.8/v1",
         "http://127.0.0.1:99999",
+        "http://[abc",
+        "http://[abc]",
     ],
 )
 def test_an_address_that_would_lose_secrets_or_is_none_is_refused(url):

@@ -173,4 +173,5 @@ def _compiled(pattern: str) -> Any:
         return regex.compile(rewritten, regex.VERSION0)
     except (re.error, regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
         shown = pattern if len(pattern) <= 100 else pattern[:100] + "..."
-        raise PatternError(f"{shown!r} is not a regular expression ({error})") from error
+        reason = str(error) or "it takes too much memory"
+        raise PatternError(f"{shown!r} is not a regular expression ({reason})") from error

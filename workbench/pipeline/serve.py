@@ -123,7 +123,7 @@ def check_address(config: ServeConfig) -> None:
     """Check that a server can listen at the address.
 
     Raises:
-        ConfigError: The host has no such address, or another program has the port.
+        ConfigError: The host is unknown or not this machine's, or the port is taken or not permitted.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -133,6 +133,8 @@ def check_address(config: ServeConfig) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
+    except UnicodeError as error:
+        raise ConfigError(f"serve.host: {config.host!r} is not a host's name or address") from error
     except OSError as error:
         raise unusable(config, error) from error
 

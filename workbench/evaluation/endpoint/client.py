@@ -150,9 +150,13 @@ def checked_url(url: str, plain_http: bool) -> SplitResult:
     """Return an endpoint's address, with `/v1` if it has no path.
 
     Raises:
-        ConfigError: It is malformed, has a password in it, or is http of another machine.
+        ConfigError: It is malformed, has a user, password, query or fragment, or is http of another machine
+            without `plain_http`.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an unfinished [address]
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(
             f"model.endpoint: {clean(url)[:80]!r} is not an address (as in http://127.0.0.1:8000/v1)"
