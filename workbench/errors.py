@@ -58,9 +58,10 @@ class CheckpointError(WorkbenchError):
 
 
 class OtherArchitectureError(CheckpointError):
-    """A checkpoint's architecture is neither Open-Llama nor a relative that Open-Llama computes exactly.
+    """A checkpoint's model_type is neither Open-Llama's nor that of a relative.
 
-    Its attribute `reason` says what Open-Llama can't compute.
+    Its attribute `reason` says so without the file, as in "model_type 'gpt2' is not a LLaMA". A relative with
+    a field that Open-Llama doesn't compute is a plain CheckpointError.
     """
 
     def __init__(self, where: object, reason: str, way_out: str) -> None:

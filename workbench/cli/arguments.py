@@ -100,7 +100,7 @@ def foreign_key_answer(key: str, value: str) -> str | None:
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
-    """Return a message for each key that several overrides set to different values; Hydra uses the last."""
+    """Return a message for each key that overrides set to different texts, or remove; Hydra uses the last."""
     values: dict[str, list[str]] = {}
     for word in overrides:
         key, equals, value = word.partition("=")

@@ -25,7 +25,7 @@ def quoted(text: str) -> str:
 
 
 def is_interpolation(text: str) -> bool:
-    """Return whether OmegaConf's grammar can parse a text, in which `${...}` is an interpolation."""
+    """Return whether OmegaConf's grammar can parse a text; True also without `${`, False for an empty one."""
     try:
         grammar_parser.parse(text)
     except GrammarParseError:

@@ -249,7 +249,7 @@ def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
 
 
 def content_text(content: Any) -> str | None:
-    """Return a message's content as text: "" for None, a list of text blocks joined; None for other types."""
+    """Return a message's content as text: "" for None, text blocks joined; None for other blocks or types."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):

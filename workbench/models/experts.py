@@ -25,9 +25,9 @@ FOUR_BIT = (QuantizationMethod.nf4, QuantizationMethod.fp4)
 
 
 def expert_count(model: nn.Module) -> int:
-    """Return the number of parameters of all experts, quantized or not; 0 for a model without experts.
+    """Return the number of weights in the experts' 3-D tensors, quantized ones as before quantization.
 
-    Only experts that share one tensor in a layer count.
+    Such a tensor has all experts of a layer. Biases and experts stored in another form don't count.
     """
     unquantized = sum(p.numel() for name, p in model.named_parameters() if is_experts(name, p))
     return unquantized + sum(experts.num_weights for experts in quantized_experts(model))

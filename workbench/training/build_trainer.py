@@ -58,7 +58,9 @@ def build_trainer(
     progress: ProgressBar,
     second_term: OrthogonalityLoss | None = None,
 ) -> CountingTrainer:
-    """Build a Trainer that is ready to train; the model is in evaluation mode afterwards.
+    """Build a Trainer that is ready to train.
+
+    A language model is in evaluation mode afterwards; a classifier keeps its mode.
 
     Args:
         training: The arguments of `fit`.
@@ -68,8 +70,8 @@ def build_trainer(
         second_term: Term of the loss whose gradients are added once a step; None: there is none.
 
     Raises:
-        ConfigError: A row is longer than `train.max_tokens_per_batch`, the model lets packed texts attend to
-            each other, or AdaLoRA has no steps to remove ranks in.
+        ConfigError: A row is longer than `train.max_tokens_per_batch`, the model lets texts packed in a row
+            (`data.packing`) attend to each other, or AdaLoRA has no steps to remove ranks in.
     """
     model, rows, train, seed = training.model, training.rows, training.train, training.seed
     joined = can_join_rows(model, rows)

@@ -57,5 +57,8 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, forms: Iterable[ChatForm]) -> li
 
 
 def templates_of(forms: Iterable[ChatForm]) -> list[str]:
-    """Return the distinct chat templates to save; more than one if the sources differ in their templates."""
+    """Return the distinct chat templates to save, in the order of the forms.
+
+    Forms without one (the tokenizer's own template, or plain texts) are left out, so it may be empty.
+    """
     return list(dict.fromkeys(form.template for form in forms if form.template is not None))

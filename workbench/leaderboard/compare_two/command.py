@@ -32,9 +32,10 @@ def compare_results(config: CompareConfig) -> PairedComparison:
     """Return the comparison of the two models whose results are at `compare.a` and `compare.b`.
 
     Raises:
-        ConfigError: One of the two is missing or isn't the results of a single model, or the two have no
-            benchmark in common, or not one of `compare.benchmarks`.
-        DataError: An item has no score in the compared metric.
+        ConfigError: One of the two is missing or isn't the results of a single model, they have no benchmark
+            in common, or one of `compare.benchmarks` isn't in both.
+        DataError: A score isn't a finite number. A benchmark that can't be compared, for example because an
+            item has no score, is in `left_out` with the reason.
     """
     for key, path in (("a", config.a), ("b", config.b)):
         if not path:

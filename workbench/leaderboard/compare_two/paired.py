@@ -100,7 +100,8 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> PairedCom
     no score in the metric, is left out with the reason.
 
     Raises:
-        ConfigError: The models have no benchmark in common, or not one of `config.benchmarks`.
+        ConfigError: The models have no benchmark in common, or one of `config.benchmarks` isn't in both.
+        DataError: A score isn't a finite number.
     """
     common = common_benchmarks(first, second, config.benchmarks)
     paired: list[_Paired] = []

@@ -114,7 +114,10 @@ def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpo
 
 
 def describe(path: Path) -> Checkpoint:
-    """Read the configuration of the checkpoint at `path`; the result has no tensors and generation settings.
+    """Read the configuration of the checkpoint at `path`, a folder or a `.gguf` file.
+
+    The result has neither tensors nor generation settings, and the configuration of an exported Open-Llama
+    is the LLaMA's (`read` restores it).
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.

@@ -42,9 +42,10 @@ Keep = Callable[[str, Iterator[Tensor]], Logits]
 
 
 def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
-    """Return the dtypes in which the proof computes the sum of base and adapter, without duplicates.
+    """Return the dtypes to which the proof rounds the float32 sum of base and adapter, without duplicates.
 
-    float32 is first, then the saved dtype and the adapter model's.
+    The logits of the sum are computed in each of them. float32 is first, then the saved dtype and the adapter
+    model's.
     """
     return list(dict.fromkeys([torch.float32, job.dtype, job.adapter_dtype]))
 
