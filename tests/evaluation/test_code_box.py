@@ -56,6 +56,13 @@ data = bytearray(3 << 30)
 for i in range(0, len(data), 4096):
     data[i] = 1
 """
+NAMED_BY_METACLASS = """
+class M(type):
+    __name__ = property(lambda self: "")
+class E(Exception, metaclass=M):
+    pass
+raise E
+"""
 ATTACKS = {
     "endless": ("while True: pass", None),
     "sleeping": ("import time; time.sleep(1000)", "time limit"),
@@ -79,6 +86,11 @@ ATTACKS = {
     "ends the process": ("import os; os._exit(0)", "no result"),
     "a copy that passes": ("import os\nif os.fork():\n  os.wait()\n  raise ValueError", "ValueError"),
     "crashes": ("import ctypes; ctypes.string_at(0)", "no result"),
+    "an exception without a name": ("raise type('', (Exception,), {})()", "an exception without a name"),
+    "a name of a line break": ("raise type('\\n', (Exception,), {})()", "an exception without a name"),
+    "a name of two lines": ("raise type('A\\npassed', (Exception,), {})()", "A"),
+    "a name for screens": ("raise type('\\033[2J', (Exception,), {})()", "[2J"),
+    "a metaclass with a name": (NAMED_BY_METACLASS, "E"),
     "too deep": ("f = lambda: f()\nf()", "RecursionError"),
     "reads its input": ("input()", "EOFError"),
     "a surrogate": ("x = '\ud800'", "SyntaxError"),

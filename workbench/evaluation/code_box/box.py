@@ -20,6 +20,8 @@ MOST_OUTPUT = 64 << 10
 """Bytes of a box's output that are read; the rest is thrown away."""
 MOST_WORKERS = 16
 """Limit on the number of programs that run at a time; there is at most one per processor."""
+MOST_OF_NAME = 80
+"""Characters of an exception's name that are shown."""
 _ENDING_SECONDS = 10.0
 """Longest wait for the processes of a box that was ended."""
 
@@ -116,15 +118,23 @@ def _verdict(command: list[str], program_input: int, seconds: float, token: byte
                 os.killpg(process.pid, signal.SIGKILL)
                 _output(process, time.monotonic() + _ENDING_SECONDS)  # until no process is left that writes
         status = process.wait()
-    for line in output.splitlines():
-        start, separator, reason = line.partition(b" ")
-        if start == token and separator:
-            return Verdict(not reason, reason.decode("utf-8", "replace"))
+    for line in output.split(b"\n"):
+        start, _, ending = line.partition(b" ")
+        if start == token and ending == b"passed":
+            return Verdict(True)
+        if start == token and ending.startswith(b"failed "):
+            return Verdict(False, _exception_name(ending.removeprefix(b"failed ")))
     if not ended:
         return Verdict(False, "time limit")
     if status == 128 + signal.SIGXCPU:
         return Verdict(False, "processor time")
     return Verdict(False, "no result", output.decode("utf-8", "replace").strip())
+
+
+def _exception_name(name: bytes) -> str:
+    """Return the name that a program gave to an exception, as far as it can be shown in a line."""
+    text = name.decode("utf-8", "replace")
+    return "".join(filter(str.isprintable, text)).strip()[:MOST_OF_NAME] or "an exception without a name"
 
 
 def _output(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, bool]:

@@ -1,8 +1,8 @@
 """Runs a program in the box, and says how it ended; the interpreter of the box gets this file's text.
 
-Standard input has a line with a token, then the program. Standard output gets the token, and the name of the
-exception that ended the program, or nothing more if the program ran to its end. A program that ends the
-process itself leaves no token.
+Standard input has a line with a token, then the program. Standard output gets the token and `passed` if the
+program ran to its end, or the token, `failed` and the name of the exception that ended the program. A program
+that ends the process itself leaves no token.
 """
 
 import os
@@ -18,13 +18,14 @@ def run() -> None:
         os.dup2(nowhere, descriptor)
     os.environ.clear()
     os.chdir("/tmp")
-    reason = b""
+    class_name = type.__dict__["__name__"].__get__  # not of a metaclass, which a program can write
+    ending = b" passed"
     try:
         exec(compile(program, "<program>", "exec"), {})  # the box is what makes this safe
     except BaseException as error:
-        reason = type(error).__name__.encode("utf-8", "replace")
+        ending = b" failed " + class_name(type(error)).encode("utf-8", "replace")
     if getpid() == process:  # not in a copy that the program forked
-        write(report, token + b" " + reason + b"\n")
+        write(report, token + ending + b"\n")
     end(0)
 
 
