@@ -1,6 +1,7 @@
 """Programs that a model wrote run in a box: what they attack stays as it was, and only their items fail."""
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from textwrap import indent
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from workbench.evaluation.code_box import sound_box
 from workbench.evaluation.code_box.attacks import weakness
 from workbench.evaluation.code_box.box import Box, Verdict
 from workbench.evaluation.code_box.commands import Enclosure, Limits, enclosures, interpreter
+from workbench.evaluation.code_box.system_calls import call_filter, call_number
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.trust import trusting
 
@@ -55,6 +58,46 @@ THREE_GIGABYTES = """
 data = bytearray(3 << 30)
 for i in range(0, len(data), 4096):
     data[i] = 1
+"""
+CALL = """
+import ctypes, os
+def call(*arguments):
+    if ctypes.CDLL(None, use_errno=True).syscall(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+"""
+REFUSED = """
+try:
+    call({number}, {values})
+except PermissionError:
+    pass
+else:
+    os._exit(1)
+"""
+OLD_CALL = """
+import ctypes, mmap
+memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+memory.write(bytes.fromhex("b8 14000000 cd80 c3"))  # eax = 20, the getpid of 32 bits; int 0x80; return
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CFUNCTYPE(ctypes.c_int)(start)() == -38
+"""
+SOCKETS = """
+import socket, sys
+refused = 0
+for name in dir(socket):
+    if name.startswith("AF_") and name not in ("AF_UNIX", "AF_INET", "AF_INET6"):
+        for make in (socket.socket, socket.socketpair):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+                try:
+                    make(getattr(socket, name), kind)
+                except OSError as error:
+                    assert error.errno == 97, (name, error)
+                    refused += 1
+                else:
+                    sys.exit(name)
+assert refused
+for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
+    socket.socket(family).close()
+socket.socketpair()
 """
 NAMED_BY_METACLASS = """
 class M(type):
@@ -119,6 +162,47 @@ def test_a_program_reaches_no_server_of_this_machine(box):
         assert box.run(connect).reason == "OSError"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("add_key", "b'user', b'workbench:attack', b'x', 1, ctypes.c_int(-3)"),
+        ("request_key", "b'user', b'workbench:attack', None, 0"),
+        ("keyctl", "1, b'workbench'"),
+        ("memfd_create", "b'x', 0"),
+        ("shmget", "0x1234, 4096, 0o1666"),
+        ("semget", "0x1234, 1, 0o1666"),
+        ("msgget", "0x1234, 0o1666"),
+        ("io_uring_setup", "4, ctypes.create_string_buffer(120)"),
+    ],
+)
+def test_a_program_has_none_of_what_no_namespace_encloses(arguments, box):
+    name, values = arguments
+    refused = REFUSED.format(number=call_number(name), values=values)
+    assert box.run(CALL + refused) == Verdict(True)
+    in_child = "child = os.fork()\nif child == 0:\n" + indent(refused, "    ")
+    assert box.run(f"{CALL}{in_child}\nelse:\n    assert os.wait()[1] == 0") == Verdict(True)
+
+
+def test_a_program_has_sockets_of_its_own_network_only(box):
+    assert box.run(SOCKETS) == Verdict(True)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86_64 has three kinds of system calls")
+def test_a_program_makes_no_calls_by_the_numbers_of_another_abi(box):
+    for number in (39, 250):  # getpid and keyctl
+        x32 = (
+            f"try:\n    call({number} | 0x40000000)\nexcept OSError as error:\n    assert error.errno == 38\n"
+        )
+        assert box.run(CALL + x32 + "else:\n    raise SystemExit") == Verdict(True)
+    assert box.run(OLD_CALL) in (Verdict(True), Verdict(False, "no result"))  # a kernel without these calls
+
+
+def test_a_machine_with_other_call_numbers_runs_no_program(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "ppc64le")
+    assert call_filter() == b""
+    assert "memory that no limit counts" in sound_box._search.__wrapped__()
+
+
 def test_a_program_sees_the_interpreter_and_empty_folders_and_nobody(box):
     program = """
 import os, sys
@@ -156,7 +240,7 @@ def test_a_program_cannot_get_capabilities_by_a_user_namespace(box):
 def unboxed(root: Path, number: int) -> list[str]:
     """The interpreter alone."""
     script = REPOSITORY / "workbench/evaluation/code_box/run_program.py"
-    return [interpreter(), "-c", script.read_text(encoding="utf-8")]
+    return [interpreter(), "-c", script.read_text(encoding="utf-8"), ""]
 
 
 def test_the_attacks_succeed_without_a_box():
@@ -164,10 +248,17 @@ def test_the_attacks_succeed_without_a_box():
         reason = weakness(none)
     for success in ("reaches the network", "writes outside", "reads the files", "takes more memory"):
         assert success in reason
+    for success in ("kernel's keys", "memory that no limit counts"):
+        assert success in reason
 
 
 @pytest.mark.parametrize(
-    ("word", "success"), [("--net", "reaches the network"), ("prlimit", "takes more memory and processes")]
+    ("word", "success"),
+    [
+        ("--net", "reaches the network"),
+        ("prlimit", "takes more memory and processes"),
+        (call_filter().hex(), "uses the kernel's keys"),
+    ],
 )
 def test_a_box_that_lacks_a_wall_is_found_unsound(word, success, box):
     if "namespace" not in box.enclosure.name:
@@ -178,7 +269,11 @@ def test_a_box_that_lacks_a_wall_is_found_unsound(word, success, box):
         if word == "prlimit":
             start = next(i for i, part in enumerate(command) if part.endswith("/prlimit"))
             return command[:start] + command[command.index("--", start) + 1 :]
-        return [part for part in command if part != word]
+        return [
+            "" if word == part == command[-1] else part
+            for part in command
+            if part != word or part == command[-1]
+        ]
 
     with Box(Enclosure("weak", without_wall), LIMITS) as weak:
         assert success in weakness(weak)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.evaluation.code_box.box import Box
 from workbench.evaluation.code_box.commands import shown_paths, tool
+from workbench.evaluation.code_box.system_calls import call_number
 
 _HARMLESS = "assert sum(range(10)) == 45"
 _NETWORK = """
@@ -42,6 +43,20 @@ except OSError:
         if os.fork() == 0:
             time.sleep(60)
 """
+_USING_KEYS = """
+import ctypes
+GET_KEYRING, OWN_RING = 0, -2
+if ctypes.CDLL(None).syscall({keyctl}, GET_KEYRING, OWN_RING, 1) < 0:
+    raise PermissionError
+"""
+_REACHING_HOST = """
+import socket
+socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
+"""
+_HIDING_MEMORY = """
+import os
+os.memfd_create("memory")
+"""
 _KILLING = """
 import os, signal
 if os.fork() == 0:
@@ -53,7 +68,7 @@ os.kill({pid}, signal.SIGKILL)
 
 
 def weakness(box: Box) -> str:
-    """Return which of five attacks a box doesn't hold off, or why it runs no program; "" if it is sound."""
+    """Return which of eight attacks a box doesn't hold off, or why it runs no program; "" if it is sound."""
     harmless = box.run(_HARMLESS)
     if not harmless.passed:
         return f"it runs no program ({harmless.output or harmless.reason:.200})"
@@ -70,6 +85,9 @@ def weakness(box: Box) -> str:
             "writes outside": _WRITING.format(paths=[str(witness), *new_files]),
             "reads the files of others": _READING.format(paths=[str(secret), "/etc/shadow"]),
             "takes more memory and processes than its share": _TAKING,
+            "uses the kernel's keys": _USING_KEYS.format(keyctl=call_number("keyctl")),
+            "opens sockets of the machine": _REACHING_HOST,
+            "takes memory that no limit counts": _HIDING_MEMORY,
         }
         verdicts = box.run_all(list(attacks.values()))
     successes = [attack for attack, verdict in zip(attacks, verdicts, strict=True) if verdict.passed]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.evaluation.code_box.system_calls import call_filter
+
 _SHOWN_PATHS = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"),
     *("/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
@@ -112,6 +114,7 @@ def _limited_interpreter(limits: Limits) -> list[str]:
         *("--nofile=64", "--core=0", "--"),
         *(tool("env"), "-i", "PYTHONHASHSEED=0", interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c"),
         Path(__file__).with_name("run_program.py").read_text(encoding="utf-8"),
+        call_filter().hex(),
     ]
 
 
