@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from textwrap import indent
@@ -25,7 +26,8 @@ from workbench.trust import trusting
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = "def double(x):\n    return 2 * x\nassert double(2) == 4"
-LIMITS = Limits(processor_seconds=1, seconds=5)
+LIMITS = Limits(processor_seconds=1, seconds=5, file=(16 << 20) + os.getpid())
+"""The limit on files is this run's alone, and tells its boxes from others on the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +41,29 @@ def box() -> Iterator[Box]:
         yield short
 
 
-def left_over() -> list[list[str]]:
-    """The command lines of all processes of boxes."""
-    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if any("Runs a program in the box" in word for word in line)]
+def left_over() -> list[str]:
+    """The names of the processes of this run's boxes: those that enclose a program, and the program's."""
+    return [process.info["name"] for process in psutil.process_iter(["name"]) if is_boxed(process)]
+
+
+def is_boxed(process: psutil.Process) -> bool:
+    """Whether the limit on files is on the command line of a process, or holds for it."""
+    folder = Path("/proc") / str(process.pid)
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+        limits = (folder / "limits").read_text(encoding="utf-8").split()
+    except OSError:  # it has ended
+        return False
+    return f"--fsize={LIMITS.file}".encode() in words or str(LIMITS.file) in limits
+
+
+def test_the_processes_of_a_box_are_seen_while_it_runs(box):
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(box.run, "import time; time.sleep(1000)")
+        while not any(name.startswith("python") for name in left_over()):
+            assert not ending.done()
+        assert ending.result().reason == "time limit"
+    assert left_over() == []
 
 
 DOUBLE_FORK = """
