@@ -74,6 +74,30 @@ def test_a_chat_answer_may_repeat_the_whole_function(tmp_path):
     )
 
 
+FORMS = {
+    "completion and a closing fence": "{body}```\n\nThis works.",
+    "list": "1. Code:\n   ```python\n{indented}   ```\n",
+    "usage first": "```python\nprint({name})\n```\n```python\n{whole}```",
+    "tildes": "~~~python\n{whole}~~~",
+    "one line": "Sure: ```python {whole}```",
+    "first line without indentation": "```python\n{stripped}```",
+    "import of the future": "```python\nfrom __future__ import annotations\n{whole}```",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_right_code_passes_in_every_form_in_which_models_write_it(form, tmp_path):
+    rows, _, _ = CODE["humaneval"]
+    texts = []
+    for row in rows:
+        body, whole = row["canonical_solution"], row["prompt"] + row["canonical_solution"]
+        indented = "".join("   " + line for line in whole.splitlines(keepends=True))
+        words = {"body": body, "whole": whole, "indented": indented, "stripped": body.lstrip(" ")}
+        texts.append(FORMS[form].format(name=row["entry_point"], **words))
+    _, [score] = judged(local("humaneval", tmp_path, protocol="chat"), texts)
+    assert score.value == 1.0
+
+
 def test_mbpp_shows_tasks_2_3_and_4_with_their_tests_and_ends_with_begin(tmp_path):
     [context] = item(local("mbpp", tmp_path).examples[0], 0).contexts
     shown = [part.split("multiply by ")[1].split(".")[0] for part in context.split("here is your task: ")[1:]]

@@ -73,7 +73,21 @@ def test_code_is_taken_from_the_block_of_a_chat_answer(tmp_path):
         ("```\n    return 1\n```", "    return 1\n"),
         ("```bash\npip install x\n```\n```python\nimport x\n```", "import x\n"),
         ("Two:\n```py\na = 1\n```\n```py\na = 2\n```", "a = 1\n"),
-        ("1. So:\n   ```Python3 title=x\n   a = 1\n   ```\n", "   a = 1\n"),
+        ("1. So:\n   ```Python3 title=x\n   if a:\n     a = 1\n   ```\n", "if a:\n  a = 1\n"),
+        ("    return 1\n```\n\nIt works:\n```python\nf()\n```", "    return 1\n"),
+        (" Sure:\n```\na = 1\n```\n", "a = 1\n"),
+        ("```python\nprint(f(1))\n```\n```python\ndef f(x):\n    return x\n```", "def f(x):\n    return x\n"),
+        ("~~~py\na = '```'\n~~~\n", "a = '```'\n"),
+        ("Sure: ```python return 1```!", "    return 1"),
+        ("Sure:\n```python def f():\n    return 1\n```\nDone", "def f():\n    return 1\n"),
+        ("```py\na = 1\n    return a\n```", "    a = 1\n    return a\n"),
+        (
+            "```py\nfor a in b:\n        c()\n\n    return a\n```",
+            "    for a in b:\n        c()\n\n    return a\n",
+        ),
+        ("```py\nif a:\n    return a\nreturn 1\n```", "    if a:\n        return a\n    return 1\n"),
+        ("```py\nf = max(\n    1, 2)\n```", "f = max(\n    1, 2)\n"),
+        ("```py\nfor a in b:\n    c()\n```", "for a in b:\n    c()\n"),
         ("Use ```a``` here.", "Use ```a``` here."),
         ("<think>\n```python\nwrong\n```\n</think>\n```python\nright\n```", "right\n"),
         ("<think> on and on ```python\nwrong\n```", None),
@@ -81,6 +95,23 @@ def test_code_is_taken_from_the_block_of_a_chat_answer(tmp_path):
 )
 def test_the_first_block_of_python_is_the_code(text, code):
     assert extract(text, GenerationConfig(extract=Extract.code)) == code
+
+
+@pytest.mark.parametrize(
+    "text", ["```python" * 9000, "~" * 80_000, "```py x" + " a" * 40_000, "```\n" * 20_000]
+)
+def test_code_is_soon_taken_from_hostile_text(text):
+    assert len(extract(text, GenerationConfig(extract=Extract.code))) <= len(text)
+
+
+def test_imports_of_the_future_in_an_answer_come_before_the_prompt(tmp_path):
+    future = "from __future__ import annotations\n"
+    texts = [
+        f"```python\n{future}def {row['prompt'][4:10]}(x):\n    return {times} * x\n```"
+        for times, row in zip((2, 3), ROWS, strict=True)
+    ]
+    _, [score] = judged(prepared(tmp_path, Extract.code), texts)
+    assert score.value == 1.0
 
 
 def test_a_pattern_that_finds_nothing_leaves_no_code(tmp_path):

@@ -27,8 +27,8 @@ __all__ = [
 
 INVALID = "[invalid]"
 """What rules of lm-evaluation-harness extract from a text without an answer."""
-EXTRACTION_VERSION = "5"
-"""Raised when the extraction of numbers or letters changes: scores of other versions aren't comparable."""
+EXTRACTION_VERSION = "6"
+"""Raised when the extraction of numbers, letters or code changes: scores of versions aren't comparable."""
 
 
 def extract(

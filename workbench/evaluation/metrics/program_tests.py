@@ -1,6 +1,7 @@
 """Scores generated code by running it with its tests in the box."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.progress import Progress
 
+_FUTURE = re.compile(r"^from[ \t]+__future__[ \t]+import[ \t]+\w.*$", re.M)
 log = logging.getLogger("workbench")
 _verdicts: dict[str, Verdict] = {}
 """Program -> how it ended, of the benchmark that is scored."""
@@ -61,5 +63,9 @@ def run_ahead(judged: Sequence[Judged]) -> None:
 
 
 def _program(prediction: int | str | None, example: Example) -> str:
+    """Return the program of an item; imports of the future in an answer precede the prompt."""
     before, after = example.program or ("", "")
-    return f"{before}{'' if prediction is None else prediction}{after}"
+    answer = "" if prediction is None else str(prediction)
+    future = _FUTURE.findall(answer) if before.strip() else []
+    rest = _FUTURE.sub("", answer) if future else answer
+    return "".join([*(line + "\n" for line in future), before, rest, after])
