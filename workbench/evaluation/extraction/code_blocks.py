@@ -62,7 +62,7 @@ def _indented(content: str) -> str:
     is_return = _RETURN.match(first) is not None
     is_complete = is_return or not first.rstrip().endswith(_OPEN_LINE)
     opens_block = first.rstrip().endswith(":")
-    if others and min(widths) and is_complete and not (opens_block and widths[0] == min(widths)):
+    if widths and min(widths) > 0 and is_complete and not (opens_block and widths[0] == min(widths)):
         margin = others[widths.index(min(widths))][: min(widths)]
         return margin + content[content.index(first) :]
     if _RETURN.search(content):
