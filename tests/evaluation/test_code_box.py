@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,7 +21,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.code_box import sound_box
 from workbench.evaluation.code_box.attacks import weakness
 from workbench.evaluation.code_box.box import Box, Verdict
-from workbench.evaluation.code_box.commands import Enclosure, Limits, enclosures, interpreter
+from workbench.evaluation.code_box.commands import Enclosure, Limits, enclosures, interpreter, shown_paths
 from workbench.evaluation.code_box.system_calls import call_filter, call_number
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.trust import trusting
@@ -237,6 +239,59 @@ assert sys.flags.no_site and "site" not in sys.modules and sys.path[0] != ""
 """
     assert box.run(program) == Verdict(True)
     assert box.run(program) == Verdict(True)  # the file of the first is gone
+
+
+def test_a_program_sees_of_the_interpreters_folder_its_libraries_only(box):
+    if Path(sys.base_prefix).resolve().is_relative_to("/usr"):
+        pytest.skip("the system's interpreter")
+    program = """
+import os, sys
+assert set(os.listdir(sys.base_prefix)) <= {"bin", "lib", "lib64"}, os.listdir(sys.base_prefix)
+assert os.listdir(sys.base_prefix + "/bin") == [os.path.basename(sys.executable)]
+import ctypes, decimal, hashlib, json, sqlite3, ssl, zlib
+"""
+    assert box.run(program) == Verdict(True)
+
+
+def test_an_interpreter_installed_in_the_home_shows_nothing_else_of_it(tmp_path, monkeypatch):
+    home = tmp_path.resolve()
+    python = home / "lib" / "python3"
+    python.mkdir(parents=True)
+    (home / "bin").mkdir()
+    (home / "bin" / "python3").touch()
+    monkeypatch.setattr(sys, "base_prefix", str(home))
+    monkeypatch.setattr(sys, "_base_executable", str(home / "bin" / "python3"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(python))
+    own = [path for path in shown_paths() if Path(path).is_relative_to(home)]
+    assert own == [str(home / "lib"), str(home / "bin" / "python3")]
+    monkeypatch.setenv("HOME", str(home))
+    own = [path for path in shown_paths() if Path(path).is_relative_to(home)]
+    assert own == [str(python), str(home / "bin" / "python3")]
+
+
+KILLED = """
+import os, signal
+from workbench.evaluation.code_box.box import Box
+from workbench.evaluation.code_box.commands import Enclosure, Limits
+box = Box(Enclosure("none", lambda root, number: []), Limits())
+print(box.folder, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_killed_process_is_removed_by_a_later_one_and_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.is_dir() and left.parent == tmp_path, killed
+    none = Enclosure("none", unboxed)
+    with Box(none, LIMITS) as used:
+        assert left.is_dir()  # it might be another process's, not locked yet
+        for folder in (left, used.folder):
+            os.utime(folder, (0, 0))
+        with Box(none, LIMITS):
+            assert used.folder.is_dir() and not left.exists()
 
 
 def test_a_set_of_words_has_the_same_order_in_each_run(box):

@@ -182,7 +182,9 @@ class BenchmarkConfig:
     """micro: every item counts the same. macro: every subset counts the same."""
     program: str = ""
     """Template of the program that `pass@1` runs: `answer` stands for the generated code, as in
-    `{{ prompt }}{{ answer }}` and the tests. The answer passes if the program runs to its end."""
+    `{{ prompt }}{{ answer }}` and the tests. The answer passes if the program runs to its end. Only Python's
+    standard library is there: `import numpy` fails. The tests run in the process of the answer, which can
+    pass without solving its task, by objects that equal everything or by writing the verdict itself."""
     unconditional: str = ""
     """Template of the prompt without a question, for the metric acc_pmi, which scores how much the question
     raises the likelihood of a choice."""

@@ -1,8 +1,10 @@
 """Runs programs in the box, each by itself, and reads how they ended."""
 
+import fcntl
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,6 +22,9 @@ MOST_OUTPUT = 64 << 10
 """Bytes of a box's output that are read; the rest is thrown away."""
 MOST_WORKERS = 16
 """Limit on the number of programs that run at a time; there is at most one per processor."""
+_PREFIX = "workbench-box-"
+_LEFTOVER_SECONDS = 3600.0
+"""Age of an unlocked folder that a killed process left; a new one may not be locked yet."""
 MOST_OF_NAME = 80
 """Characters of an exception's name that are shown."""
 _ENDING_SECONDS = 10.0
@@ -50,8 +55,11 @@ class Box:
         """
         self.enclosure = enclosure
         self.limits = limits
-        self._folder = tempfile.TemporaryDirectory(prefix="workbench-box-", ignore_cleanup_errors=True)
+        _remove_leftovers()
+        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name).resolve()
+        self._lock: int | None = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.folder.chmod(0o755)  # the box protects the files in it, not their permissions
         self.root = self.folder / "root"
         self.root.mkdir()
@@ -66,8 +74,11 @@ class Box:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and unlock it."""
         self._folder.cleanup()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def run_all(
         self, programs: Sequence[str], advance: Callable[[int], None] = lambda _: None
@@ -129,6 +140,20 @@ def _verdict(command: list[str], program_input: int, seconds: float, token: byte
     if status == 128 + signal.SIGXCPU:
         return Verdict(False, "processor time")
     return Verdict(False, "no result", output.decode("utf-8", "replace").strip())
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of this user's boxes whose process was killed, and which nobody has locked since."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(descriptor)
+                if status.st_uid == os.geteuid() and status.st_mtime < time.time() - _LEFTOVER_SECONDS:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _exception_name(name: bytes) -> str:

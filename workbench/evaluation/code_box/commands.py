@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,19 @@ def interpreter() -> str:
 
 
 def shown_paths() -> list[str]:
-    """Return the paths that programs can read: the system's libraries, and the interpreter with its own."""
-    own = [os.path.realpath(sys.base_prefix), interpreter()]
+    """Return the paths that programs can read: the system's libraries, and the interpreter with its own.
+
+    Of the folder in which the interpreter is installed only the libraries are shown, and none but Python's if
+    that folder is the user's home.
+    """
+    prefix = os.path.realpath(sys.base_prefix)
+    own = [sysconfig.get_path("stdlib"), str(Path(prefix) / "lib" / sysconfig.get_config_var("INSTSONAME"))]
+    if prefix != os.path.realpath(os.path.expanduser("~")):
+        own = [*(str(Path(prefix) / name) for name in ("lib", "lib64")), *own]
+    own = [os.path.realpath(path) for path in (*own, interpreter()) if os.path.lexists(path)]
     shown = [path for path in _SHOWN_PATHS if os.path.lexists(path)]
     for path in own:
-        if path != "/" and not any(Path(path).is_relative_to(os.path.realpath(parent)) for parent in shown):
+        if not any(Path(path).is_relative_to(os.path.realpath(parent)) for parent in shown):
             shown.append(path)
     return shown
 
