@@ -90,6 +90,14 @@ def test_results_are_those_of_math_verify_itself(recwarn):
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_number_counts_only_where_a_text_states_it_as_its_answer():
+    passing = ["It took 5 steps but I could not find it.", "用了5步。", "Use 5 apples\nand 5"]
+    assert values([(text, "5") for text in passing]) == [0.0] * len(passing)
+    stating = ["5", " 5.\n", "= 5", "x = 5", "The answer is 5.", "It is $5$.", "It is \\(5\\)."]
+    assert values([(text, "5") for text in stating]) == [1.0] * len(stating)
+
+
+@pytest.mark.usefixtures("installed")
 def test_hostile_answers_end_within_the_limit_and_alone(caplog, monkeypatch):
     monkeypatch.setattr(math_equality.MATH_VERIFY, "max_seconds", 1.0)
     monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)

@@ -1,8 +1,9 @@
 """Compares mathematical answers by math_verify; run as a process of its own, which can be ended.
 
-Each line of standard input is a JSON list: a generated text, and the right answers in LaTeX. Each line of
-standard output is `true` where the answer that the text states equals one of them, else `false`; the first
-line says that the process is ready. Sympy computes `9^{9^{9^9}}` for ever, and no signal interrupts it.
+Each line of standard input is a JSON list: a generated text, the right answers in LaTeX, and whether the last
+number of the text counts where it states no answer. Each line of standard output is `true` where the answer
+that the text states equals one of them, else `false`; the first line says that the process is ready. Sympy
+computes `9^{9^{9^9}}` for ever, and no signal interrupts it.
 """
 
 import contextlib
@@ -28,16 +29,16 @@ def compare_lines() -> None:
 
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        text, right_answers = json.loads(line)
-        print(json.dumps(_states(text, right_answers)), file=replies, flush=True)
+        print(json.dumps(_states(*json.loads(line))), file=replies, flush=True)
 
 
-def _states(text: str, right_answers: list[str]) -> bool:
+def _states(text: str, right_answers: list[str], takes_any_number: bool) -> bool:
     """Return whether the answer that a text states equals one of the right answers."""
-    from math_verify import parse, verify
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+    numbers = ExprExtractionConfig(try_extract_without_anchor=takes_any_number)
     try:
-        answer = parse(text, parsing_timeout=None)
+        answer = parse(text, [LatexExtractionConfig(), numbers], parsing_timeout=None)
         return any(
             verify(parse(f"${right}$", parsing_timeout=None), answer, timeout_seconds=None)
             for right in right_answers

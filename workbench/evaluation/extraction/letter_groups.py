@@ -48,7 +48,7 @@ WRONG_AFTER = re.compile(
     rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
     r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
-    r"不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
+    r"可能性?(?:不大|不高|[很较极]?[小低])|不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
     rf"|{CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
     r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
     r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from workbench.evaluation.extraction import cleaning, marks
 from workbench.evaluation.extraction.letter_groups import (
@@ -23,6 +24,19 @@ _NOT_CHOSEN = re.compile(
     r"|(?:[不没别勿未莫误错]|没有|不[能会要应可]|不应该|不应当|不可以|不可能|无法|容易|很多人|有人会?|你可能会?)$",
     re.I,
 )
+_SUPPOSED = re.compile(
+    r"(?:假设|假定|假如|如果|倘若|要是|若)(?:说|是|我们|你|正确|最终|最后|的|本题|此题|答案|选项){0,4}$"
+    r"|\b(?:suppose|supposing|assume|assuming|if)\s{1,2}(?:that\s)?(?:the\s)?(?:(?:correct|right|final)\s)?(?:(?:answer|option|choice)\s)?$",
+    re.I,
+)
+"""Words before a mark that make it a supposition, as in `if the answer is A`."""
+_ALSO = re.compile(r"(?:也|还|又)(?:很|有)?$|\b(?:it|or|and|but)\s(?:could|might|may)\salso\s$", re.I)
+_RETRACTED = re.compile(
+    r"(?:^|(?<=[。.,;!?\n\s…]))(?:不对|不是|等等|等一下|(?:但是?|不过)?(?:让我|我)?(?:再|重新)(?:仔细)?(?:想想|想一想|考虑|检查))"
+    r"(?=[一下]{0,2}[,。.!?:\s…])|\b(?:wait|hmm+|hold on|scratch that|on second thought)\b(?=\s?[,.:!…-])",
+    re.I,
+)
+"""Words that take back what a text has stated before them."""
 _RIGHT_AFTER = re.compile(
     rf"{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:选?项)?[,:]?(?:的?(?:说法|表述|描述|观点))?"
     r"(?:是|为|才|最|均|都|也|就|完全){0,4}"
@@ -75,9 +89,10 @@ def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | Non
     The rules are tried in this order, and the last match of a rule counts: a final answer or a box; an
     announced answer (`答案是`, `故选`, `the answer is`); a letter at the start of the text; a letter alone on
     the last line; a preference (`选B`, `I'd go with B`); a letter called right (`B正确`, `B is correct`); the
-    only letter in brackets. Letters that are negated (`不选A`, `A is wrong`), asked about (`A?`), not among
-    `letters`, or words (`A common misconception`) don't count. Thoughts and invented next questions are not
-    read.
+    only letter in brackets. What follows words that take an answer back (`wait`, `不对`) is tried first.
+    Letters that are negated (`不选A`, `A is wrong`), asked about (`A?`), supposed (`if the answer is A`), not
+    among `letters`, or words (`A common misconception`) don't count. Thoughts and invented next questions are
+    not read.
 
     Args:
         text: text of a model.
@@ -98,6 +113,9 @@ def _without_emphasis(text: str) -> str:
 
 def _stated(text: str, letters: str) -> frozenset[str]:
     """Return the letters that a text states as its answer, by the first rule of `letter` that matches."""
+    *_, retraction = None, *_RETRACTED.finditer(text)
+    if retraction is not None and (restated := _restated(text[retraction.end() :], letters)):
+        return restated
     rules: list[Callable[[str, str], Iterator[Group]]] = [
         lambda text, letters: _marked(text, letters, marks.FINAL, cleaning.BOX_START),
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
@@ -116,18 +134,34 @@ def _stated(text: str, letters: str) -> frozenset[str]:
     return _only_enclosed(text, letters)
 
 
+def _restated(text: str, letters: str) -> frozenset[str]:
+    """Return the letters that a text announces after it took back an answer; an empty set if it doesn't."""
+    for patterns in ((marks.FINAL, cleaning.BOX_START), (marks.ANSWER, _CHOSEN), (_PREFERRED,), (_BEING,)):
+        groups = sorted(_marked(text, letters, *patterns), key=lambda group: group.start)
+        if groups:
+            return groups[-1].letters
+    return frozenset()
+
+
 def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[Group]:
     """Yield the letters directly after each mark: a match of one of the patterns, such as `the answer is`.
 
-    A negated mark, as in `不选`, is skipped.
+    A negated mark, as in `不选`, is skipped, and so is a supposed one. An alternative (`也可能是C`) joins the
+    letters before it.
     """
     for pattern in patterns:
+        previous: frozenset[str] = frozenset()
         for mark in re.finditer(pattern, text):
             if _NOT_CHOSEN.search(text, max(0, mark.start() - 12), mark.start()):
+                continue
+            if _SUPPOSED.search(text, max(0, mark.start() - 30), mark.start()):
                 continue
             filler = _FILLER.match(text, mark.end())
             group = group_at(text, filler.end() if filler else mark.end(), letters)
             if group is not None and not is_negated_before(text, mark.start()):
+                if _ALSO.search(text, max(0, mark.start() - 16), mark.start()):
+                    group = replace(group, letters=group.letters | previous)
+                previous = group.letters
                 yield group
 
 

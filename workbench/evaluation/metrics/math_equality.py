@@ -1,5 +1,6 @@
 """Scores mathematical answers by math_verify, within a limit on the time of each item."""
 
+import re
 from collections.abc import Sequence
 
 from workbench.evaluation.checkers.checker import Checker
@@ -7,6 +8,7 @@ from workbench.evaluation.extraction.cleaning import whole_text, without_thought
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 
+_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{2,}")
 MATH_VERIFY = Checker("math_verify", "compare_formulas.py")
 
 
@@ -14,7 +16,8 @@ def states_target(prediction: int | str | None, answer: Answer, example: Example
     """Return 1.0 if the value of the answer that the generated text states is that of a target, else 0.0.
 
     The answer is what the benchmark's `extract` rule took from the text. If the rule takes the whole text, or
-    found nothing, it is what math_verify finds after the last thought: a box, a formula, or the last number.
+    found nothing, it is what math_verify finds after the last thought: a box, a formula, or a number that the
+    text states as its answer; any number of a text without words.
     """
     return float(MATH_VERIFY.ask(_question(answer, example)) is True)
 
@@ -27,9 +30,9 @@ def compare_ahead(judged: Sequence[Judged]) -> None:
     MATH_VERIFY.ask_ahead([_question(item.answer, item.example) for item in judged])
 
 
-def _question(answer: Answer, example: Example) -> list[str | list[str]]:
-    """Return the text that states the answer, and the right answers."""
+def _question(answer: Answer, example: Example) -> list[str | list[str] | bool]:
+    """Return the text that states the answer, the right answers, and whether any number in it counts."""
     text, extracted = answer.generation or "", answer.extracted
     has_found_answer = extracted is not None and whole_text(text, extracted) is None
     stated = f"${extracted}$" if has_found_answer else without_thoughts(text)
-    return [stated, list(example.reference_texts)]
+    return [stated, list(example.reference_texts), has_found_answer or not _WORD.search(stated)]
