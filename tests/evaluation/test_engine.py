@@ -31,7 +31,7 @@ from workbench.evaluation.inference.decoder import Decoder, takes_beginning
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
-from workbench.evaluation.tasks.requests import ChatFormat, item
+from workbench.evaluation.tasks.requests import TemplateFormat, item
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
@@ -431,7 +431,7 @@ def test_a_chat_template_stands_where_the_delimiter_would(llama, tokenizer, exam
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     monkeypatch.setattr(tokenizer, "chat_template", template)
     [first, *_] = prepare_benchmarks({"exam": exam}, EvaluateConfig())["exam"].examples
-    context, continuation = item(first, 0, ChatFormat(tokenizer)).pairs[0]
+    context, continuation = item(first, 0, TemplateFormat(tokenizer)).pairs[0]
     assert context.endswith("<assistant>") and continuation == "A"
     assert item(first, 0).pairs[0][1] == " A"
 

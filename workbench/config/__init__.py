@@ -24,7 +24,7 @@ from workbench.config.publishing.export import ExportConfig
 from workbench.config.publishing.push import PushConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
-from workbench.config.serving.endpoint import EndpointConfig
+from workbench.config.serving.endpoint import EndpointApi, EndpointConfig
 from workbench.config.serving.serve import ServeConfig
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
@@ -206,7 +206,8 @@ class Config:
             check_file_name("data.sources", name)
         for name, benchmark in self.benchmarks.items():
             check_benchmark(name, benchmark)
-        check_chat_settings(self.evaluate, self.benchmarks.values())
+        if self.model.endpoint is None or self.endpoint.api is not EndpointApi["chat"]:
+            check_chat_settings(self.evaluate, self.benchmarks.values())
         self.evaluate = with_template_arguments(self.evaluate, self.data, self.benchmarks.values())
         check_once("train.score_on", self.train.score_on)
         check_once("train.report_to", self.train.report_to)

@@ -15,6 +15,7 @@ from workbench.config.history import hashed
 from workbench.contexts import evaluation_mode
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.endpoint.chat_endpoint import ChatEndpoint
 from workbench.evaluation.model_checks import check, naming_benchmark
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
 from workbench.evaluation.records import Score, write_predictions
@@ -23,6 +24,8 @@ from workbench.evaluation.tasks.select_answerer import Model, in_role
 
 ANSWERS_VERSION = 3
 """Increased when prompts are encoded or answers end in another way, so that cached answers are not reused."""
+CHAT_PROTOCOL = ", by the endpoint's chats"
+"""End of a protocol's name where an endpoint has rendered the prompts: no other score is compared with it."""
 log = logging.getLogger("workbench")
 
 
@@ -44,7 +47,7 @@ Publish = Callable[[PreparedBenchmark, list[Score], dict[str, float]], None]
 
 def evaluate(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     benchmarks: Mapping[str, PreparedBenchmark],
     config: EvaluateConfig,
     *,
@@ -64,7 +67,7 @@ def evaluate(
 
     Args:
         model: A causal language model, or a classifier if the benchmarks need a classification head.
-        tokenizer: The model's tokenizer.
+        tokenizer: The model's tokenizer; None: the model is behind an endpoint that is asked by chats.
         benchmarks: Name -> prepared benchmark.
         config: The evaluate section.
         model_name: Name of the model, such as `base` or `adapter`; a field of each score.
@@ -99,6 +102,8 @@ def evaluate(
                 if predictions is not None and rank == 0:
                     write_predictions(predictions(model_name, name), outcome.predictions)
             scores = [replace(score, note=note) for score in outcome.scores]
+            if isinstance(lm, ChatEndpoint):
+                scores = [replace(score, protocol=f"{score.protocol}{CHAT_PROTOCOL}") for score in scores]
             if publish is not None:
                 publish(benchmark, scores, measured)
             evaluation.scores.extend(scores)
@@ -120,6 +125,17 @@ def _measure(
         "num_asked": outcome.num_asked,
         "computed_tokens": computed_tokens,
         **outcome.measured,
+        **_checked(benchmark, lm, config, outcome, seconds_per_item),
+    }
+
+
+def _checked(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, outcome: Outcome, seconds_per_item: float
+) -> dict[str, float]:
+    """Ask items again as `evaluate.verify` and `evaluate.invariant` say; return the measurements."""
+    if isinstance(lm, ChatEndpoint):
+        return {}
+    return {
         **verified(lm.model, lm.tokenizer, benchmark.config, config, outcome.asked),
         **invariant_cost(lm.model, lm.tokenizer, benchmark, config, outcome.asked, seconds_per_item),
     }

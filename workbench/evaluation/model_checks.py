@@ -11,12 +11,14 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.templating.render import unused_argument
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.endpoint.chat_endpoint import ChatEndpoint
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length as context_length_of
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.chat_generation import check_written
 from workbench.evaluation.tasks.requests import chat_format
 from workbench.evaluation.tasks.select_answerer import Model
 
@@ -32,6 +34,9 @@ def check(
             does not use an argument of `template_arguments`.
         DataError: A question is too long for the model, or the chat template refuses the turns.
     """
+    if isinstance(lm, ChatEndpoint):
+        check_written({name: benchmark.config for name, benchmark in benchmarks.items()})
+        return
     check_prompting(context_length_of(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
     if not _has_finite_logits(lm):
         raise not_numbers(model_name)
@@ -116,7 +121,7 @@ def naming_benchmark(benchmark: str) -> Iterator[None]:
 
 def _has_finite_logits(lm: Model) -> bool:
     """Return whether the log-probability of a short text is not NaN."""
-    if isinstance(lm, EndpointLM):
+    if isinstance(lm, EndpointLM | ChatEndpoint):
         return True  # its replies are checked one by one
     if isinstance(lm, TransformersClassifier):
         [(_, values)] = lm.stream(["a"])

@@ -20,7 +20,7 @@ from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_results import scoring_fingerprint, waiting_benchmarks, write_scores
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import is_classifier, skip_finished
+from workbench.pipeline.step_inputs import asks_by_chat, is_classifier, skip_finished
 from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.run_dir import fingerprint
 from workbench.run_record import RunRecord
@@ -68,7 +68,7 @@ def evaluate(run: Run) -> None:
         note = SERVED if is_served else UNTRAINED if name == BASE and untrained else ""
         engine.evaluate(
             model,
-            tokenizer_for(name, run),
+            None if asks_by_chat(config) else tokenizer_for(name, run),
             waiting[name],
             config.evaluate,
             model_name=name,

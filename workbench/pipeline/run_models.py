@@ -18,7 +18,7 @@ from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.shared_base import SharedBase, shared_base
-from workbench.pipeline.step_inputs import adapter_folder, check_trained, content, is_classifier
+from workbench.pipeline.step_inputs import adapter_folder, asks_by_chat, check_trained, content, is_classifier
 from workbench.pipeline.tokenizers import borrowed_template
 from workbench.run_dir import RunDir, file_fingerprint, fingerprint, read_json
 from workbench.run_record import RunRecord
@@ -74,12 +74,15 @@ def model_identities(run: Run) -> dict[str, Identity]:
 
 
 def endpoint_identity(config: Config) -> Identity:
-    """Return the identity of a model behind an endpoint: its URL and name, and the tokenizer."""
+    """Return the identity of a model behind an endpoint: its URL and name, and the tokenizer.
+
+    For an endpoint that is asked by chats, that it is so takes the tokenizer's place.
+    """
     path = config.model.tokenizer or config.model.path
     name = f"{config.model.endpoint} {config.endpoint.model or ''}".strip()
     return {
         "weights": f"{SERVED}: {name}",
-        "tokenizer": content(path),
+        "tokenizer": config.endpoint.api.value if asks_by_chat(config) else content(path),
         "quantization": "none",
         "held": None,
         "adapter": None,

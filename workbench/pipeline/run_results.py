@@ -206,15 +206,16 @@ def write_scores(
     """
     config, run_dir = run.config, run.run_dir
     models, valid_scores = valid_results(run_dir, identities)
-    identity = identities[name]
+    identity, is_here = identities[name], config.model.endpoint is None
     models[name] = {
         "quantization": identity["quantization"],
-        "dtype": dtype_name(model.dtype) if config.model.endpoint is None else SERVED,
+        "dtype": dtype_name(model.dtype) if is_here else SERVED,
         "adapter": identity["adapter"],
         "weights": identity["weights"],
         "identity": fingerprint(identity),
     }
-    if name in (BASE, ADAPTER) and (unpacked := unpacked_method(config.model, config.quantization)):
+    reads_base = is_here and name in (BASE, ADAPTER)
+    if reads_base and (unpacked := unpacked_method(config.model, config.quantization)):
         models[name]["unpacked"] = unpacked
     adapter, is_trained_here = config.adapter.path, run_dir.adapter.is_dir()
     if adapter and name != BASE and not is_trained_here:
@@ -227,7 +228,7 @@ def write_scores(
         "run": run_dir.name,
         "recipe": config.recipe_name,
         "task": config.model.task.value,
-        "base_model": public_path(config.model.path),
+        "base_model": public_path(config.model.path or config.endpoint.model or config.model.endpoint),
         "models": {key: models[key] for key in MODELS if key in models},
     }
     write_results(run_dir.results_json, about, all_scores)

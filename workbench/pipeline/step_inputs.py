@@ -12,6 +12,7 @@ from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
+from workbench.config.serving.endpoint import EndpointApi
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.weights_fingerprint import model_fingerprint
 from workbench.models.dtypes import autocast_dtype
@@ -25,6 +26,11 @@ log = logging.getLogger("workbench")
 def is_classifier(config: Config) -> bool:
     """Return whether the model labels whole sequences."""
     return config.model.task is Task.sequence_classification
+
+
+def asks_by_chat(config: Config) -> bool:
+    """Return whether the model is behind an endpoint that is asked by chats alone, without a tokenizer."""
+    return config.model.endpoint is not None and config.endpoint.api is EndpointApi["chat"]
 
 
 def run_autocast_dtype(run: Run) -> torch.dtype | None:

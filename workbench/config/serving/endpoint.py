@@ -1,10 +1,14 @@
 """The endpoint section: how a model behind an HTTP interface is asked."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
+
+EndpointApi = Enum("EndpointApi", {"completions": "completions", "chat": "chat"})
+"""Path of OpenAI's interface at which a model is asked."""
 
 
 @dataclass(kw_only=True)
@@ -20,6 +24,10 @@ class EndpointConfig:
 
     model: str | None = None
     """Name of the model at the endpoint. null: its only model."""
+    api: EndpointApi = EndpointApi.completions
+    """completions: prompts are sent as tokens, as this project renders them. chat: messages are sent, which
+    the endpoint renders by its own template; only benchmarks of generated answers, whose scores get a
+    protocol of their own. model.path isn't needed then."""
     serves: str | None = None
     """For verify-endpoint: the run's model that the endpoint should have (base, adapter, merged, trained).
     null: endpoint.model if it is such a name, else the first of merged, trained, adapter, base with

@@ -7,5 +7,6 @@ probe.py              finds out, in a few requests, whether log-probabilities ca
 endpoint_model.py     an endpoint and the model there
 endpoint_lm.py        an endpoint in the place of a causal model
 endpoint_decoder.py   continues prompts at an endpoint
+chat_endpoint.py      an endpoint that is asked by chats alone
 at_once.py            runs several requests at once
 """

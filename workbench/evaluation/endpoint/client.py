@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
-from workbench.evaluation.endpoint.replies import UnsuitableError
+from workbench.evaluation.endpoint.replies import NoSuchPathError, UnsuitableError
 from workbench.shown import clean, remember_secret
 
 KEY_VARIABLE = "WORKBENCH_ENDPOINT_KEY"
@@ -79,7 +79,8 @@ class Client:
                 if 300 <= status < 400:
                     raise EndpointError(f"{self.shown}: redirects {path}, not followed")
                 if status not in AGAIN:
-                    raise UnsuitableError(f"{self.shown}: {path} was refused, {reason}")
+                    kind = NoSuchPathError if status == 404 else UnsuitableError
+                    raise kind(f"{self.shown}: {path} was refused, {reason}")
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
         raise EndpointError(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")

@@ -59,14 +59,24 @@ class EndpointDecoder:
         yield from at_once(tasks, self.lm.endpoint.settings.concurrency)
 
     def _answer(self, prompt: list[int], seed: str) -> GeneratedText:
-        limits, number = self.limits, hashlib.sha256(seed.encode("utf-8")).digest()[:4]
-        fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
-        if limits.temperature:
-            fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
-            fields |= {"top_k": limits.top_k} if limits.top_k else {}
-        if limits.stop:
-            fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
-        reply = self.lm.continue_prompt(prompt, **fields)
+        reply = self.lm.continue_prompt(prompt, **sampling_fields(self.limits, seed))
         text = text_of(reply, self.lm.endpoint.client.shown)
         ended = self.endings.before_stop(text)
         return GeneratedText(ended, finish_reason_of(reply) if ended == text else "stop")
+
+
+def sampling_fields(limits: GenerationConfig, seed: str) -> dict[str, Any]:
+    """Return the fields of a request that say how its answer is drawn, and where it ends.
+
+    Args:
+        limits: Sampling and end of an answer.
+        seed: Seed as a text; not used where the temperature is 0.
+    """
+    fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
+    if limits.temperature:
+        number = hashlib.sha256(seed.encode("utf-8")).digest()[:4]
+        fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
+        fields |= {"top_k": limits.top_k} if limits.top_k else {}
+    if limits.stop:
+        fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
+    return fields

@@ -9,7 +9,10 @@ from torch import nn
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.client import Client
-from workbench.evaluation.endpoint.replies import UnsuitableError
+from workbench.evaluation.endpoint.replies import NoSuchPathError, UnsuitableError
+
+SAMPLING = {"temperature": 0, "top_p": 1, "seed": 0}
+"""Greedy answers, which each request asks for: without them the endpoint's own defaults count."""
 
 
 class _Config:
@@ -84,6 +87,17 @@ class EndpointModel(nn.Module):
             EndpointError: The endpoint refuses the request, or fails again and again.
         """
         tokens = prompt if isinstance(prompt, str) else list(prompt)
-        sampling = {"temperature": 0, "top_p": 1, "seed": 0}  # else the endpoint's own defaults count
-        values = {"model": self.name, "prompt": tokens, **sampling, **fields}
-        return self.client.post("completions", values, retries)
+        values = {"model": self.name, "prompt": tokens, **SAMPLING, **fields}
+        try:
+            return self.client.post("completions", values, retries)
+        except NoSuchPathError as error:
+            raise NoSuchPathError(f"{error} (endpoint.api=chat if it has chats alone)") from error
+
+    def chat(self, messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+        """Send a chat, to be answered greedily unless `fields` say otherwise; return the reply's JSON object.
+
+        Raises:
+            EndpointError: The endpoint refuses the request, or fails again and again.
+        """
+        values = {"model": self.name, "messages": messages, **SAMPLING, **fields}
+        return self.client.post("chat/completions", values)

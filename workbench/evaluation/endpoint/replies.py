@@ -14,6 +14,10 @@ class UnsuitableError(EndpointError):
     """The endpoint refuses a kind of request, or its reply lacks what was asked for; another kind may do."""
 
 
+class NoSuchPathError(UnsuitableError):
+    """The endpoint has no such path, or no such model."""
+
+
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Log-probabilities of a text's tokens, in nats."""
@@ -62,6 +66,23 @@ def finish_reason_of(reply: dict[str, Any]) -> str | None:
     """Return why the only answer of a reply ends, `stop` or `length`; None if the reply says neither."""
     reason = reply["choices"][0].get("finish_reason")
     return reason if reason in ("stop", "length") else None
+
+
+def message_of(reply: dict[str, Any], where: str) -> str:
+    """Return the text of a chat's answer; empty if it has none, as an answer cut off within a thought.
+
+    Args:
+        reply: The reply's JSON object.
+        where: The endpoint, with which the message starts.
+
+    Raises:
+        UnsuitableError: The reply hasn't exactly one message.
+    """
+    message = first_choice(reply, where).get("message")
+    content = message.get("content") if isinstance(message, dict) else 0
+    if not isinstance(content, str | None):
+        raise UnsuitableError(f"{where}: a reply without a message")
+    return content or ""
 
 
 def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> TokenLogprobs:

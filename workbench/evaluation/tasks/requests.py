@@ -1,8 +1,9 @@
 """Builds items with the exact prompts of a model: in its chat format, fitted to its context, hashed."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -43,16 +44,47 @@ class Item:
         return list(zip(contexts, continuations, strict=True))
 
 
+class ChatFormat(Protocol):
+    """How prompts are written as conversations."""
+
+    @property
+    def shots_as_turns(self) -> bool:
+        """Whether few-shot examples are turns; else they precede the question in the user's turn."""
+
+    def render(self, messages: list[dict[str, Any]]) -> str:
+        """Return the text of a conversation up to the answer.
+
+        Raises:
+            RenderingError: It can't be rendered.
+        """
+
+
 @dataclass(frozen=True)
-class ChatFormat:
-    """How prompts are rendered as conversations."""
+class SentMessages:
+    """Messages as JSON, for an endpoint that renders them by its own template."""
+
+    shots_as_turns: bool = True
+    """As in `ChatFormat`."""
+
+    def render(self, messages: list[dict[str, Any]]) -> str:
+        """Return the messages as JSON."""
+        return json.dumps(messages, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class TemplateFormat:
+    """Conversations in a tokenizer's chat template."""
 
     tokenizer: PreTrainedTokenizerBase
     """Tokenizer with the chat template."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the template, from `evaluate.template_arguments`."""
     shots_as_turns: bool = True
-    """Whether few-shot examples are turns; else they precede the question in the user's turn."""
+    """As in `ChatFormat`."""
+
+    def render(self, messages: list[dict[str, Any]]) -> str:
+        """Return the text that the template makes of a conversation, up to the answer."""
+        return chat_text(self.tokenizer, messages, arguments=self.arguments, add_generation_prompt=True)
 
 
 def chat_format(
@@ -61,7 +93,7 @@ def chat_format(
     """Return the chat format of a benchmark's prompts; None for plain text."""
     if not takes_chat_template(benchmark, evaluate):
         return None
-    return ChatFormat(tokenizer, evaluate.template_arguments, evaluate.fewshot_as_turns)
+    return TemplateFormat(tokenizer, evaluate.template_arguments, evaluate.fewshot_as_turns)
 
 
 def context(example: Example, question: str, dropped: int = 0) -> str:
@@ -187,7 +219,7 @@ def _rendered(chat: ChatFormat, example: Example, question: str, dropped: int) -
     turn = question if chat.shots_as_turns else context(replace(example, description=""), question, dropped)
     messages.append({"role": "user", "content": turn})
     try:
-        return chat_text(chat.tokenizer, messages, arguments=chat.arguments, add_generation_prompt=True)
+        return chat.render(messages)
     except RenderingError as error:
         raise DataError(
             f"item {example.id}: {error.of_chat_template()} "

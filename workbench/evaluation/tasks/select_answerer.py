@@ -6,25 +6,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.serving.endpoint import EndpointApi
 from workbench.errors import ConfigError
+from workbench.evaluation.endpoint.chat_endpoint import ChatEndpoint
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.tasks.answerer import Answerer
+from workbench.evaluation.tasks.chat_generation import ChatGeneration
 from workbench.evaluation.tasks.classification import Classification
 from workbench.evaluation.tasks.generation import Generation
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.evaluation.tasks.tokenized_rows import AnswerLoss
 
-Model = LanguageModel | TransformersClassifier
+Model = LanguageModel | TransformersClassifier | ChatEndpoint
 
 
 def in_role(
     model: PreTrainedModel | EndpointModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     benchmarks: Iterable[BenchmarkConfig],
     config: EvaluateConfig,
 ) -> Model:
@@ -44,12 +47,18 @@ def in_role(
             raise ConfigError(
                 "benchmarks: an endpoint has no classification head (a causal model's benchmarks)"
             )
+        if model.settings.api is EndpointApi["chat"]:
+            return ChatEndpoint(model)
+        assert tokenizer is not None
         return EndpointLM(model, tokenizer, config)
+    assert tokenizer is not None
     return (TransformersClassifier if True in heads else TransformersLM)(model, tokenizer, config)
 
 
 def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
     """Return the object that turns examples into items and answers them, by the benchmark's output type."""
+    if isinstance(lm, ChatEndpoint):
+        return ChatGeneration(lm, benchmark, config)
     if isinstance(lm, TransformersClassifier):
         return Classification(lm, benchmark, config)
     if benchmark.output_type == OutputType.generation:

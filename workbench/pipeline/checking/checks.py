@@ -11,6 +11,7 @@ from workbench.models.adapters.provenance import check_base_of
 from workbench.models.loading import check_model, has_weights, outline
 from workbench.models.tokenizers.load_tokenizer import has_tokenizer, load_tokenizer
 from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import asks_by_chat
 
 WITHOUT_MODEL = {
     *(Step.leaderboard, Step.compare, Step.tokenizer),
@@ -95,9 +96,29 @@ def check_endpoint(config: Config) -> None:
     keys = {"adapter.path": config.adapter.path, "evaluate.invariant": config.evaluate.invariant}
     for key in [key for key, value in keys.items() if value and is_scored]:
         raise ConfigError(f"{key}: not with model.endpoint, whose server decides it (leave it out)")
-    load_tokenizer(config.model)
+    if asks_by_chat(config):
+        check_chats(config)
+    else:
+        load_tokenizer(config.model)
     assert config.model.endpoint is not None
     EndpointModel(config.model.endpoint, config.endpoint)
+
+
+def check_chats(config: Config) -> None:
+    """Check that nothing needs a tokenizer: an endpoint that is asked by chats has its own.
+
+    Raises:
+        ConfigError: A step or key needs one.
+    """
+    if Step.verify_endpoint in config.steps:
+        raise ConfigError("endpoint.api: verify-endpoint needs log-probabilities (endpoint.api=completions)")
+    keys = {
+        "evaluate.max_length": config.evaluate.max_length,
+        "evaluate.template_arguments": config.evaluate.template_arguments,
+        "evaluate.verify": config.evaluate.verify,
+    }
+    for key in [key for key, value in keys.items() if value]:
+        raise ConfigError(f"{key}: not with endpoint.api=chat, whose endpoint renders chats (leave it out)")
 
 
 def check_what_is_asked(run: Run) -> None:

@@ -13,12 +13,13 @@ from workbench.errors import ConfigError
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
 from workbench.evaluation.model_checks import check_prompting, naming_benchmark
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.chat_generation import check_written
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.evaluation.too_long_items import check_lengths, check_some_left, skipped_items
 from workbench.pipeline.held_out.encoded_rows import context_length, model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import is_classifier
+from workbench.pipeline.step_inputs import asks_by_chat, is_classifier
 from workbench.pipeline.tokenizers import tokenizer_for
 
 
@@ -53,6 +54,8 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
     Raises:
         ConfigError: A benchmark needs another kind of model or another vocabulary.
     """
+    if asks_by_chat(run.config):
+        check_written({name: benchmark.config for name, benchmark in benchmarks.items()})
     for name, benchmark in benchmarks.items():
         if (benchmark.config.output_type is OutputType.classification) is not is_classifier(run.config):
             kind, task = benchmark.config.output_type.name, run.config.model.task.name
@@ -74,6 +77,8 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
         WorkbenchError: The tokenizer or the length is unsuitable; the message names the key, or the
             benchmark and the item.
     """
+    if asks_by_chat(run.config):
+        return
     evaluate = run.config.evaluate
     is_here = run.config.model.endpoint is None  # an endpoint's context is known when it is asked
     in_chat = uses_chat_template(evaluate, (benchmark.config for benchmark in benchmarks.values()))

@@ -1,0 +1,152 @@
+"""Endpoints that are asked by chats alone: generated answers, under a protocol of their own."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from json_server import JsonServer
+from run_recipe import run_recipe
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig
+from workbench.errors import ConfigError, EndpointError
+from workbench.evaluation.tasks.chat_generation import check_written
+from workbench.leaderboard.collect import collect
+from workbench.run_dir import RunDir, read_json
+from workbench.shipped import PACKAGE
+
+ITEMS = ("benchmark=[toy_exact_en]", "benchmarks.toy_exact_en.limit=6")
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Runs recipe=evaluate without its leaderboard in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def evaluate(name: str, *overrides: str, items=ITEMS, steps: str = "evaluate") -> RunDir:
+        return run_recipe("evaluate", f"steps=[{steps}]", *items, f"run_dir={name}", *overrides)
+
+    return evaluate
+
+
+def predictions(run_dir: RunDir, benchmark: str = "toy_exact_en") -> list[dict]:
+    lines = run_dir.predictions("base", benchmark).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def chats_alone(answer: str | None = "42"):
+    """A server without completions and without a list of models."""
+
+    def reply(path: str, body):
+        if path != "/v1/chat/completions":
+            return 404, {"error": {"message": "Not Found"}}
+        return 200, {"choices": [{"message": {"role": "assistant", "content": answer}}]}
+
+    return JsonServer(reply)
+
+
+@pytest.fixture
+def chats():
+    servers = []
+
+    def chats(answer: str | None = "42") -> JsonServer:
+        servers.append(chats_alone(answer))
+        return servers[-1]
+
+    yield chats
+    for server in servers:
+        server.stop()
+
+
+def at(server: JsonServer) -> tuple[str, ...]:
+    return f"model.endpoint={server.url}", "endpoint.api=chat", "endpoint.model=large", "endpoint.retries=0"
+
+
+def test_answers_are_those_of_the_served_models_chats(evaluate, served):
+    url = f"model.endpoint=http://127.0.0.1:{served.port}"
+    asked = (
+        "benchmarks.toy_exact_en.description=Be brief.",
+        "benchmarks.toy_exact_en.generation.max_new_tokens=9",
+    )
+    run_dir = evaluate("asked", url, "endpoint.api=chat", *asked)
+    for prediction in predictions(run_dir):
+        messages = json.loads(prediction["context"])
+        assert [message["role"] for message in messages] == ["system", "user"]
+        assert messages[0]["content"] == "Be brief."
+        body = {"model": "base", "messages": messages, "max_tokens": 9, "stop": ["\n"]}
+        _, reply = served.ask("/v1/chat/completions", body)
+        assert prediction["generation"] == reply["choices"][0]["message"]["content"].split("\n")[0]
+
+
+def test_no_tokenizer_is_needed_and_greedy_answers_are_asked_for(evaluate, chats):
+    server = chats("42\nand more")
+    run_dir = evaluate("asked", *at(server))
+    assert {prediction["generation"] for prediction in predictions(run_dir)} == {"42"}
+    assert len(server.seen) == 6 and all(body["model"] == "large" for body in server.seen)
+    assert all(body["temperature"] == 0 and body["max_tokens"] and body["stop"] for body in server.seen)
+    assert read_json(run_dir.results_json)["base_model"] == "large"
+    evaluate("asked", *at(server))
+    assert len(server.seen) == 6
+
+
+def test_scores_are_served_and_compared_with_no_score_of_another_protocol(evaluate, chats):
+    evaluate("runs/served", *at(chats()))
+    evaluate("runs/own", f"model.path={PACKAGE / 'toy' / 'base'}")
+    scores = {run.files.path.name: run.scores[0] for run in collect(Path("runs")).runs}
+    assert scores["served"].note == "served" and scores["own"].note == ""
+    assert scores["served"].protocol == f"{scores['own'].protocol}, by the endpoint's chats"
+    assert scores["served"].benchmark == scores["own"].benchmark == "toy_exact_en"
+
+
+def test_a_system_text_is_a_message_and_examples_may_precede_the_question(evaluate, chats):
+    server = chats()
+    evaluate("asked", *at(server), "evaluate.system=Be brief.", "evaluate.fewshot_as_turns=false")
+    assert all(body["messages"][0] == {"role": "system", "content": "Be brief."} for body in server.seen)
+    assert all(len(body["messages"]) == 2 for body in server.seen)
+
+
+def test_a_message_without_a_text_is_an_answer_without_one(evaluate, chats):
+    run_dir = evaluate("asked", *at(chats(None)))
+    assert {prediction["generation"] for prediction in predictions(run_dir)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["benchmark=[toy_choice_zh]"], "benchmarks.toy_choice_zh: multiple_choice needs log-probabilities"),
+        (["evaluate.max_length=100"], "evaluate.max_length: not with endpoint.api=chat"),
+        (["evaluate.verify=2"], "evaluate.verify: not with endpoint.api=chat"),
+    ],
+)
+def test_what_needs_tokens_is_refused_by_name_before_anything_is_asked(evaluate, chats, overrides, reason):
+    server = chats()
+    with pytest.raises(ConfigError, match=reason):
+        evaluate("refused", *at(server), *overrides, items=ITEMS if "benchmark" not in overrides[0] else ())
+    assert not server.seen
+
+
+def test_a_benchmark_of_choices_names_the_protocols_that_write():
+    chosen = BenchmarkConfig(
+        language="en",
+        output_type=OutputType.multiple_choice,
+        question="{{ q }}",
+        protocols={"official": ProtocolConfig(), "chat": ProtocolConfig(output_type=OutputType.generation)},
+    )
+    way_out = r"\(benchmarks\.mmlu\.protocol=chat, or endpoint\.api=completions\)"
+    with pytest.raises(ConfigError, match=way_out):
+        check_written({"mmlu": chosen})
+    check_written({"mmlu": replace(chosen, output_type=OutputType.generation)})
+
+
+def test_an_endpoint_of_chats_alone_says_how_it_is_asked(evaluate, chats):
+    with pytest.raises(EndpointError, match="endpoint.api=chat if it has chats alone"):
+        evaluate("asked", *at(chats())[::2], f"model.path={PACKAGE / 'toy' / 'base'}", "endpoint.retries=0")
+
+
+def test_the_board_has_a_column_of_its_own_for_chats(evaluate, chats, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    evaluate("runs/served", *at(chats()))
+    evaluate("runs/own", f"model.path={PACKAGE / 'toy' / 'base'}", steps="evaluate,leaderboard")
+    board = json.loads(Path("runs/leaderboard.json").read_text("utf-8"))
+    assert "by the endpoint's chats" in json.dumps(board)
