@@ -10,7 +10,7 @@ from workbench.config.adapter import AdapterConfig, AdapterMethod
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
-from workbench.errors import ConfigError
+from workbench.errors import CheckpointError, ConfigError
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.methods import BASES, REFUSED
 from workbench.models.adapters.trainable import check_trainable
@@ -173,6 +173,29 @@ def test_an_adapter_of_another_method_is_saved_and_loaded_as_it_was(adapter, bas
     assert torch.equal(logits(again), logits(model)) and not torch.equal(logits(again), before)
     with again.disable_adapter():
         assert torch.equal(logits(again), before)
+
+
+LOADED = [("loha", "nf4", True), ("loha", "int8", False), ("hra", "nf4", True), ("hra", "int8", True)]
+
+
+@pytest.mark.parametrize(("method", "quantization", "is_refused"), LOADED)
+def test_an_adapter_is_not_loaded_on_weights_that_its_layers_dont_compute_on(
+    method,
+    quantization,
+    is_refused,
+    saved_base,  # noqa: F811
+    tmp_path,
+):
+    model = attach.attach(causal_base(), section(method, r=2), seed=0)
+    nudge(model)
+    attach.save(model, tmp_path / "adapter")
+    if not is_refused:
+        attach.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
+        return
+    bits = {"nf4": 4, "int8": 8}[quantization]
+    said = f"peft's layers of {method.upper()} don't compute on a base in {bits} bits .quantization=none"
+    with pytest.raises(CheckpointError, match=said):
+        attach.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
 
 
 def test_a_merged_classifier_has_its_trained_head_and_no_layer_of_peft():

@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from workbench.models.combining.combine_adapters import combine_adapters
 from workbench.models.combining.lora_factors import read_lora
 from workbench.models.combining.switched_weights import SwitchedWeights
 from workbench.pipeline.combining.choice import Items, JudgedSetting, best, judge
-from workbench.pipeline.combining.dose_response import dose_response_svg
+from workbench.pipeline.combining.dose_response import dose_response_svg, settings_table
 from workbench.pipeline.combining.halves import halves
 from workbench.pipeline.combining.scored_settings import ScoredSettings
 from workbench.pipeline.combining.search_report import decide
@@ -142,6 +143,26 @@ def test_the_curve_has_a_dot_an_interval_and_a_height_for_each_factor():
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
     chosen = next(node for node in svg.iter() if node.get("class") == "chosen")
     assert float(chosen.get("x1")) == pytest.approx(places[1], abs=0.1)
+
+
+def test_intervals_of_gain_and_guard_set_dont_hide_each_other():
+    settings = [judged(0.0, 100, 100), judged(0.5, 120, 101), judged(1.0, 140, 90)]
+    svg = ElementTree.fromstring(dose_response_svg(settings, 0.5, 0.02))
+    bars = {
+        name: [float(node.get("x1")) for node in svg.iter() if node.get("class") == name and node.get("x1")]
+        for name in ("gain", "guard")
+    }
+    assert [right - left for left, right in zip(bars["gain"], bars["guard"], strict=True)] == pytest.approx(
+        [6, 6, 6], abs=0.11
+    )
+
+
+def test_the_table_gives_no_loss_of_the_base_and_no_negative_zero():
+    settings = [judged(0.0, 100, 100), replace(judged(1.0, 120, 100), gain=-0.0001, most_lost=-0.0002)]
+    lines = settings_table(settings, ["zh"], None, 0.02).text().splitlines()
+    base, other = (line.split() for line in lines[-2:])
+    assert base[:2] == ["0", "+0.0"] and base[-2:] == ["-", "base"]
+    assert other[1] == "+0.0" and other[-1] == "0.0"
 
 
 SEARCH = ("merge.adapters=[{path: zh}]", "merge.search=[0,0.5,1,1.25]", "merge.guard_margin=0.9")

@@ -22,6 +22,7 @@ from peft import (
     BOFTConfig,
     HiraConfig,
     IA3Config,
+    LNTuningConfig,
     LoHaConfig,
     LoKrConfig,
     LoraConfig,
@@ -62,6 +63,7 @@ SOUND = [
     ("peft", "float32", "auto", LoKrConfig(r=8, alpha=16, target_modules=LINEAR), 3),
     ("peft", "bfloat16", "auto", VeraConfig(r=16, target_modules=["q_proj", "o_proj"]), None),
     ("peft", "bfloat16", "auto", MissConfig(r=8, target_modules=LINEAR), None),
+    ("peft", "bfloat16", "auto", LNTuningConfig(target_modules=["input_layernorm", "norm"]), None),
     ("peft", "float32", "auto", BOFTConfig(boft_block_size=8, target_modules=["q_proj"]), None),
 ]
 

@@ -32,7 +32,7 @@ from workbench.models.adapters.adapter_config import (
     tidy_config,
 )
 from workbench.models.adapters.base_copies import parameters_of
-from workbench.models.adapters.check_fit import check_fit, check_task, check_values
+from workbench.models.adapters.check_fit import check_fit, check_kind, check_values
 from workbench.models.adapters.config_bounds import check_announced
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
 from workbench.models.adapters.methods import FROM_BASE
@@ -150,7 +150,7 @@ def insert(
     """
     config = read_config(path)
     check_restorable(config, path, trainable=trainable)
-    check_task(config, path, is_classifier=is_classifier(model))
+    check_kind(config, path, model)
     check_not_contained(model.name_or_path, path)
     config.inference_mode = not trainable
     check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)

@@ -1,12 +1,16 @@
-"""Checks that an adapter's task and tensors fit the model that the adapter is attached to."""
+"""Checks that an adapter's task, type and tensors fit the model that the adapter is attached to."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from peft import PeftConfig, TaskType
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+from peft import PeftConfig, PeftType, TaskType
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from workbench.errors import CheckpointError
+from workbench.models.adapters.methods import BASES, EVERY
+from workbench.models.adapters.peft_config import is_classifier, peft_type
 from workbench.models.stored import Stored
 
 
@@ -56,19 +60,38 @@ def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[st
             )
 
 
-def check_task(config: PeftConfig, path: str | Path, *, is_classifier: bool) -> None:
-    """Raise CheckpointError for a classifier's adapter on a text model, or a text model's on a classifier.
+def check_kind(config: PeftConfig, path: str | Path, model: PreTrainedModel) -> None:
+    """Check that the adapter's task is the model's, and that its layers compute on quantized weights.
 
-    `is_classifier` says what the model is; an adapter that names no task fits both.
+    An adapter that names no task fits classifiers and text models.
+
+    Raises:
+        CheckpointError: It is a classifier's adapter on a text model or the reverse, or the model is
+            quantized, and layers of this type don't compute the same as merged weights then.
     """
     is_for_classes = config.task_type == TaskType.SEQ_CLS
-    if is_for_classes and not is_classifier:
+    if is_for_classes and not is_classifier(model):
         raise CheckpointError(
             f"{path}: trained for a classifier (task_type SEQ_CLS), and the model writes text "
             "(model.task=sequence_classification)"
         )
-    if config.task_type == TaskType.CAUSAL_LM and is_classifier:
+    if config.task_type == TaskType.CAUSAL_LM and is_classifier(model):
         raise CheckpointError(
             f"{path}: trained for text (task_type CAUSAL_LM), and the model is a classifier "
             "(model.task=causal_lm)"
         )
+    _check_quantization(PeftType(config.peft_type), path, model)
+
+
+def _check_quantization(kind: PeftType, path: str | Path, model: PreTrainedModel) -> None:
+    """Raise CheckpointError if layers of this type don't compute on the model's quantized weights."""
+    bases = next((bases for method, bases in BASES.items() if peft_type(method) is kind), EVERY)
+    for layer, is_possible, bits in (
+        (Linear4bit, bases.four_bit, 4),
+        (Linear8bitLt, bases.int8, 8),
+    ):
+        if not is_possible and any(isinstance(module, layer) for module in model.modules()):
+            raise CheckpointError(
+                f"{path}: peft's layers of {kind.value} don't compute on a base in {bits} bits "
+                f"(quantization=none{', or int8' if bases.int8 else ''})"
+            )

@@ -14,7 +14,7 @@ from workbench.models.adapters.adapter_config import (
 )
 from workbench.models.adapters.attach import base_model
 from workbench.models.adapters.base_copies import parameters_of
-from workbench.models.adapters.check_fit import check_fit, check_task, check_values
+from workbench.models.adapters.check_fit import check_fit, check_kind, check_values
 from workbench.models.adapters.config_bounds import check_announced
 from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.models.adapters.provenance import check_not_contained
@@ -37,7 +37,7 @@ def add_further(model: PeftModel, name: str, path: str | Path) -> None:
     """
     config, base = read_config(path), base_model(model)
     check_restorable(config, path)
-    check_task(config, path, is_classifier=False)
+    check_kind(config, path, base)
     check_not_contained(base.name_or_path, path)
     _check_shareable(config, path)
     _check_shareable(model.peft_config[FIRST], "the first adapter")

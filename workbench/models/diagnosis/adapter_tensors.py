@@ -23,6 +23,8 @@ WAYS_OUT = {
 """Field of an adapter's configuration -> what to do with an adapter that sets it; else `MERGES`."""
 TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 """Suffix of the names of trained embedding rows."""
+NORM = ".ln_tuning_layers."
+"""What LN tuning inserts before the last part of the name of a trained norm's weight or bias."""
 
 
 @dataclass
@@ -62,7 +64,9 @@ def sort_tensors(
         inner = key.removeprefix(ROOT)
         module, _, last = inner.rpartition(".")
         layer = _module_of(inner, modules)
-        if last in ("weight", "bias") and (layer == module or (not layer and _is_saved(module, config))):
+        if NORM in inner:
+            tensors.replaced[canonical(inner.replace(NORM, "."))] = tensor
+        elif last in ("weight", "bias") and (layer == module or (not layer and _is_saved(module, config))):
             tensors.replaced[canonical(inner)] = tensor
         elif inner.endswith(TOKEN_ROWS):
             module = inner.removesuffix(TOKEN_ROWS)

@@ -55,7 +55,7 @@ def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[
         raise NotStreamable("start values that change the base, or trained biases or repeated layers")
     kind = adapter_config.read_config(adapter_path).peft_type
     if kind is not PeftType.LORA:
-        raise NotStreamable(f"an adapter of the type {kind!s}")
+        raise NotStreamable(f"an adapter of the type {PeftType(kind).value}")
     stored = file_tensors([adapter_file(adapter_path)])
     copies = base_copies(stored, adapter_config.read_config(adapter_path))
     stored = {name: tensor for name, tensor in stored.items() if name not in copies}

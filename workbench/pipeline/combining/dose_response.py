@@ -12,6 +12,8 @@ from workbench.training.reporting.loss_plot import ticks
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 56, 48
+BESIDE = 3.0
+"""Pixels between a point and its interval if there are two curves, whose intervals would overlap."""
 BLUE, BROWN = "#2b6cb0", "#c05621"
 STYLE = f"""
 text {{ font: 13px sans-serif; fill: #333 }} .grid {{ stroke: #ddd }} .frame {{ stroke: #888; fill: none }}
@@ -66,7 +68,8 @@ def dose_response_svg(settings: Sequence[JudgedSetting], chosen: float | None, m
         parts.append(plot.across("margin", -100 * margin))
     if chosen is not None:
         parts.append(plot.upright("chosen", chosen))
-    parts += [*plot.points(gains, "gain"), *plot.points(guarded, "guard")]
+    shift = BESIDE if guarded else 0.0
+    parts += [*plot.points(gains, "gain", -shift), *plot.points(guarded, "guard", shift)]
     body = "\n".join(parts)
     box = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<style>{STYLE}</style>\n{body}\n</svg>\n'
@@ -90,7 +93,7 @@ def settings_table(
             _points(setting.gain),
             _interval(setting.low, setting.high),
             _points(setting.guard_gain),
-            "-" if setting.most_lost is None else f"{100 * setting.most_lost:.1f}",
+            _loss(setting),
             _mark(setting, chosen, margin),
         ]
         for setting in settings
@@ -149,20 +152,17 @@ class _Plot:
         x = f"{self.x(value):.1f}"
         return f'<line class="{name}" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
 
-    def points(self, points: Sequence[Point], name: str) -> list[str]:
-        """Return SVG elements: a curve, with a dot and an interval at each point."""
+    def points(self, points: Sequence[Point], name: str, shift: float) -> list[str]:
+        """Return SVG elements: a curve, a dot at each point, and an interval `shift` pixels beside it."""
         if not points:
             return []
-        line = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y, _, _ in points)
+        pixels = [(self.x(x), *map(self.y, gains)) for x, *gains in points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in pixels)
         bars = [
-            f'<line class="{name}" x1="{self.x(x):.1f}" x2="{self.x(x):.1f}" y1="{self.y(low):.1f}" '
-            f'y2="{self.y(high):.1f}"/>'
-            for x, _, low, high in points
+            f'<line class="{name}" x1="{x + shift:.1f}" x2="{x + shift:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
+            for x, _, low, high in pixels
         ]
-        dots = [
-            f'<circle class="{name}-dot" r="4" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}"/>'
-            for x, y, _, _ in points
-        ]
+        dots = [f'<circle class="{name}-dot" r="4" cx="{x:.1f}" cy="{y:.1f}"/>' for x, y, _, _ in pixels]
         return [f'<polyline class="{name}" points="{line}"/>', *bars, *dots]
 
 
@@ -173,7 +173,19 @@ def _point(factor: float, gain: float, low: float, high: float) -> Point:
 
 
 def _points(gain: float | None) -> str:
-    return "-" if gain is None else f"{100 * gain:+.1f}"
+    return "-" if gain is None else f"{_tenths(gain):+.1f}"
+
+
+def _loss(setting: JudgedSetting) -> str:
+    """Format the bound of a setting's loss on the guard set; the base loses nothing to itself."""
+    if setting.most_lost is None or not any(setting.factors):
+        return "-"
+    return f"{_tenths(setting.most_lost):.1f}"
+
+
+def _tenths(share: float) -> float:
+    """Round a share to tenths of a point, without a negative zero."""
+    return round(100 * share, 1) + 0.0
 
 
 def _interval(low: float, high: float) -> str:
