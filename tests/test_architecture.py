@@ -33,6 +33,7 @@ LAYER = {
     "distributed": 1.5,
     "contexts": 1.5,
     "progress": 1.5,
+    "model_trials": 1.5,
     "training": 3,
     "evaluation": 3,
     "leaderboard": 4,

@@ -127,8 +127,8 @@ def test_verify_scores_a_sample_again_and_reports_the_largest_difference(llama, 
 
 
 def test_verify_ends_with_an_error_where_scores_are_wrong(llama, tokenizer, exam, tmp_path, monkeypatch):  # noqa: F811
-    from workbench.evaluation.inference import causal_lm
     from workbench.evaluation.inference.causal_lm import TransformersLM
+    from workbench.evaluation.inference.prefix_probe import PrefixSharing
 
     right = TransformersLM._mask
 
@@ -137,7 +137,7 @@ def test_verify_ends_with_an_error_where_scores_are_wrong(llama, tokenizer, exam
         return mask if mask is None else mask.logical_or(torch.tensor(True))
 
     # A mask that lets every question see its neighbours: what verify is there to find.
-    monkeypatch.setattr(causal_lm, "can_share_prefixes", lambda lm: True)
+    monkeypatch.setattr(PrefixSharing, "_try", lambda *_: None)
     monkeypatch.setattr(TransformersLM, "_mask", wrong)
     with pytest.raises(
         DataError, match=r"evaluate.verify: \d of 5 items have log-likelihoods that differ by"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from published_parts import angles, attended, mlp, rms, rotated
+from published_qwen import QWEN_CONFIG, qwen_logits, qwen_shapes
 from safetensors.torch import save_file
 from tiny_checkpoints import words_tokenizer
 from torch import Tensor
@@ -36,6 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "internlm2, biases": dict(model_type="internlm2"),
     "baichuan": dict(model_type="baichuan", vocab_size=64000, hidden_size=16, num_attention_heads=2),
     "baichuan2": dict(model_type="baichuan", vocab_size=125696, hidden_size=16, num_attention_heads=2),
+    "qwen": QWEN_CONFIG,
 }
 
 CHATGLM_SIZES = dict(
@@ -60,7 +62,7 @@ CHATGLMS: dict[str, dict[str, Any]] = {
     "chatglm3, no biases": dict(add_qkv_bias=False),
     "glm-4": dict(padded_vocab_size=151552, rope_ratio=500, hidden_size=16, num_attention_heads=2),
 }
-CONFIGS_OF_ALL = {name: SIZES | own for name, own in CONFIGS.items()} | {
+CONFIGS_OF_ALL = {name: ({} if name == "qwen" else SIZES) | own for name, own in CONFIGS.items()} | {
     name: CHATGLM_SIZES | own for name, own in CHATGLMS.items()
 }
 
@@ -85,7 +87,9 @@ def drawn(shapes: dict[str, tuple[int, ...]]) -> Tensors:
     """Random weights in which biases and norms matter."""
     generator = torch.Generator().manual_seed(0)
     values = {name: torch.randn(shape, generator=generator) * 0.15 for name, shape in shapes.items()}
-    return {name: 1 + weight if "norm" in name else weight for name, weight in values.items()}
+    return {
+        name: 1 + weight if "norm" in name or "ln_" in name else weight for name, weight in values.items()
+    }
 
 
 def published_logits(config: dict[str, Any], tensors: Tensors, ids: Tensor) -> Tensor:
@@ -264,9 +268,11 @@ SHAPES: dict[str, Any] = {
     "internlm2": internlm2_shapes,
     "baichuan": baichuan_shapes,
     "chatglm": chatglm_shapes,
+    "qwen": qwen_shapes,
 }
 LOGITS: dict[str, Any] = {
     "internlm2": internlm2_logits,
     "baichuan": baichuan_logits,
     "chatglm": chatglm_logits,
+    "qwen": qwen_logits,
 }

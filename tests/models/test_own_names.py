@@ -76,7 +76,7 @@ def test_dynamic_rope_of_internlm2_is_as_published_and_kept_by_an_export(trained
     torch.testing.assert_close(logits(plain), wanted, **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["internlm2", "baichuan2", "chatglm3"])
+@pytest.mark.parametrize("name", ["internlm2", "baichuan2", "chatglm3", "qwen"])
 def test_pickled_weights_are_read_as_well(name, tmp_path):
     stored = folder_of(name, tmp_path)
     torch.save(stored, tmp_path / "pytorch_model.bin")
@@ -92,6 +92,7 @@ def test_pickled_weights_are_read_as_well(name, tmp_path):
         ("internlm2, biases", NF4, "LlamaForCausalLM"),
         ("baichuan2", PLAIN, "LlamaForCausalLM"),
         ("chatglm3", PLAIN, "GlmForCausalLM"),
+        ("qwen", NF4, "Qwen2ForCausalLM"),
     ],
 )
 def test_an_adapter_is_merged_tensor_by_tensor_into_a_class_of_transformers(
@@ -134,7 +135,7 @@ def test_an_export_computes_the_same_also_through_open_llama(name, tmp_path):
     export(at(tmp_path / "open"), ExportConfig(), tmp_path / "out")
     assert_same_bytes(tensors(tmp_path / "out"), tensors(tmp_path / "llama"))
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "llama")
-    assert type(plain).__name__ == "LlamaForCausalLM"
+    assert type(plain).__name__ == ("Qwen2ForCausalLM" if name == "qwen" else "LlamaForCausalLM")
     wanted = published_logits(config_of(name), stored, IDS)
     torch.testing.assert_close(logits(plain), wanted, **CLOSE)
     assert "auto_map" not in json.loads((tmp_path / "llama" / "config.json").read_text())
@@ -200,6 +201,14 @@ def test_a_fused_tensor_of_another_shape_is_named_with_both_shapes(tmp_path):
         ("chatglm3", {"ffn_hidden_size": 48}, "4 tensors with another shape: model.layers.0.mlp.down_proj"),
         ("chatglm3", {"num_layers": 3}, "tensors missing: model.layers.2.input_layernorm.weight"),
         ("chatglm3", {"kv_channels": "wide"}, "Field 'head_dim' expected int, got str"),
+        ("qwen", {"hidden_size": 32, "kv_channels": 8}, "c_attn.bias: (192,) in the file, (96,) by config"),
+        ("qwen", {"seq_length": None}, "seq_length"),
+        ("qwen", {"hidden_size": 0}, "hidden_size is missing (the first files of Qwen-7B had other names"),
+        ("qwen", {"no_bias": False}, "Qwen 1 with no_bias=False is not supported (True)"),
+        ("qwen", {"rotary_pct": 0.25}, "Qwen 1 with rotary_pct=0.25 is not supported (1)"),
+        ("qwen", {"kv_channels": 8}, "Qwen 1 with kv_channels=8 is not supported (16)"),
+        ("qwen", {"visual": {"width": 1664}}, "Qwen 1 with visual={'width': 1664} is not supported (None)"),
+        ("qwen", {"intermediate_size": 96}, "mlp.down_proj"),
     ],
 )
 def test_a_configuration_that_lies_is_one_line(name, lie, said, tmp_path):

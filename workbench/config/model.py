@@ -74,9 +74,9 @@ class ModelConfig:
     """Branch, tag or commit of model.path on the Hub or on ModelScope. null: main; of ModelScope master."""
     architecture: Architecture = Architecture.auto
     """auto: LLaMA, InternLM2, InternLM2.5, InternLM3, Mistral, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1 and
-    2, Baichuan-7B and Baichuan2-7B become Open-Llama; transformers' own class runs any other causal model
-    (ChatGLM3 and GLM-4 become its Glm), and the log says what that costs. open-llama: others are refused.
-    native: transformers' own class also runs models that Open-Llama could."""
+    2, Baichuan-7B, Baichuan2-7B and Qwen 1 become Open-Llama; transformers' own class runs any other causal
+    model (ChatGLM3 and GLM-4 become its Glm), and the log says what that costs. open-llama: others are
+    refused. native: transformers' own class also runs models that Open-Llama could."""
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model`, tiktoken or `.gguf` file. null: the tokenizer
     in model.path."""

@@ -15,13 +15,14 @@ from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.errors import ConfigError
+from workbench.model_trials.outcome import log_once
 from workbench.run_dir import RunDir
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import EarlyStopping, ProgressBar, StepCallback, WriteManifest
 from workbench.training.counters import TrainCounters
 from workbench.training.memory_release import ReleaseMemory
-from workbench.training.packing_support import keeps_texts_apart
+from workbench.training.packing_support import packing_fault
 from workbench.training.rank_allocation import AllocateRanks, OrthogonalityLoss, adalora_layers
 from workbench.training.reporting.journal import Journal
 from workbench.training.trainer import CountingTrainer, Score, classification_loss
@@ -147,13 +148,14 @@ def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
     if is_classification(dataset):
         return False
     model.eval()
-    if keeps_texts_apart(model):
-        return True
-    if "position_ids" in dataset.column_names:
+    fault = packing_fault(model, max(dataset["length"]))
+    if fault and "position_ids" in dataset.column_names:
         raise ConfigError(
             "data.packing: with this model, the texts packed in a row attend to each other (set it to false)"
         )
-    return False
+    if fault:
+        log_once(f"rows are padded instead of joined, and padding is computed like tokens ({fault})")
+    return not fault
 
 
 def num_classes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:

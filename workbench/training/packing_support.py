@@ -1,47 +1,98 @@
 """Detects whether the texts that are packed into one row are kept from attending to each other by a model."""
 
+from typing import Any
+
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-NUM_TOKENS = 8
-"""Number of tokens of each of the two texts in the test."""
-EXACT, ROUNDED = 1e-3, 0.1
-"""Largest difference from the text alone, relative to the influence of another text: in float32, and with
-quantized weights or in 16 bits."""
+from workbench.model_trials.lengths import edges
+from workbench.model_trials.outcome import ERRORS, amplified, failure, scales
+
+LENGTHS = (8, 24)
+"""Lengths of the trial's texts, in tokens; those around windows and rope thresholds are tried, too."""
+NEIGHBOUR = 5
+"""Length of the texts before and after, in tokens."""
+EXACT = {1.0: 1e-4, 30.0: 1e-3}
+"""Scale of the hidden states -> largest difference from a text alone in float32, relative to the influence of
+another text."""
+ROUNDED = {1.0: 0.1, 30.0: 0.3}
+"""The same with weights or activations in 16 bits or fewer."""
 
 
-def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
-    """Return whether texts in one row attend only to themselves if their position ids restart at 0.
+def keeps_texts_apart(model: PreTrainedModel | PeftModel, longest: int = 0) -> bool:
+    """Return whether texts in one row attend only to themselves; see `packing_fault`."""
+    return not packing_fault(model, longest)
 
-    Runs the model, which must be in evaluation mode: the second of two packed texts must get the logits that
-    it gets alone, not those that it gets as the continuation of the first. The result is false for models
-    whose attention ignores positions, and without a test for models with a recurrent state (Mamba,
-    Falcon-H1, Qwen3.5), which passes between texts. The tolerance allows for quantization noise, which is
-    small compared with the influence of another text.
+
+def packing_fault(model: PreTrainedModel | PeftModel, longest: int) -> str:
+    """Say how texts in one row, whose position ids restart at 0, differ from each text alone.
+
+    Runs the model, which must be in eval mode, on three texts in one row: each must get the hidden states
+    that it gets alone, not those that it gets as the continuation of the others. A recurrent state (Mamba,
+    Falcon-H1, Qwen3.5) passes between texts, without a trial.
+
+    Args:
+        model: A causal language model.
+        longest: Length of the longest text of the training, in tokens. Windows and rope thresholds beyond it
+            aren't tried.
+
+    Returns:
+        A phrase; empty if the texts are kept apart.
     """
     if getattr(model, "_is_stateful", False):
-        return False
-    generator = torch.Generator().manual_seed(0)
-    vocab_size = int(model.config.get_text_config().vocab_size)
-    both = torch.randint(vocab_size, (1, 2 * NUM_TOKENS), generator=generator).to(model.device)
-    second = both[:, NUM_TOKENS:]
-    restarting = torch.arange(NUM_TOKENS, device=model.device).repeat(2)[None]
-    alone = last_logits(model, second, None)
-    packed = last_logits(model, both, restarting)
-    continued = last_logits(model, both, None)
+        return "a recurrent state passes from text to text"
     is_exact = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
-    tolerance = EXACT if is_exact else ROUNDED
-    return bool((packed - alone).abs().max() <= tolerance * (continued - alone).abs().max())
+    tolerances = EXACT if is_exact else ROUNDED
+    try:
+        for length in sorted({*LENGTHS, *(edge for edge in edges(model.config) if edge <= longest)}):
+            for scale in scales(model.dtype):
+                with torch.no_grad(), amplified(model, scale):
+                    error, influence = _error(model, length)
+                if not error <= tolerances[scale] * influence:
+                    return (
+                        f"at {length} tokens, {error / influence:.1%} of texts' influence on others is left"
+                    )
+    except ERRORS as error:
+        return failure(error)
+    return ""
 
 
-def last_logits(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: Tensor | None) -> Tensor:
-    """Return the float32 logits of the last NUM_TOKENS tokens, of shape (1, NUM_TOKENS, vocabulary size).
+def _error(model: PreTrainedModel | PeftModel, length: int) -> tuple[float, float]:
+    """Return the largest difference of texts in one row from texts alone, and that of a continuous text.
+
+    The second is the influence of the texts on each other. One text has `length` tokens, its neighbours have
+    NEIGHBOUR.
+    """
+    lengths = (NEIGHBOUR, length, NEIGHBOUR)
+    vocab_size = int(model.config.get_text_config().vocab_size)
+    generator = torch.Generator().manual_seed(0)
+    row = torch.randint(vocab_size, (1, sum(lengths)), generator=generator).to(model.device)
+    alone = torch.cat([last_hidden(model, text, None) for text in torch.split(row, list(lengths), 1)], 1)
+    positions = torch.cat([torch.arange(count, device=model.device) for count in lengths])[None]
+    packed = last_hidden(model, row, positions)
+    continued = last_hidden(model, row, None)
+    return float((packed - alone).abs().max()), float((continued - alone).abs().max())
+
+
+def last_hidden(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: Tensor | None) -> Tensor:
+    """Return the inputs of the model's head (1, tokens, width) in float32; of a model without a head, logits.
 
     `position_ids` has the shape of `ids`, (1, tokens); None: the model numbers the tokens itself.
     """
+    hidden: list[Tensor] = []
+
+    def drop_positions(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden.append(args[0])
+        return (args[0][:, :0], *args[1:])  # logits of a long text take gigabytes
+
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(drop_positions) if isinstance(head, nn.Module) else None
     positions = {} if position_ids is None else {"position_ids": position_ids}
-    with torch.no_grad():
+    try:
         logits: Tensor = model(input_ids=ids, use_cache=False, **positions).logits
-    return logits[:, -NUM_TOKENS:].float()
+    finally:
+        if handle is not None:
+            handle.remove()
+    return (hidden[0] if hidden else logits).float()

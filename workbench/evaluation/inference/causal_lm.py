@@ -12,15 +12,15 @@ from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
-from workbench.evaluation.inference.prefix_probe import can_share_prefixes
+from workbench.evaluation.inference.prefix_probe import PrefixSharing
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 from workbench.evaluation.inference.rope_lengths import RopeLengths
+from workbench.model_trials.lengths import windows
 
 _INVARIANT_TOKENS = 512
 """Token budget with `invariant`, where results must not depend on any setting."""
 _MIN_CACHED_PREFIX = 32
 """A prefix of fewer tokens is computed again for each item."""
-_WINDOWS = ("sliding_window", "attention_chunk_size")
 
 Scored = dict[tuple[int, int], tuple[float, bool]]
 """(node, next token) -> log-probability, and whether the token is the argmax."""
@@ -44,10 +44,10 @@ class TransformersLM(LanguageModel):
         self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
         self.invariant = evaluate.invariant
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
-        windows = (getattr(model.config.get_text_config(), name, None) for name in _WINDOWS)
-        self.window: int | None = min((window for window in windows if window), default=None)
+        self.window: int | None = min(windows(model.config), default=None)
         self.rope = RopeLengths(model)
-        self.shares_prefixes = evaluate.shared_prefix and can_share_prefixes(self)
+        self._sharing = PrefixSharing(self) if evaluate.shared_prefix else None
+        self.shares_prefixes = self._sharing is not None and self._sharing.is_possible()
         self.computed_tokens = 0
         if self.invariant:
             self.budget = _INVARIANT_TOKENS
@@ -68,15 +68,21 @@ class TransformersLM(LanguageModel):
         yield from self._passes(tree, requests, prefix_tree.schedule(tree, self.budget), DynamicCache())
 
     def fits_window(self, length: int) -> bool:
-        """Return whether texts of `length` tokens can share prefixes.
+        """Return whether tokens of a text of `length` tokens attend to all tokens before them.
 
-        They fit into the model's sliding window, if it has one, so that tokens attend to all tokens before
-        them, and their rotary frequencies don't depend on their length.
+        The text fits into the model's sliding window, if it has one, and its rotary frequencies don't depend
+        on its length.
         """
         return (self.window is None or length <= self.window) and self.rope.is_unchanged(length)
 
+    def can_share(self, length: int) -> bool:
+        """Return whether texts of `length` tokens can share prefixes; the first long texts start trials."""
+        if self._sharing is None or not self.shares_prefixes or not self.fits_window(length):
+            return False
+        return self._sharing.is_exact(length)
+
     def _can_share(self, request: TokenRequest) -> bool:
-        return self.shares_prefixes and self.fits_window(len(request.tokens) - 1)
+        return self.can_share(len(request.tokens) - 1)
 
     def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
         """Return the likelihoods of one item's requests, see `LanguageModel.alone`."""

@@ -94,7 +94,7 @@ class Decoder:
         """
         rows_at_once = _ROWS if self.lm.shares_prefixes and not self.lm.invariant else 1
         most_new = self.limits.max_new_tokens - 1  # the last one is not an input
-        fits = [self.lm.fits_window(len(prompt) + most_new) for prompt in prompts]
+        fits = [self.lm.can_share(len(prompt) + most_new) for prompt in prompts]
         for can_share in (True, False):
             order = sorted((i for i, fit in enumerate(fits) if fit == can_share), key=lambda i: prompts[i])
             # Rotary frequencies may depend on the longest row.

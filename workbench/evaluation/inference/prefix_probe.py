@@ -1,6 +1,5 @@
-"""Finds out by a trial whether a model can compute the shared prefix of several texts once."""
+"""Finds out by trials whether a model can compute the shared prefix of several texts once."""
 
-import logging
 import random
 from typing import Protocol
 
@@ -10,30 +9,33 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
+from workbench.model_trials.lengths import edges
+from workbench.model_trials.outcome import ERRORS, amplified, failure, log_once, scales
 
-_LENGTH = 48
+_LENGTHS = (12, 48)
+"""Lengths of the first trials' texts, in tokens."""
+_PREFIX, _BRANCH = 8, 4
+"""Tokens of the prefix in the first trials; tokens after the prefix of a long text."""
 _COLUMNS = 4096
 """Number of logits per token that are compared."""
-_EXACT_TOLERANCE = 0.003
-_ROUNDING_TOLERANCE = 0.1
-"""Largest error of the tree's logits, relative to the difference between two branches: in float32, and with
-weights or activations of 16 bits or fewer. Wrong masks or positions give a larger error."""
-_ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError)
-"""Exceptions of models that don't take a cache, a custom mask or logits_to_keep."""
-
-log = logging.getLogger("workbench")
+_EXACT = {1.0: 1e-4, 30.0: 1e-3}
+_ROUNDED = {1.0: 0.1, 30.0: 0.3}
+"""Scale of the hidden states -> largest error of the tree's logits, relative to the difference between two
+branches: in float32, and with weights or activations of 16 bits or fewer. Wrong masks or positions give a
+larger error."""
 
 
 class Scorer(Protocol):
-    """What the trial needs of a causal language model."""
+    """What the trials need of a causal language model."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     vocabulary: int
     dtype: torch.dtype
+    computed_tokens: int
 
     def fits_window(self, length: int) -> bool:
-        """Return whether texts of `length` tokens can share prefixes."""
+        """Return whether tokens of a text of `length` tokens attend to all tokens before them."""
 
     def padded_logits(self, batch: list[tuple[int, ...]]) -> Tensor:
         """Return the logits (batch, longest, vocabulary) of sequences padded on the right."""
@@ -42,46 +44,94 @@ class Scorer(Protocol):
         """Return the logits of some nodes of a pass over a prefix tree."""
 
 
-def can_share_prefixes(lm: Scorer) -> bool:
-    """Run three sequences with a common prefix, as a tree and each alone; return whether logits agree.
+class PrefixSharing:
+    """Tells up to which length texts can share prefixes; trials of a length wait for the first such text."""
 
-    False without a run if the context or an attention window is too short, or for GPT-Neo's `window_size`;
-    False, which is logged, if the run fails.
-    """
-    config = lm.model.config.get_text_config()
-    if getattr(config, "window_size", None):
-        return False  # GPT-Neo counts its window by places in the pass, not by positions
-    if encoding.context_length(lm.model, lm.tokenizer) < _LENGTH or not lm.fits_window(_LENGTH):
-        return False
-    try:
-        return _error(lm) <= _tolerance(lm)
-    except _ERRORS as error:
-        log.info("shared prefixes are computed for each text: the trial ended with %s", type(error).__name__)
-        return False
+    def __init__(self, lm: Scorer) -> None:
+        """Run the first trials."""
+        config = lm.model.config
+        self._lm = lm
+        self._untried = [
+            length for length in edges(config) if length > max(_LENGTHS) and lm.fits_window(length)
+        ]
+        self.longest: int | None = None
+        """Number of tokens up to which texts can share prefixes; None: any that the windows allow."""
+        if getattr(config.get_text_config(), "window_size", None):
+            self._refuse(0, "its window is counted by places in the pass, not by positions")  # GPT-Neo
+        longest = max(_LENGTHS)
+        if encoding.context_length(lm.model, lm.tokenizer) < longest or not lm.fits_window(longest):
+            self._refuse(0, f"trials need texts of {longest} tokens")
+        for length in _LENGTHS:
+            self._try(length, _PREFIX)
+
+    def is_possible(self) -> bool:
+        """Return whether the first trials have succeeded."""
+        return self.longest != 0
+
+    def is_exact(self, length: int) -> bool:
+        """Return whether texts of `length` tokens can share prefixes; this may run trials of such texts."""
+        while self._untried and self._untried[0] <= length:
+            edge = self._untried.pop(0)
+            self._try(edge, edge - _BRANCH)
+        return self.longest is None or length <= self.longest
+
+    def _try(self, length: int, num_shared: int) -> None:
+        """Compute three texts with a common prefix as a tree and each alone, and compare their logits."""
+        if self.longest is not None:
+            return
+        computed = self._lm.computed_tokens
+        is_rounded = self._lm.dtype != torch.float32 or getattr(self._lm.model, "is_quantized", False)
+        try:
+            for scale in scales(self._lm.dtype):
+                with torch.no_grad(), amplified(self._lm.model, scale):
+                    error, difference = _error(self._lm, length, num_shared)
+                if not error <= (_ROUNDED if is_rounded else _EXACT)[scale] * difference:
+                    self._refuse(length - 1, f"at {length} tokens, branches differ from texts alone")
+        except ERRORS as error:
+            self._refuse(length - 1, failure(error))
+        self._lm.computed_tokens = computed
+
+    def _refuse(self, longest: int, reason: str) -> None:
+        """Let only texts of up to `longest` tokens share prefixes; log it with the reason, once."""
+        if self.longest is not None:
+            return
+        self.longest = 0 if longest <= max(_LENGTHS) else longest
+        texts = "every text" if self.longest == 0 else f"each text of more than {self.longest} tokens"
+        log_once(f"shared prefixes are computed again for {texts}, which takes more time ({reason})")
 
 
-@torch.no_grad()
-def _error(lm: Scorer) -> float:
-    """Return the error of the tree's logits, relative to the difference between two branches.
+def _error(lm: Scorer, length: int, num_shared: int) -> tuple[float, float]:
+    """Return the error of a tree's logits, and the difference between two of its branches.
 
     That difference is the size of the error if a branch attended to its siblings.
+
+    Args:
+        lm: The model.
+        length: Tokens of each of the three texts.
+        num_shared: Tokens of their common prefix.
     """
-    tokens = random.Random(0).choices(range(lm.vocabulary), k=128)
-    sequences = [(*tokens[:8], *tokens[start : start + 40], 0) for start in (8, 48, 88)]
+    num_own = length - num_shared
+    tokens = random.Random(0).choices(range(lm.vocabulary), k=num_shared + 3 * num_own)
+    starts = (num_shared, num_shared + num_own, num_shared + 2 * num_own)
+    sequences = [(*tokens[:num_shared], *tokens[start : start + num_own], 0) for start in starts]
     tree = prefix_tree.build([TokenRequest(sequence, 1) for sequence in sequences])
-    columns = slice(0, _COLUMNS)
-    separate = torch.stack([lm.padded_logits([s[:-1]])[0, :, columns] for s in sequences]).float()
-    branches = list(range(8, len(tree.tokens)))
+    branches = list(range(num_shared, len(tree.tokens)))
     cache = DynamicCache()
-    first = lm.tree_logits(tree, Pass(list(range(8)), 0, keep=True), cache, list(range(8)))
-    second = lm.tree_logits(tree, Pass(branches, 8, keep=False), cache, list(range(len(branches))))
-    together = torch.cat([first[:, columns], second[:, columns]])
-    shared = together[torch.tensor(tree.paths)].float()  # (3, 48, columns)
+    lm.tree_logits(tree, Pass(list(range(num_shared)), 0, keep=True), cache, [])
+    rows = lm.tree_logits(tree, Pass(branches, num_shared, keep=False), cache, list(range(len(branches))))
+    paths = torch.tensor(tree.paths)[:, num_shared:] - num_shared
+    shared = rows[paths][..., :_COLUMNS].float()  # (3, num_own, columns)
+    separate = torch.stack([_alone(lm, sequence, num_own) for sequence in sequences])
     error = (shared - separate).square().mean().sqrt()
-    branch_difference = (separate[0, 8:] - separate[1, 8:]).square().mean().sqrt()
-    return float(error / branch_difference)
+    return float(error), float((separate[0] - separate[1]).square().mean().sqrt())
 
 
-def _tolerance(lm: Scorer) -> float:
-    is_rounded = lm.dtype != torch.float32 or getattr(lm.model, "is_quantized", False)
-    return _ROUNDING_TOLERANCE if is_rounded else _EXACT_TOLERANCE
+def _alone(lm: Scorer, sequence: tuple[int, ...], num_last: int) -> Tensor:
+    """Return the last logits (num_last, columns) of a text that is computed alone, in float32."""
+    inputs = sequence[:-1]
+    if len(inputs) <= max(_LENGTHS):
+        return lm.padded_logits([inputs])[0, -num_last:, :_COLUMNS].float()
+    chain = prefix_tree.build([TokenRequest(sequence, 1)])  # all logits of a long text take gigabytes
+    last = list(range(len(inputs) - num_last, len(inputs)))
+    step = Pass(list(range(len(inputs))), 0, keep=False)
+    return lm.tree_logits(chain, step, DynamicCache(), last)[:, :_COLUMNS].float()

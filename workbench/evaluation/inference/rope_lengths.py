@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from workbench.evaluation.inference import encoding
+from workbench.model_trials.lengths import rope_type, ropes, unchanged_length
 
 
 class RopeLengths:
@@ -21,13 +22,12 @@ class RopeLengths:
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Read the rope types of all layers from the model's configuration."""
-        config = model.config.get_text_config()
-        ropes = list(_ropes(getattr(config, "rope_parameters", None)))
-        lengths = [_unchanged_length(rope, config) for rope in ropes]
-        self.longest_unchanged: int | None = min((length for length in lengths if length), default=None)
+        lengths = [(rope_type(rope), unchanged_length(rope, model.config)) for rope in ropes(model.config)]
+        self.longest_unchanged: int | None = min((length for _, length in lengths if length), default=None)
         """Number of tokens up to which the frequencies are the same; None: at any length."""
-        longropes = (length for rope, length in zip(ropes, lengths, strict=True) if _type(rope) == "longrope")
-        self.longest_short: int | None = min((length for length in longropes if length), default=None)
+        self.longest_short: int | None = min(
+            (length for kind, length in lengths if length and kind == "longrope"), default=None
+        )
         """Number of tokens up to which longrope has its short frequencies; None: there is no longrope.
 
         Keys of a cache that were computed with the short ones are computed again for a longer text.
@@ -58,24 +58,6 @@ class RopeLengths:
             return
         for module in self._dynamic:
             _rotate_first_position(module)
-
-
-def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the rope parameters of all layers; those of each type of layers may be one level deeper."""
-    if isinstance(parameters, Mapping):
-        nested = [value for value in parameters.values() if isinstance(value, Mapping)]
-        yield from nested or [parameters]
-
-
-def _type(rope: Mapping[str, Any]) -> Any:
-    return rope.get("rope_type", rope.get("type"))
-
-
-def _unchanged_length(rope: Mapping[str, Any], config: Any) -> int | None:
-    rope_type = _type(rope)
-    if rope_type == "longrope":
-        return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
-    return int(config.max_position_embeddings) if rope_type == "dynamic" else None
 
 
 def _rotate_first_position(module: nn.Module) -> None:

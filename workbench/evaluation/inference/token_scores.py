@@ -38,7 +38,7 @@ def token_scores(
         CheckpointError: The model's logits are NaN.
     """
     inputs = list(tokens[:-1])  # the last token is only scored
-    in_parts = lm.shares_prefixes and lm.fits_window(len(inputs))
+    in_parts = lm.can_share(len(inputs))
     size = lm.budget if in_parts else max(len(inputs), 1)
     cache = DynamicCache()
     lm.rope.reset()

@@ -18,7 +18,7 @@ from workbench.weights.file_tensors import FileTensor
 from workbench.weights.fused_rows import FusedRows
 from workbench.weights.normalized_rows import NormalizedRows
 
-LAYER = re.compile(r"(.*\blayers\.\d+\.)(.+)")
+LAYER = re.compile(r"(.*\b(?:layers|h)\.\d+\.)(.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Layout:
     """Whether each key and value head's rows follow those of its query heads; else all queries come first."""
     modules: Mapping[str, str] = field(default_factory=dict)
     """Other modules -> LLaMA's, in the model or in a layer."""
-    prefix: str = "model."
-    """Beginning of the names of layers; `model.` in LLaMA's."""
+    prefix: str = "model.layers."
+    """Beginning of the names of layers; `model.layers.` in LLaMA's."""
     dropped: tuple[str, ...] = ()
     """Modules with tables that are not weights."""
     normalizing_rows: int = 0
@@ -61,7 +61,7 @@ LAYOUTS = {
     # modeling_chatglm.py of huggingface.co/THUDM/glm-4-9b and chatglm3-6b; the other names are Glm's
     "chatglm": Layout(
         fused="self_attention.query_key_value",
-        prefix="transformer.encoder.",
+        prefix="transformer.encoder.layers.",
         modules={
             "transformer.embedding.word_embeddings": "model.embed_tokens",
             "transformer.encoder.final_layernorm": "model.norm",
@@ -71,6 +71,22 @@ LAYOUTS = {
             "mlp.dense_4h_to_h": "mlp.down_proj",
         },
         dropped=("transformer.rotary_pos_emb",),
+    ),
+    # modeling_qwen.py of huggingface.co/Qwen/Qwen-7B
+    "qwen": Layout(
+        fused="attn.c_attn",
+        prefix="transformer.h.",
+        modules={
+            "transformer.wte": "model.embed_tokens",
+            "transformer.ln_f": "model.norm",
+            "ln_1": "input_layernorm",
+            "ln_2": "post_attention_layernorm",
+            "attn.c_proj": "self_attn.o_proj",
+            "mlp.w1": "mlp.up_proj",
+            "mlp.w2": "mlp.gate_proj",
+            "mlp.c_proj": "mlp.down_proj",
+        },
+        dropped=("attn", "transformer.rotary_emb"),
     ),
 }
 
@@ -114,7 +130,7 @@ def _converted(
     module, _, kind = name.rpartition(".")
     layer = LAYER.fullmatch(module)
     prefix, inner = layer.groups() if layer else ("", module)
-    prefix = prefix.replace(layout.prefix, "model.", 1)
+    prefix = prefix.replace(layout.prefix, "model.layers.", 1)
     if inner in layout.dropped:
         return
     if inner != layout.fused:

@@ -71,3 +71,65 @@ class BaichuanConfig(LlamaConfig):  # type: ignore[no-untyped-call]
                 "tie_word_embeddings=True, but Baichuan2 normalizes the rows of its head, not those of its "
                 "embedding (only False)"
             )
+
+
+@strict
+class QwenConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Configuration of Qwen 1 (https://arxiv.org/abs/2309.16609), with the fields that differ from LLaMA's.
+
+    Texts of up to `seq_length` tokens are computed as by a Qwen2. This is the context length here: beyond it,
+    the model would change the rotary base (`use_dynamic_ntk`) and scale the scores (`use_logn_attn`).
+    """
+
+    model_type = "qwen"
+
+    hidden_size: int = 0
+    num_hidden_layers: int = 0
+    num_attention_heads: int = 0
+    intermediate_size: int = 0
+    """Rows of `w1` and `w2` together: twice LLaMA's `intermediate_size`."""
+    seq_length: int = 0
+    layer_norm_epsilon: float = 1e-6
+    kv_channels: int | None = None
+    rotary_emb_base: float | int = 10000
+    rotary_pct: float | int = 1
+    no_bias: bool = True
+    scale_attn_weights: bool = True
+    attn_dropout_prob: float | int = 0
+    emb_dropout_prob: float | int = 0
+    visual: Any = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Set LLaMA's fields from Qwen's, and refuse what no Qwen2 computes.
+
+        Raises:
+            ValueError: A field is missing, or has a value that no published Qwen 1 has; or it is a Qwen-VL.
+        """
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "seq_length",
+        ):
+            if not getattr(self, name):
+                raise ValueError(
+                    f"{name} is missing (the first files of Qwen-7B had other names; take newer ones)"
+                )
+        neutral: dict[str, Any] = {
+            "rotary_pct": 1,
+            "no_bias": True,
+            "scale_attn_weights": True,
+            "emb_dropout_prob": 0,
+        }
+        neutral |= {"kv_channels": self.hidden_size // self.num_attention_heads, "visual": None}
+        for name, value in neutral.items():
+            if getattr(self, name) not in (value, None):
+                raise ValueError(
+                    f"Qwen 1 with {name}={getattr(self, name)!r:.40} is not supported ({value!r})"
+                )
+        self.rms_norm_eps, self.max_position_embeddings = self.layer_norm_epsilon, self.seq_length
+        self.attention_dropout = self.attn_dropout_prob
+        super().__post_init__(**{"rope_theta": self.rotary_emb_base, **kwargs})  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from workbench.models.open_llama.own_configs import BaichuanConfig, InternLM2Config, MiniCPMConfig
+from workbench.models.open_llama.own_configs import BaichuanConfig, InternLM2Config, MiniCPMConfig, QwenConfig
 
 # Mistral adds windows to LLaMA, Qwen2 biases, Qwen3 norms on heads, Granite scales.
 SLIDING = "sliding_attention"
@@ -31,6 +31,7 @@ RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "granite": GraniteConfig,
     "minicpm": MiniCPMConfig,
     "baichuan": BaichuanConfig,
+    "qwen": QwenConfig,
 }
 NAMES = {
     "llama": "LLaMA",
@@ -42,6 +43,7 @@ NAMES = {
     "granite": "Granite",
     "minicpm": "MiniCPM",
     "baichuan": "Baichuan",
+    "qwen": "Qwen 1",
 }
 SCALES = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier")
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
@@ -63,7 +65,11 @@ OPTIONAL_NAMES: dict[str, dict[str, str]] = {
     },
     "open-llama": {"mlp_bias": "mlp_bias", **{name: name for name in SCALES}, **LAYER_WINDOWS},
 }
-FIXED: dict[str, dict[str, bool]] = {"qwen2": {"qkv_bias": True}, "qwen3": {"head_norm": True}}
+FIXED: dict[str, dict[str, bool]] = {
+    "qwen": {"qkv_bias": True},
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"head_norm": True},
+}
 """Optional fields that all models of a relative have."""
 SHARED_FIELDS = (
     "vocab_size",
@@ -152,8 +158,11 @@ def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
     relative.standardize_rope_params()  # rope fields beside rope_parameters
     if reason := unsupported(relative):
         raise ValueError(f"config.json: {reason}")
+    shared = {name: getattr(relative, name) for name in SHARED_FIELDS}
+    if relative.model_type == "qwen":
+        shared["intermediate_size"] //= 2  # of gate and up projection together
     return {
-        **{name: getattr(relative, name) for name in SHARED_FIELDS},
+        **shared,
         **LLAMA_SWITCHES,
         "attention_dropout_prob": relative.attention_dropout,
         "head_dim": getattr(relative, "head_dim", None),

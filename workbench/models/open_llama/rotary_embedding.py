@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from workbench.model_trials.lengths import LENGTH_DEPENDENT_ROPES
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.ops.elementwise import product_dtype
 from workbench.models.ops.text_lengths import row_lengths, text_lengths
@@ -30,7 +31,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.rope_type: str = config.rope["rope_type"]
-        self.depends_on_length = self.rope_type in ("dynamic", "longrope")
+        self.depends_on_length = self.rope_type in LENGTH_DEPENDENT_ROPES
         self.attention_scaling = 1.0
         for name, value in self.frequencies(device=None).items():
             self.register_buffer(name, value, persistent=False)

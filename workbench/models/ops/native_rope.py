@@ -12,10 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from workbench.model_trials.lengths import LENGTH_DEPENDENT_ROPES
 from workbench.models.ops.text_lengths import positions_of_tokens, text_lengths
-
-LENGTH_DEPENDENT = ("dynamic", "longrope")
-"""Rope types whose frequencies depend on the length of a text."""
 
 
 def separate_ropes(model: nn.Module) -> None:
@@ -35,7 +33,7 @@ def _types(module: nn.Module) -> Iterator[str]:
     """Yield the length-dependent rope types of a rotary embedding; of any other module none."""
     types: Any = getattr(module, "rope_type", None) if hasattr(module, "original_max_seq_len") else None
     for rope_type in types.values() if isinstance(types, Mapping) else [types]:
-        if rope_type in LENGTH_DEPENDENT:
+        if rope_type in LENGTH_DEPENDENT_ROPES:
             yield rope_type
 
 
@@ -59,7 +57,7 @@ def _separate(self: Any, x: Tensor, position_ids: Tensor, layer_type: str | None
     named = {} if layer_type is None else {"layer_type": layer_type}
     rope_type = self.rope_type if layer_type is None else self.rope_type[layer_type]
     own = type(self).forward
-    if rope_type not in LENGTH_DEPENDENT or position_ids.dim() != 2:
+    if rope_type not in LENGTH_DEPENDENT_ROPES or position_ids.dim() != 2:
         return own(self, x, position_ids, **named)
     lengths = text_lengths(position_ids)
     lengths = lengths.where(lengths > _unchanged_length(self, layer_type), 0)
