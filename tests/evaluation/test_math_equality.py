@@ -93,7 +93,19 @@ def test_results_are_those_of_math_verify_itself(recwarn):
 def test_a_number_counts_only_where_a_text_states_it_as_its_answer():
     passing = ["It took 5 steps but I could not find it.", "用了5步。", "Use 5 apples\nand 5"]
     assert values([(text, "5") for text in passing]) == [0.0] * len(passing)
-    stating = ["5", " 5.\n", "= 5", "x = 5", "The answer is 5.", "It is $5$.", "It is \\(5\\)."]
+    stating = [
+        "5",
+        " 5.\n",
+        "= 5",
+        "x = 5",
+        "The answer is 5.",
+        "It is $5$.",
+        "答案是 5",
+        "**Answer:** 5",
+        "So x = 5.",
+        "Final result: 5",
+        "It is \\(5\\).",
+    ]
     assert values([(text, "5") for text in stating]) == [1.0] * len(stating)
 
 

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 
 from workbench.evaluation.checkers.checker import Checker
+from workbench.evaluation.extraction import marks
 from workbench.evaluation.extraction.cleaning import whole_text, without_thoughts
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 
 _WORD = re.compile(r"(?<!\\)\b[^\W\d_]{2,}")
+_EQUALS = re.compile(r"=\s?-?[0-9.,/ ]{1,40}\s*$")
 MATH_VERIFY = Checker("math_verify", "compare_formulas.py")
 
 
@@ -35,4 +37,6 @@ def _question(answer: Answer, example: Example) -> list[str | list[str] | bool]:
     text, extracted = answer.generation or "", answer.extracted
     has_found_answer = extracted is not None and whole_text(text, extracted) is None
     stated = f"${extracted}$" if has_found_answer else without_thoughts(text)
-    return [stated, list(example.reference_texts), has_found_answer or not _WORD.search(stated)]
+    announces = marks.FINAL.search(stated) or marks.ANSWER.search(stated) or _EQUALS.search(stated)
+    takes_any_number = has_found_answer or announces is not None or not _WORD.search(stated)
+    return [stated, list(example.reference_texts), takes_any_number]
