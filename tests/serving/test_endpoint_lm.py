@@ -1,5 +1,6 @@
 """An endpoint in the place of a model: the same scores and texts, and wrong servers refused."""
 
+import logging
 import time
 
 import pytest
@@ -94,6 +95,55 @@ def test_sampling_is_always_sent(spoiled, lm):
     remote.loglikelihoods(lm.encode_pairs(PAIRS[:1]))
     list(EndpointDecoder(remote, GenerationConfig(stop=[]), False).stream([[5, 6]], ["x"]))
     assert all(body["temperature"] == 0 and body["top_p"] == 1 for body in server.seen)
+    assert server.seen[-1]["repetition_penalty"] == 1 and "top_k" not in server.seen[-1]
+    drawn = GenerationConfig(stop=[], temperature=0.5, repetition_penalty=1.2)
+    [(_, text)] = EndpointDecoder(remote, drawn, False).stream([[5, 6]], ["x"])
+    sent = {name: server.seen[-1][name] for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+    # All tokens of the vocabulary: servers name "all" by -1 or by 0, and refuse the other.
+    assert list(sent.values()) == [0.5, 1, remote.vocabulary, 1.2]
+    assert dict(EndpointDecoder(remote, drawn, False).stream([[5, 6]], ["x"])) == {0: text}
+
+
+def test_a_penalty_of_repetition_is_the_endpoints_as_well(served, lm):
+    limits = GenerationConfig(max_new_tokens=20, stop=[], repetition_penalty=1.5)
+    prompts = lm.encode([context for context, _ in PAIRS if context])
+    seeds = [""] * len(prompts)
+    found = dict(EndpointDecoder(endpoint(url_of(served), lm), limits, False).stream(prompts, seeds))
+    assert found == dict(Decoder(lm, limits).stream(prompts, seeds))
+    plain = GenerationConfig(max_new_tokens=20, stop=[])
+    assert found != dict(Decoder(lm, plain).stream(prompts, seeds))
+
+
+def test_an_endpoint_without_penalties_is_asked_without_unless_they_change_answers(
+    spoiled, lm, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    server = spoiled(fails=lambda body: 400 if "repetition_penalty" in body else None)
+    remote, prompts = endpoint(server.url, lm, concurrency=1), [[5, 6], [5, 7], [6, 7]]
+    found = dict(EndpointDecoder(remote, GenerationConfig(stop=[]), False).stream(prompts, ["x"] * 3))
+    assert found == dict(Decoder(lm, GenerationConfig(stop=[])).stream(prompts, ["x"] * 3))
+    assert caplog.text.count("takes no repetition_penalty, so that its own default counts") == 1
+    num_sent = len(server.seen)
+    list(EndpointDecoder(remote, GenerationConfig(stop=[]), False).stream(prompts[:1], ["x"]))
+    assert len(server.seen) == num_sent + 1
+    with pytest.raises(EndpointError, match="status 400"):
+        penalty = GenerationConfig(stop=[], repetition_penalty=1.5)
+        list(EndpointDecoder(remote, penalty, False).stream(prompts[:1], ["x"]))
+
+
+def test_an_answer_from_an_endpoint_says_why_it_ends(served, lm):
+    prompts = lm.encode([context for context, _ in PAIRS if context])
+    seeds, reasons = [""] * len(prompts), set()
+    for limits in (
+        GenerationConfig(max_new_tokens=3, stop=[]),
+        GenerationConfig(max_new_tokens=40, stop=["。", "1"]),
+    ):
+        remote, own = EndpointDecoder(endpoint(url_of(served), lm), limits, False), Decoder(lm, limits)
+        found = {index: text.finish_reason for index, text in remote.texts(prompts, seeds)}
+        tokens = dict(own.tokens(prompts, seeds))
+        assert found == {index: own.endings.finish_reason(ids) for index, ids in tokens.items()}
+        reasons |= set(found.values())
+    assert reasons == {"stop", "length"}
 
 
 def test_failed_requests_are_sent_again_and_refused_ones_are_not(spoiled, lm, monkeypatch):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from workbench.config.answering.generation import Extract, GenerationConfig
 from workbench.config.answering.protocol import Average, FewshotOrder, OutputType, ProtocolConfig, Scoring
@@ -138,6 +139,12 @@ class BenchmarkConfig:
     """lm-eval: tasks, groups, tags or patterns of lm-evaluation-harness, or YAML files of tasks."""
     include_path: str | None = None
     """lm-eval: folder with task files of yours. Functions that they name run with trust_code=true only."""
+    gen_kwargs: dict[str, Any] = field(default_factory=dict)
+    """lm-eval: options of generation in place of the tasks' own, as in {max_gen_toks: 64}. Sampling that the
+    evaluate section sets precedes them."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """lm-eval: what tasks whose rows are made on the spot are told, as in {max_seq_lengths: [4096]} for
+    RULER."""
     description: str = ""
     """Template of the text at the start of the prompt."""
     question: str = ""

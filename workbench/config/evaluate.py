@@ -76,6 +76,16 @@ class EvaluateConfig:
     fewshot_seed: int = number(1234, 0, 2**63 - 1)
     """Seed of random few-shot examples and of sampled answers. It differs from `seed`, so that runs with
     different seeds are asked the same."""
+    temperature: float | None = number(None, 0, 100)
+    """Temperature of all generated answers; null: that of each benchmark, mostly 0. Above 0 tokens are drawn,
+    by the item's id and fewshot_seed, so that an answer depends on no other item."""
+    top_p: float | None = number(None, 0, 1, above=True)
+    """Draw from the most likely tokens whose probabilities add up to this; null: as each benchmark says."""
+    top_k: int | None = number(None, 0, 10**6)
+    """Number of most likely tokens to draw from, 0: all; null: as each benchmark says."""
+    repetition_penalty: float | None = number(None, 0, 100, above=True)
+    """Makes tokens of the prompt and of the answer so far less likely, 1: doesn't; null: as each benchmark
+    says."""
     permutations: int = number(1, 1, 26)
     """Number of orders in which the options of a lettered question are asked. Their average cancels a
     preference for a letter. 1: the given order. Time grows by this factor. Needs benchmarks.NAME.options."""

@@ -18,6 +18,7 @@ from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 from workbench.evaluation.benchmarks.item_remarks import about_items
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
+from workbench.evaluation.benchmarks.sampling_settings import check_sampling, with_sampling
 from workbench.evaluation.benchmarks.system_text import with_system
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
@@ -45,6 +46,7 @@ def prepare_benchmarks(
             prepared.update(tasks.prepare(name, config, evaluate))
         else:
             prepared[name] = prepare(name, config, evaluate)
+    check_sampling(evaluate, [each.interviewer.generates(each) for each in prepared.values()])
     return prepared
 
 
@@ -58,7 +60,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         DataError: A file is missing or malformed, a row has no answer among its choices, two items have the
             same id, there are no items, ...
     """
-    config = protocols.resolve(name, config)
+    config = with_sampling(protocols.resolve(name, config), evaluate)
     check_lists(name, config)
     check_ignored(name, config)
     config = _with_choices(name, _of_subsets(name, config))

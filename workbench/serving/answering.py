@@ -109,6 +109,7 @@ class Answerer:
                     temperature=request.temperature,
                     top_k=request.top_k,
                     top_p=request.top_p,
+                    repetition_penalty=request.repetition_penalty,
                 )
             )
             limited.most_cached = MOST_CACHED_TOKENS

@@ -50,6 +50,8 @@ class Request:
     """Number of most likely tokens to draw from; 0: all tokens."""
     top_p: float = 1.0
     """Tokens are drawn from the most likely ones whose probabilities add up to this."""
+    repetition_penalty: float = 1.0
+    """Makes tokens of the prompt and of the answer so far less likely; 1: doesn't."""
     seed: int | None = None
     """Seed of drawn tokens; None: another seed for each request."""
     stop: list[str] = field(default_factory=list)
@@ -83,6 +85,7 @@ def common_readers(limits: ServeConfig) -> dict[str, Reader]:
         "temperature": fields.temperature,
         "top_p": fields.number(1e-6, 1),
         "top_k": fields.integer(-1, 10**6),
+        "repetition_penalty": fields.number(0.01, 100),
         "seed": fields.integer(-LARGEST_SEED, LARGEST_SEED),
         "stop": fields.stop_texts,
         "stream": fields.flag,

@@ -27,6 +27,9 @@ class GenerationConfig:
     """Number of most likely tokens to draw from; 0: all tokens."""
     top_p: float = number(1.0, 0, 1, above=True)
     """Draw from the most likely tokens whose probabilities add up to this; 1: all tokens."""
+    repetition_penalty: float = number(1.0, 0, 100, above=True)
+    """Factor that makes tokens of the prompt and of the answer so far less likely, as in transformers, also
+    without a temperature; 1: none."""
     extract: Extract = Extract.verbatim
     """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
     as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. code: the

@@ -14,6 +14,8 @@ _READ_BY_TASKS = {
         "output_type",
         "tasks",
         "include_path",
+        "gen_kwargs",
+        "metadata",
         "metrics",
         "num_fewshot",
         "limit",
@@ -22,7 +24,7 @@ _READ_BY_TASKS = {
     ),
 }
 """Keys of a benchmark that are read for tasks of lm-evaluation-harness."""
-_FOR_TASKS = ("tasks", "include_path")
+_FOR_TASKS = ("tasks", "include_path", "gen_kwargs", "metadata")
 """Keys that are read for tasks of lm-evaluation-harness only."""
 
 

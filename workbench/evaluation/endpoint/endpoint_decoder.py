@@ -59,24 +59,32 @@ class EndpointDecoder:
         yield from at_once(tasks, self.lm.endpoint.settings.concurrency)
 
     def _answer(self, prompt: list[int], seed: str) -> GeneratedText:
-        reply = self.lm.continue_prompt(prompt, **sampling_fields(self.limits, seed))
+        reply = self.lm.continue_prompt(prompt, **sampling_fields(self.limits, seed, self.lm.vocabulary))
         text = text_of(reply, self.lm.endpoint.client.shown)
         ended = self.endings.before_stop(text)
         return GeneratedText(ended, finish_reason_of(reply) if ended == text else "stop")
 
 
-def sampling_fields(limits: GenerationConfig, seed: str) -> dict[str, Any]:
+def sampling_fields(limits: GenerationConfig, seed: str, vocabulary: int | None = None) -> dict[str, Any]:
     """Return the fields of a request that say how its answer is drawn, and where it ends.
+
+    Sampling that isn't part of OpenAI's interface is sent also where it changes nothing, because an endpoint
+    has defaults of its own; it is then in the field `neutral`, which `EndpointModel` replaces.
 
     Args:
         limits: Sampling and end of an answer.
         seed: Seed as a text; not used where the temperature is 0.
+        vocabulary: Number of tokens, which is sent as `top_k` to draw from all of them (-1, and 0, mean all
+            at some servers and are refused by others); None: it isn't known, and no such `top_k` is sent.
     """
     fields: dict[str, Any] = {"max_tokens": limits.max_new_tokens, "temperature": limits.temperature}
     if limits.temperature:
         number = hashlib.sha256(seed.encode("utf-8")).digest()[:4]
         fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
-        fields |= {"top_k": limits.top_k} if limits.top_k else {}
     if limits.stop:
         fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
-    return fields
+    beyond: dict[str, Any] = {"repetition_penalty": limits.repetition_penalty}
+    if limits.temperature and (largest := limits.top_k or vocabulary):
+        beyond["top_k"] = largest
+    is_neutral = limits.repetition_penalty == 1 and not (limits.temperature and limits.top_k)
+    return fields | ({"neutral": beyond} if is_neutral else beyond)

@@ -1,6 +1,7 @@
 """A model behind an endpoint, whose weights aren't here."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from workbench.evaluation.endpoint.replies import NoSuchPathError, UnsuitableErr
 
 SAMPLING = {"temperature": 0, "top_p": 1, "seed": 0}
 """Greedy answers, which each request asks for: without them the endpoint's own defaults count."""
+
+log = logging.getLogger("workbench")
 
 
 class _Config:
@@ -31,6 +34,8 @@ class EndpointModel(nn.Module):
     dtype = torch.bfloat16
     """What is taken for the endpoint's number format, which it doesn't tell."""
     device = torch.device("cpu")
+    takes_neutral: bool | None = None
+    """Whether the endpoint takes fields beyond OpenAI's interface; None: it wasn't asked yet."""
 
     def __init__(self, url: str, config: EndpointConfig) -> None:
         """Ask the endpoint for its models, and choose `endpoint.model`, or else the only one.
@@ -74,13 +79,19 @@ class EndpointModel(nn.Module):
         return {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
 
     def complete(
-        self, prompt: Sequence[int] | str, retries: int | None = None, **fields: Any
+        self,
+        prompt: Sequence[int] | str,
+        retries: int | None = None,
+        neutral: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> dict[str, Any]:
         """Send a completion request, greedy unless `fields` say otherwise; return the reply's JSON object.
 
         Args:
             prompt: Token ids or a text.
             retries: Most times that the request is sent again; None: as configured.
+            neutral: Fields beyond OpenAI's interface that change nothing but the endpoint's own defaults; an
+                endpoint that refuses them is asked without, which is logged.
             fields: Further fields of the request.
 
         Raises:
@@ -89,15 +100,43 @@ class EndpointModel(nn.Module):
         tokens = prompt if isinstance(prompt, str) else list(prompt)
         values = {"model": self.name, "prompt": tokens, **SAMPLING, **fields}
         try:
-            return self.client.post("completions", values, retries)
+            return self.post("completions", values, retries, neutral or {})
         except NoSuchPathError as error:
             raise NoSuchPathError(f"{error} (endpoint.api=chat if it has chats alone)") from error
 
-    def chat(self, messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    def chat(
+        self, messages: list[dict[str, Any]], neutral: Mapping[str, Any] | None = None, **fields: Any
+    ) -> dict[str, Any]:
         """Send a chat, to be answered greedily unless `fields` say otherwise; return the reply's JSON object.
+
+        `neutral` is as in `complete`.
 
         Raises:
             EndpointError: The endpoint refuses the request, or fails again and again.
         """
         values = {"model": self.name, "messages": messages, **SAMPLING, **fields}
-        return self.client.post("chat/completions", values)
+        return self.post("chat/completions", values, None, neutral or {})
+
+    def post(
+        self, path: str, values: Mapping[str, Any], retries: int | None, neutral: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Send a JSON object to a path, with the fields of `neutral` if the endpoint takes them.
+
+        Raises:
+            EndpointError: The endpoint refuses the request, or fails again and again.
+        """
+        if neutral and self.takes_neutral is not False:
+            try:
+                reply = self.client.post(path, {**values, **neutral}, retries)
+            except UnsuitableError:
+                if self.takes_neutral:
+                    raise
+            else:
+                self.takes_neutral = True
+                return reply
+        reply = self.client.post(path, dict(values), retries)
+        if neutral and self.takes_neutral is None:
+            self.takes_neutral = False
+            names = " and ".join(neutral)
+            log.warning("%s: takes no %s, so that its own default counts", self.client.shown, names)
+        return reply

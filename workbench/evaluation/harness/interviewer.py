@@ -1,6 +1,7 @@
 """Evaluates tasks of lm-evaluation-harness: they make prompts and scores, and this engine runs the model."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,15 @@ from workbench.evaluation.tasks.requests import ChatFormat
 from workbench.evaluation.tasks.select_answerer import Model
 
 log = logging.getLogger("workbench")
+
+
+GENERATING = "generate_until"
+"""Output type of tasks whose answers are generated texts."""
+
+
+def generating_tasks(tasks: Mapping[str, Any]) -> list[str]:
+    """Return the names of the tasks whose answers are generated texts."""
+    return [name for name, task in tasks.items() if task.OUTPUT_TYPE == GENERATING]
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ class HarnessInterviewer:
         return str(next(iter([*self.tasks.metrics, *own_metrics])))
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
-        """Return True: some task of a group may generate texts."""
-        return True
+        """Return whether some task generates texts."""
+        return bool(generating_tasks(self.tasks.tasks))
 
     def check_chat(self, benchmark: PreparedBenchmark, chat: ChatFormat) -> None:
         """Do nothing: the harness renders its prompts itself."""

@@ -189,7 +189,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             for index, (text, finish_reason) in stream:
                 yield index, Answer(generation=text, extracted=text, finish_reason=finish_reason)
 
-        settings = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature])
+        settings = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature, *_further(limit)])
         is_sampled = limit.temperature > 0
         keys = [
             prompt_hash(["generate", text, settings, seed if is_sampled else ""]) for _, text, seed in members
@@ -248,6 +248,12 @@ class HarnessLM(LM):  # type: ignore[misc]
     def tokenizer_name(self) -> str:
         """Name or path from which the tokenizer was loaded."""
         return str(self.lm.tokenizer.name_or_path)
+
+
+def _further(limit: GenerationConfig) -> list[float]:
+    """Return the sampling besides the temperature; empty, as in earlier caches, if it changes nothing."""
+    further = [limit.top_p, limit.top_k, limit.repetition_penalty]
+    return [] if further == [1.0, 0, 1.0] else further
 
 
 def _checked(values: Sequence[float]) -> tuple[float, ...]:

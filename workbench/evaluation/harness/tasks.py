@@ -26,9 +26,14 @@ from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code_check import check_files, check_metrics
 from workbench.evaluation.harness.examples import read_examples, task_errors
 from workbench.evaluation.harness.filters import bound_filters
-from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
+from workbench.evaluation.harness.interviewer import (
+    GENERATING,
+    HarnessInterviewer,
+    HarnessTasks,
+    generating_tasks,
+)
 from workbench.evaluation.harness.item_scores import bound_totals, item_id
-from workbench.evaluation.harness.limits import limits
+from workbench.evaluation.harness.limits import limits, sampling_options
 from workbench.evaluation.harness.templates import bound_templates
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.run_dir import fingerprint
@@ -65,7 +70,11 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
         loaded = _load(name, config)
         for selected in loaded.values():
             for task in selected.tasks.values():
-                _set_up(task, config.num_fewshot, f"benchmarks.{name}.tasks: {task.task_name!r}")
+                _set_up(task, config, evaluate, f"benchmarks.{name}.tasks: {task.task_name!r}")
+        if config.gen_kwargs and not any(generating_tasks(selected.tasks) for selected in loaded.values()):
+            raise ConfigError(
+                f"benchmarks.{name}.gen_kwargs: has no effect, none of the tasks generates texts"
+            )
         for key in loaded:
             check_file_name(f"benchmarks.{name}.tasks", f"{name}.{key}")
         return {
@@ -93,14 +102,15 @@ def silenced() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-@lru_cache(maxsize=2)
-def _manager(include_path: str | None, with_defaults: bool) -> Any:
+@lru_cache(maxsize=4)
+def _manager(include_path: str | None, with_defaults: bool, metadata_json: str) -> Any:
     from lm_eval.tasks import TaskManager
 
     bound_templates()
     if with_defaults:
         log.info("lm-eval: reading the list of the harness's tasks")
-    return TaskManager(include_path=include_path, include_defaults=with_defaults)
+    told = json.loads(metadata_json)
+    return TaskManager(include_path=include_path, include_defaults=with_defaults, metadata=told)
 
 
 def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
@@ -133,7 +143,7 @@ def _match_names(name: str, config: BenchmarkConfig) -> tuple[Any, list[str]]:
     """
     unknown = ""
     for with_defaults in (False, True) if config.include_path else (True,):
-        manager = _manager(config.include_path, with_defaults)
+        manager = _manager(config.include_path, with_defaults, json.dumps(config.metadata, sort_keys=True))
         names: list[str] = []
         for pattern in config.tasks:
             matching = [pattern] if Path(pattern).is_file() else manager.match_tasks([pattern])
@@ -159,10 +169,11 @@ def _load_name(manager: Any, key: str, where: str) -> Any:
         return manager.load([key])
 
 
-def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
+def _set_up(task: Any, config: BenchmarkConfig, evaluate: EvaluateConfig, where: str) -> None:
     """Check that a task is supported, and set its number of few-shot examples, unless the task fixes it at 0.
 
-    Also limit the time that the task's regular expressions may take, and let overflowing scores be infinite.
+    Also set its generation options, limit the time that the task's regular expressions may take, and let
+    overflowing scores be infinite.
 
     Raises:
         ConfigError: This engine doesn't support the task.
@@ -173,14 +184,18 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
     if getattr(task, "MULTIMODAL", False):
         raise ConfigError(f"{where}: has images or audio, not supported (name other tasks)")
     own = task.get_config("num_fewshot")
-    if own is None or (num_fewshot is not None and own != 0):
-        task.set_config(key="num_fewshot", value=num_fewshot or 0)
+    if own is None or (config.num_fewshot is not None and own != 0):
+        task.set_config(key="num_fewshot", value=config.num_fewshot or 0)
     bound_totals(task)
     bound_filters(task, where)
     if (repeats := task.get_config("repeats") or 1) > MOST_REPEATS:
         raise ConfigError(f"{where}: repeats={repeats} (at most {MOST_REPEATS:,} answers to each item)")
-    if task.OUTPUT_TYPE == "generate_until":
-        limits(task.get_config("generation_kwargs") or {}, where)
+    if task.OUTPUT_TYPE == GENERATING:
+        options = (
+            (task.get_config("generation_kwargs") or {}) | config.gen_kwargs | sampling_options(evaluate)
+        )
+        limits(options, where)
+        task.set_config(key="generation_kwargs", value=options)
 
 
 def _prepare(

@@ -16,7 +16,7 @@ from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.preallocated_cache import GrowingCache
-from workbench.evaluation.inference.sampling import nucleus, sampler
+from workbench.evaluation.inference.sampling import nucleus, penalized, sampler
 from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
 
 _ROWS = 32
@@ -186,6 +186,7 @@ class Decoder:
             CheckpointError: The model's logits are NaN.
         """
         _check_numbers(logits, [len(row.prompt) for row in rows])
+        logits = penalized(logits, [row.tokens for row in rows], self.limits.repetition_penalty)
         if self.limits.temperature == 0:
             tokens: list[int] = logits.argmax(-1).tolist()
             return tokens
@@ -246,6 +247,7 @@ class Decoder:
             max_new_tokens=self.limits.max_new_tokens,
             do_sample=do_sample,
             **(sampling if do_sample else {}),
+            repetition_penalty=self.limits.repetition_penalty,
             eos_token_id=sorted(self.endings.tokens) or None,
             pad_token_id=min(self.endings.tokens, default=0),
             return_dict_in_generate=True,

@@ -1,11 +1,33 @@
-"""Samples tokens: the most likely ones of a distribution, and generators of random numbers."""
+"""Samples tokens: penalties of repetition, the most likely tokens, and generators of random numbers."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
+
+
+def penalized(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Return logits (rows, vocabulary) in which the tokens that each row has seen are less likely.
+
+    A positive logit is divided by the penalty and a negative one multiplied, however often the token occurs.
+    Source: CTRL, arXiv:1909.05858, section 4.1, as transformers does it.
+
+    Args:
+        logits: logits of the next tokens.
+        seen: token ids of each row's prompt and answer so far.
+        penalty: 1 changes nothing.
+    """
+    if penalty == 1:
+        return logits
+    changed = logits.clone()
+    for row, tokens in enumerate(seen):
+        ids = torch.tensor(sorted(set(tokens)), device=logits.device)
+        values = logits[row, ids]
+        changed[row, ids] = torch.where(values < 0, values * penalty, values / penalty)
+    return changed
 
 
 def nucleus(probabilities: Tensor, limits: GenerationConfig) -> Tensor:
