@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +144,24 @@ def test_a_benchmark_of_choices_names_the_protocols_that_write():
 def test_an_endpoint_of_chats_alone_says_how_it_is_asked(evaluate, chats):
     with pytest.raises(EndpointError, match="endpoint.api=chat if it has chats alone"):
         evaluate("asked", *at(chats())[::2], f"model.path={PACKAGE / 'toy' / 'base'}", "endpoint.retries=0")
+
+
+def test_the_command_needs_no_model_and_makes_a_new_run(chats, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "recipe=evaluate",
+        "steps=[evaluate]",
+        *ITEMS,
+        "run_dir=asked",
+    ]
+    done = subprocess.run([*command, *at(chats())], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(predictions(RunDir(tmp_path / "asked"))) == 6
+    completions = [*command[:-1], "run_dir=other", *at(chats())[:1], "endpoint.model=large"]
+    done = subprocess.run(completions, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "model.path: not given" in done.stderr + done.stdout
 
 
 def test_the_board_has_a_column_of_its_own_for_chats(evaluate, chats, caplog, monkeypatch):

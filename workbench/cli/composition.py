@@ -76,7 +76,7 @@ def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunD
     check_folder("run_dir", run_dir.path)
     if run_dir.config_yaml.is_file():
         composed = continued(composed, run_dir)
-    elif composed.continues and composed.run_dir and not composed.model.path:
+    elif composed.continues and composed.run_dir and not (composed.model.path or composed.model.endpoint):
         near = near_runs(run_dir.path)
         hint = f"did you mean {' or '.join(near)}?" if near else "name the folder of a run, or model.path"
         raise ConfigError(
