@@ -118,6 +118,21 @@ def test_the_base_in_place_of_the_merged_model_is_named(folder, serving, verify)
         verify(serving(merged=loaded(folder, "base")))
 
 
+def test_equal_picks_prove_nothing(tmp_path, monkeypatch, serving):
+    """After a weak training the base makes all picks of the merged model."""
+    monkeypatch.chdir(tmp_path)
+    options = (*SHORT[:-1], "train.learning_rate=3e-4", ITEMS[1], "benchmark=[toy_choice_zh]")
+    options += ("data.template=chatml",)
+    run_recipe("quickstart", *options, "steps=[train,merge,evaluate]")
+    url = serving(merged=loaded(tmp_path, "base"))
+    asked = (f"model.endpoint={url}", "endpoint.retries=0", "audit.items=12", "steps=[verify_endpoint]")
+    with pytest.raises(DataError, match="12 of 12 answers are the same, which proves nothing"):
+        run_recipe("quickstart", *options, *asked)
+    report = read_json(RunDir(Path(RUN)).verify_endpoint_json)
+    assert not report["equal"] and report["gaps"]["num_other_answers"] == 0
+    assert report["gaps"]["mean"] > report["tolerance"] and "has the run's base" in report["faults"][-1]
+
+
 def test_another_adapter_is_named(folder, serving, verify):
     model, tokenizer = loaded(folder, "adapter")
     with torch.no_grad():
