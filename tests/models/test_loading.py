@@ -180,9 +180,11 @@ def test_check_model_passes_a_good_model_and_finds_a_bad_one(tmp_path):
 
 def test_a_native_model_is_the_one_of_transformers(tmp_path):
     reference = qwen2(tmp_path)
+    plain = load_model(at(tmp_path, architecture=Architecture.native, fused=False), PLAIN)
+    assert type(plain) is Qwen2ForCausalLM
+    assert torch.equal(logits(plain), logits(reference))
     model = load_model(at(tmp_path, architecture=Architecture.native), PLAIN)
-    assert type(model) is Qwen2ForCausalLM
-    assert torch.equal(logits(model), logits(reference))
+    torch.testing.assert_close(logits(model), logits(reference), rtol=1e-5, atol=1e-5)
 
 
 def test_a_native_model_is_quantized_but_for_its_head(tmp_path):
