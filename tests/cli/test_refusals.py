@@ -6,7 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from workbench.cli.reasons import users_error
+from workbench.cli.user_errors import users_error
 from workbench.errors import WorkbenchError
 from workbench.run_dir import check_folder
 

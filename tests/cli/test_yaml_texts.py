@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.cli.guard import check_hydra_node
+from workbench.cli.hydra_node import check_hydra_node
 from workbench.cli.yaml_files.sources import sources_of
 from workbench.cli.yaml_files.yaml_texts import check_file
 from workbench.errors import ConfigError

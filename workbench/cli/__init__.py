@@ -24,13 +24,13 @@ from workbench import __version__
 from workbench.cli.arguments import given_twice, prepare
 from workbench.cli.board_models import Scoring, score_models
 from workbench.cli.composition import register, typed
-from workbench.cli.guard import check_hydra_node
+from workbench.cli.hydra_node import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import COLUMNS, CleanFormatter, one_line
 from workbench.cli.quoting import quoted
-from workbench.cli.reasons import users_error
 from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
+from workbench.cli.user_errors import users_error
 from workbench.cli.yaml_files.recipes import recipe_list
 from workbench.cli.yaml_files.sources import Sources, sources_of
 from workbench.config import Step

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.cli.composition import typed
 from workbench.cli.messages import one_line
-from workbench.cli.reasons import users_error
+from workbench.cli.user_errors import users_error
 from workbench.cli.yaml_files.unfolding import check_unfolded
 from workbench.config import Config
 from workbench.config.leaderboard import ModelEntry

@@ -1,4 +1,7 @@
-"""Reads the body of a request as a `Request`, and refuses what it doesn't know."""
+"""Reads the body of a request as a `Request`, and refuses what it doesn't know.
+
+`answering` compares the lengths with the model's context.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

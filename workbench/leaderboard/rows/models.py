@@ -10,8 +10,8 @@ from workbench.evaluation.result_checksums import RECIPE_DIGEST
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.collect import Failure, Run
+from workbench.leaderboard.rows.homoglyphs import with_warnings
 from workbench.leaderboard.rows.imported_parents import parents_of_imported
-from workbench.leaderboard.rows.look_alikes import with_warnings
 from workbench.leaderboard.rows.names import with_names
 from workbench.leaderboard.rows.proof import merge_proof
 from workbench.leaderboard.rows.roles import IMPORTED, ROLES
