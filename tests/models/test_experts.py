@@ -155,7 +155,7 @@ def test_a_target_without_a_match_is_an_error(folder):
 def test_the_plan_counts_the_experts_of_the_model_and_of_one_layer(folder):
     model = outline(native(folder))
     sizes = {name: weight.numel() for name, weight in experts_of(model).items()}
-    shape = Shape.of(model, native=True)
+    shape = Shape.of(model)
     assert shape.experts == sum(sizes.values())
     last = max(int(name.split(".")[2]) for name in sizes)
     assert shape.layer_experts == sum(size for name, size in sizes.items() if f".{last}." in name)

@@ -24,7 +24,8 @@ from workbench.models.ops.fused import plain_layers
 
 KERNELS = [
     elementwise._RMSNorm,
-    elementwise._GatedSiLU,
+    elementwise._Gated,
+    elementwise._NormInFloat32,
     elementwise._Rotation,
     lora_projection._Updates,
     loss._ChunkedLoss,
