@@ -142,21 +142,22 @@ def test_how_generated_texts_end_is_shown_beside_their_score(tmp_path):
     about, scores = read_results(files.results_json)
     texts = {"texts": 120, "stop": 90, "length": 30, "in_thought": 6, "unextracted": 12}
     other = {"texts": 120, "stop": 0, "length": 0, "in_thought": 0}
-    of_model = {"base": texts, "adapter": other}
+    cut = {"texts": 120, "stop": 117, "length": 3, "in_thought": 0, "unextracted": 0}
+    of_model = {"base": texts, "adapter": other, "merged": cut}
     scores = [replace(score, texts=of_model.get(score.model, {})) for score in scores]
     write_results(files.results_json, about, scores)
     text = " ".join(own_printed(tmp_path, width=200).split())
     ends = "120 texts: no answer in 10.0% · 25.0% cut at the token limit · 5.0% within a thought"
     assert f"toy-reading-zh: base writes {ends}" in text
-    assert "toy-reading-zh: adapter writes 120 texts: 0.0% within a thought" in text
-    assert "merged writes" not in text
+    assert "toy-reading-zh: merged writes 120 texts: 2.5% cut at the token limit" in text
+    assert "adapter writes" not in text and " 0.0%" not in text
     board = build(collect(tmp_path), LeaderboardConfig())
-    assert [detail.get("texts") for detail in later(board)["details"]] == [texts, other, None]
+    assert [detail.get("texts") for detail in later(board)["details"]] == [texts, other, cut]
     table_rows = list(csv.DictReader(io.StringIO(csv_files.scores(board))))
     shares = ("unextracted", "cut_at_limit", "in_thought")
     assert [table_rows[0][name] for name in shares] == ["0.1", "0.25", "0.05"]
     assert [table_rows[1][name] for name in shares] == ["", "0.0", "0.0"]
-    assert [table_rows[2][name] for name in shares] == ["", "", ""]
+    assert [table_rows[2][name] for name in shares] == ["0.0", "0.025", "0.0"]
 
 
 @pytest.mark.parametrize("counts", [["texts"], {"texts": -1}, {"texts": 1.5}])

@@ -110,14 +110,14 @@ function isOfSome(test, number, measure) {
   return !measure.isMean && test.num_pairs > 0 && [number, reference()].some((model) => scoreOf(model, measure)?.items > test.num_pairs);
 }
 
-// From which share of generated texts nothing was extracted, and how they end.
-function textsText({ texts, stop, length, in_thought, unextracted }) {
-  const share = (n) => `${(100 * n / texts).toFixed(1)}%`;
+// From which share of generated texts nothing was extracted, and how they end badly; shares of 0 are left out.
+function textsText({ texts, length, in_thought, unextracted }) {
+  const share = (key, n) => n ? t(key, { share: `${(100 * n / texts).toFixed(1)}%` }) : "";
   return [
     t("texts_count", { n: count(texts) }),
-    unextracted === undefined ? "" : t("unextracted", { share: share(unextracted) }),
-    stop || length ? t("cut_at_limit", { share: share(length) }) : "",
-    t("in_thought", { share: share(in_thought) }),
+    share("unextracted", unextracted),
+    share("cut_at_limit", length),
+    share("in_thought", in_thought),
   ].filter(Boolean).join(" · ");
 }
 
