@@ -24,7 +24,6 @@ LAYER = {
     "weights": 1.75,
     "patterns": 1,
     "modelscope": 1,
-    "pickles": 1,
     "wrapping": 1,
     "statistics": 1,
     "models": 2,

@@ -8,10 +8,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from workbench import pickles
 from workbench.errors import CheckpointError, first_line
 from workbench.files import read_json
 from workbench.models.checkpoints.announced_sizes import check_tensors
+from workbench.weights import pickles
 from workbench.weights.file_tensors import FileTensor, file_tensors
 
 FILES = (

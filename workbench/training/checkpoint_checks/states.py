@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers.trainer_pt_utils import safe_globals
 
-from workbench.pickles import read_pickle
 from workbench.training.checkpoint_checks.history import is_number
+from workbench.weights.pickles import read_pickle
 
 OPTIMIZER, SCHEDULER, SCALER = "optimizer.pt", "scheduler.pt", "scaler.pt"
 
