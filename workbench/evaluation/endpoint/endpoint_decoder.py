@@ -69,7 +69,7 @@ def sampling_fields(limits: GenerationConfig, seed: str, vocabulary: int | None 
     """Return the fields of a request that say how its answer is drawn, and where it ends.
 
     Sampling that isn't part of OpenAI's interface is sent also where it changes nothing, because an endpoint
-    has defaults of its own; it is then in the field `neutral`, which `EndpointModel` replaces.
+    has defaults of its own; it is then in `neutral`, an argument of `EndpointModel.complete` and `chat`.
 
     Args:
         limits: Sampling and end of an answer.
@@ -83,8 +83,11 @@ def sampling_fields(limits: GenerationConfig, seed: str, vocabulary: int | None 
         fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
     if limits.stop:
         fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
-    beyond: dict[str, Any] = {"repetition_penalty": limits.repetition_penalty}
-    if limits.temperature and (largest := limits.top_k or vocabulary):
-        beyond["top_k"] = largest
-    is_neutral = limits.repetition_penalty == 1 and not (limits.temperature and limits.top_k)
-    return fields | ({"neutral": beyond} if is_neutral else beyond)
+    neutral: dict[str, Any] = {}
+    penalty = {"repetition_penalty": limits.repetition_penalty}
+    (neutral if limits.repetition_penalty == 1 else fields).update(penalty)
+    if limits.temperature and limits.top_k:
+        fields["top_k"] = limits.top_k
+    elif limits.temperature and vocabulary:
+        neutral["top_k"] = vocabulary
+    return fields | {"neutral": neutral}

@@ -1,6 +1,7 @@
 """A model behind an endpoint, whose weights aren't here."""
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from workbench.evaluation.endpoint.replies import NoSuchPathError, UnsuitableErr
 
 SAMPLING = {"temperature": 0, "top_p": 1, "seed": 0}
 """Greedy answers, which each request asks for: without them the endpoint's own defaults count."""
+OTHER_NAMES = {"max_tokens": "max_completion_tokens"}
+"""Field -> the name by which newer models of OpenAI take it, and which their refusal of the field says."""
 
 log = logging.getLogger("workbench")
 
@@ -34,8 +37,6 @@ class EndpointModel(nn.Module):
     dtype = torch.bfloat16
     """What is taken for the endpoint's number format, which it doesn't tell."""
     device = torch.device("cpu")
-    takes_neutral: bool | None = None
-    """Whether the endpoint takes fields beyond OpenAI's interface; None: it wasn't asked yet."""
 
     def __init__(self, url: str, config: EndpointConfig) -> None:
         """Ask the endpoint for its models, and choose `endpoint.model`, or else the only one.
@@ -47,6 +48,8 @@ class EndpointModel(nn.Module):
         """
         super().__init__()
         self.client, self.settings = Client(url, config), config
+        self._lock = threading.Lock()
+        self._takes: dict[str, bool] = {}  # field -> whether the endpoint takes it, once that is known
         models = self._listed()
         if config.model is None and len(models) != 1:
             raise EndpointError(
@@ -120,23 +123,38 @@ class EndpointModel(nn.Module):
     def post(
         self, path: str, values: Mapping[str, Any], retries: int | None, neutral: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Send a JSON object to a path, with the fields of `neutral` if the endpoint takes them.
+        """Send a JSON object to a path, in the fields that the endpoint takes; may be called by threads.
+
+        A field that isn't known to be taken is left out after a refusal if it is in `neutral`, or gets its
+        name in `OTHER_NAMES` if the refusal has that; later requests are sent so from the start.
 
         Raises:
             EndpointError: The endpoint refuses the request, or fails again and again.
         """
-        if neutral and self.takes_neutral is not False:
+        takes = dict(self._takes)
+        while True:
+            renamed = {name: other for name, other in OTHER_NAMES.items() if takes.get(name) is False}
+            body = {renamed.get(name, name): value for name, value in values.items()}
+            body |= {name: value for name, value in neutral.items() if takes.get(name) is not False}
+            unknown = [name for name in (*OTHER_NAMES, *neutral) if name in body and name not in takes]
             try:
-                reply = self.client.post(path, {**values, **neutral}, retries)
-            except UnsuitableError:
-                if self.takes_neutral:
+                reply = self.client.post(path, body, retries)
+            except UnsuitableError as error:
+                named = [name for name in unknown if OTHER_NAMES.get(name, name) in str(error)]
+                refused = named or [name for name in unknown if name in neutral]
+                if not refused:
                     raise
+                takes |= dict.fromkeys(refused, False)
             else:
-                self.takes_neutral = True
+                self._learn(takes | dict.fromkeys(unknown, True))
                 return reply
-        reply = self.client.post(path, dict(values), retries)
-        if neutral and self.takes_neutral is None:
-            self.takes_neutral = False
-            names = " and ".join(neutral)
-            log.warning("%s: takes no %s, so that its own default counts", self.client.shown, names)
-        return reply
+
+    def _learn(self, takes: Mapping[str, bool]) -> None:
+        """Remember which fields the endpoint takes, and log those that are left out from now on."""
+        with self._lock:
+            new = {name: is_taken for name, is_taken in takes.items() if name not in self._takes}
+            self._takes.update(new)
+        if left_out := [name for name in new if not new[name] and name not in OTHER_NAMES]:
+            log.warning(
+                "%s: takes no %s, so that its own default counts", self.client.shown, " and ".join(left_out)
+            )

@@ -8,7 +8,7 @@ from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.endpoint_lm import PROBES, EndpointLM
-from workbench.evaluation.endpoint.replies import first_choice, prompt_tokens, text_of
+from workbench.evaluation.endpoint.replies import message_of, prompt_tokens, text_of
 
 NUM_TOKENS = 24
 """Length of the texts that are compared."""
@@ -54,13 +54,11 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
     messages = [{"role": "user", "content": "1 + 1 = ?"}]
     plain = replace(data, path="", sources={}, limit=None, unfold="")
     (prompt,) = prompts([Row({"messages": messages}, "chat")], lm.tokenizer, plain, Task.causal_lm)
-    fields = {"model": lm.endpoint.name, "messages": messages, "max_tokens": NUM_TOKENS, "temperature": 0}
     try:
-        chat = lm.endpoint.client.post("chat/completions", fields)
+        chat = lm.endpoint.chat(messages, max_tokens=NUM_TOKENS)
     except EndpointError:
         return []  # it has no chats
-    message = first_choice(chat, lm.endpoint.client.shown).get("message")
-    answer = str(message.get("content")) if isinstance(message, dict) else ""
+    answer = message_of(chat, lm.endpoint.client.shown)
     continued = text_of(
         lm.endpoint.complete(prompt.input_ids, max_tokens=NUM_TOKENS), lm.endpoint.client.shown
     )
