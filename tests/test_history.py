@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
+from workbench.pipeline import run_results
 from workbench.pipeline.merge import merge_inputs
 from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
@@ -98,6 +99,18 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
                 scoring_fingerprint(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
             )
             assert is_same is not is_generated
+
+
+def test_a_score_is_computed_again_where_thoughts_are_no_longer_read(tmp_path, monkeypatch):
+    ours = config("recipe=quickstart", *SHORT, *LIMITS)
+    base = model_identities(Run(ours, RunDir(tmp_path)))["base"]
+    prepared = prepare_benchmarks(ours.benchmarks, ours.evaluate)["toy_exact_zh"]
+    as_harness = replace(prepared, config=replace(prepared.config, protocol="lm-eval"))
+    rules = []
+    monkeypatch.setattr(run_results, "fingerprint", lambda values: rules.append(values[1]))
+    for benchmark in (prepared, as_harness):
+        run_results.scoring_fingerprint(base, benchmark, ours)
+    assert [rule.get("thoughts") for rule in rules] == ["not read", None]
 
 
 def test_a_stored_key_that_is_a_constant_today_is_dropped_where_it_had_that_value():

@@ -89,6 +89,8 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
     if generates and benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):
         rule["extraction"] = EXTRACTION_VERSION
+    elif generates and benchmark.config.protocol != "lm-eval":
+        rule["thoughts"] = "not read"  # as in the rule of a score, which the board compares
     examples = [example_values(example) for example in benchmark.examples]
     return fingerprint([identity, rule, settings, examples])
 
