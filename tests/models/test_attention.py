@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import StaticCache
 
 from workbench.models.ops import attention, xformers_attention
+from workbench.models.ops.xformers_kernels import missing_reason
 
 EVERY = ["eager", "sdpa", "xformers"]
 
@@ -184,7 +185,7 @@ def test_mask_of_four_dimensions_is_taken_as_it_is():
 
 
 def test_which_attention_runs_is_said_once(caplog):
-    xformers_attention._log_once.cache_clear()
+    xformers_attention.log_once.cache_clear()
     made, _ = twins("xformers")
     with caplog.at_level(logging.INFO, "workbench.models.ops.xformers_attention"):
         made(tokens())
@@ -250,15 +251,14 @@ def test_xformers_bias_of_padding_hides_the_pads():
     assert torch.isfinite(bias).all()
 
 
-def test_xformers_is_tried_only_where_it_may_have_a_kernel():
-    assert xformers_attention.why_not_xformers(torch.empty(1, 4, 3, 8)) == "xformers has no kernel for cpu"
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype, window):
+def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype, window, caplog):
     pytest.importorskip("xformers")
+    assert missing_reason(torch.device("cuda")) is None
+    xformers_attention.log_once.cache_clear()
+    caplog.set_level(logging.INFO, "workbench.models.ops.xformers_attention")
     fields = dict(num_key_value_heads=2, sliding_window=window)
     one, other = (each.to("cuda", dtype) for each in twins("xformers", **fields))
     ids = tokens().cuda()
@@ -278,6 +278,8 @@ def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype, window):
         past = one(ids[:, :6]).past_key_values
         found = one(ids[:, 6:], past_key_values=past).logits
         torch.testing.assert_close(found, other(ids).logits[:, 6:], **tolerance)
+    kinds = [record.message for record in caplog.records if record.message.startswith("attention: xformers")]
+    assert any("packed" in kind for kind in kinds) and any("causal" in kind for kind in kinds)
 
 
 def test_a_mask_of_truth_values_hides_the_same_keys_where_attentions_are_asked_for():

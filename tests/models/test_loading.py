@@ -15,7 +15,6 @@ from workbench.errors import CheckpointError, ConfigError, DeviceError
 from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.device import attention_name
 from workbench.models.loading import check_model, load_model
-from workbench.models.ops.xformers_attention import _log_once as log_once
 from workbench.models.quantization import Linear4bit
 
 NF4 = QuantizationConfig(method=QuantizationMethod.nf4)
@@ -130,7 +129,6 @@ def test_every_attention_gives_the_same_logits(tmp_path, attention):
 @pytest.mark.parametrize("attention", [Attention.xformers, Attention.flash_attention_2])
 def test_a_kernel_that_is_not_there_is_replaced_and_said(tmp_path, attention, caplog):
     llama().save_pretrained(tmp_path)
-    log_once.cache_clear()
     with caplog.at_level("INFO", "workbench"):
         logits(load_model(at(tmp_path, attention=attention), PLAIN))
     assert f"{attention.value} has no kernel for cpu" in caplog.text and "sdpa" in caplog.text

@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import torch
-from transformers.modeling_utils import AttentionInterface
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.config.model import Attention, Device, ModelConfig
@@ -13,6 +12,7 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.errors import DeviceError
 from workbench.models.architecture import is_native
 from workbench.models.dtypes import HALF, chosen_dtype, dtype_name
+from workbench.models.ops.xformers_kernels import missing_reason
 from workbench.models.quantization import bitsandbytes_config
 
 logger = logging.getLogger("workbench")
@@ -43,8 +43,8 @@ def attention_name(attention: Attention, dtype: torch.dtype, device: torch.devic
     if attention is Attention.auto:
         return None
     reason = None
-    if attention is Attention.xformers and attention.value not in AttentionInterface():  # type: ignore[no-untyped-call]
-        reason = "xformers can't run here"
+    if attention is Attention.xformers:
+        reason = missing_reason(device)
     if attention is Attention.flash_attention_2:
         reason = _why_not_flash(dtype, device)
     if reason is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import TrainingError
+from workbench.errors import TrainingError, first_line
 
 FLASH = "FLASH_ATTENTION_DETERMINISTIC"
 """Environment variable that makes transformers call flash-attn's deterministic kernels."""
@@ -42,7 +42,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
         if "use_deterministic_algorithms" not in str(error):
             raise
         raise TrainingError(
-            f"train.deterministic: {str(error).split('. ')[0]} (or train.deterministic=false)"
+            f"train.deterministic: {first_line(error).split('. ')[0]} (or train.deterministic=false)"
         ) from error
     finally:
         torch.set_deterministic_debug_mode(mode)

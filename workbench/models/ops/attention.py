@@ -8,7 +8,6 @@ Shapes: B batch, S new tokens, K keys (cached and new), H hidden size.
 """
 
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -25,7 +24,8 @@ from transformers.modeling_utils import AttentionInterface
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.packed_sequences import PackedTexts, packed_texts
 from workbench.models.ops.torch_attention import eager, sdpa
-from workbench.models.ops.xformers_attention import xformers, xformers_mask
+from workbench.models.ops.xformers_attention import log_once, xformers, xformers_mask
+from workbench.models.ops.xformers_kernels import missing_reason
 
 
 def causal_masks(
@@ -81,8 +81,17 @@ def causal_masks(
 
 
 def default_attention(memory_efficient: bool) -> str:
-    """Return "xformers" if `memory_efficient` and if xformers and a CUDA device are there, else "sdpa"."""
-    return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
+    """Return "xformers" if `memory_efficient` and if xformers has kernels for a GPU here, else "sdpa".
+
+    The log says once why xformers is not used on a GPU.
+    """
+    if not (memory_efficient and torch.cuda.is_available()):
+        return "sdpa"
+    reason = missing_reason(torch.device("cuda"))
+    if reason is None:
+        return "xformers"
+    log_once("sdpa", reason)
+    return "sdpa"
 
 
 # Kernels that support packed texts without a mask -> function that returns their arguments.

@@ -6,7 +6,6 @@ Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/val
 import logging
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from workbench.models.ops.packed_sequences import PackedTexts
 from workbench.models.ops.torch_attention import sdpa
+from workbench.models.ops.xformers_kernels import Call, kernels_for, missing_reason, no_kernel_reason
 
 log = logging.getLogger(__name__)
 
@@ -33,38 +33,83 @@ def xformers(
 ) -> tuple[Tensor, None]:
     """Compute memory-efficient attention with xformers, or `sdpa` if xformers has no kernel for the call.
 
+    A kernel is chosen once for calls of a kind, with that of the backward pass, which must be deterministic
+    while PyTorch's deterministic mode is on. The log says once which kernels run.
+
     Arguments and results are those of `sdpa`. Only causal order without a mask differs: the last query
-    attends to all keys, and each query before it to one key less. The log says once which kernel runs.
+    attends to all keys, and each query before it to one key less.
     """
-    reason = why_not_xformers(query)
+    reason = missing_reason(query.device)
     if reason is None:
-        ops = import_module("xformers.ops")
-        bias = xformers_bias(attention_mask, packed, query, key.shape[2], sliding_window)
-        repeats = query.shape[1] // key.shape[1]
-        inputs = [query, *(states.repeat_interleave(repeats, 1) for states in (key, value))]
-        inputs = [states.transpose(1, 2) for states in inputs]  # (B, S or K, A, D)
-        if packed is not None:
-            inputs = [states.reshape(1, -1, *states.shape[2:]) for states in inputs]
-        try:
-            output = ops.memory_efficient_attention(*inputs, attn_bias=bias, p=dropout, scale=scaling)
-            _log_once("xformers", "use_memory_efficient_attention")
-            return output.view(len(query), -1, *output.shape[2:]), None
-        except NotImplementedError:  # no kernel supports these shapes and dtypes
-            reason = f"no xformers kernel supports {query.dtype} heads of width {query.shape[-1]} here"
-    _log_once("sdpa", reason)
+        kind = bias_kind(attention_mask, packed, query.shape[2], sliding_window)
+        inputs = (query, key, value)
+        call = Call(
+            kind=kind,
+            device=query.device,
+            dtype=query.dtype,
+            width=query.shape[-1],
+            has_dropout=dropout > 0,
+            needs_gradient=torch.is_grad_enabled() and any(states.requires_grad for states in inputs),
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+        )
+        kernels = kernels_for(call)
+        if kernels is not None:
+            log_once("xformers", f"its {kernels.name} kernel: {call}")
+            bias = xformers_bias(attention_mask, packed, query, key.shape[2], sliding_window)
+            return _attend(inputs, bias, packed is not None, dropout, scaling, kernels.pair), None
+        reason = no_kernel_reason(call)
+    log_once("sdpa", reason)
     length, keys = query.shape[2], key.shape[2]
     if attention_mask is None and 1 < length < keys:
         attention_mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril(keys - length)
     return sdpa(module, query, key, value, attention_mask, scaling, dropout, packed, sliding_window, **kwargs)
 
 
-def why_not_xformers(query: Tensor) -> str | None:
-    """Return the reason why xformers can't compute attention with `query`; None: it may have a kernel."""
-    if not query.is_cuda:
-        return f"xformers has no kernel for {query.device.type}"
-    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        return f"xformers has no kernel for {query.dtype}"
-    return None if find_spec("xformers") else "xformers is not installed"
+def _attend(
+    states: tuple[Tensor, Tensor, Tensor],
+    bias: Any,
+    is_packed: bool,
+    dropout: float,
+    scaling: float,
+    pair: tuple[Any, Any],
+) -> Tensor:
+    """Compute outputs (B, S, A, D) with a pair of xformers' kernels, of the forward and the backward pass.
+
+    Args:
+        states: Queries (B, A, S, D), keys and values (B, G, K, D).
+        bias: xformers' `attn_bias`.
+        is_packed: Whether the kernel gets all rows as one.
+        dropout: Probability of dropping an attention probability.
+        scaling: Factor on the scores.
+        pair: The kernels.
+    """
+    query, key, value = states
+    repeats = query.shape[1] // key.shape[1]
+    inputs = [query, *(other.repeat_interleave(repeats, 1) for other in (key, value))]
+    inputs = [other.transpose(1, 2) for other in inputs]  # (B, S or K, A, D)
+    if is_packed:
+        inputs = [other.reshape(1, -1, *other.shape[2:]) for other in inputs]
+    attend = import_module("xformers.ops").memory_efficient_attention
+    output: Tensor = attend(*inputs, attn_bias=bias, p=dropout, scale=scaling, op=pair)
+    return output.reshape(len(query), -1, *output.shape[2:])
+
+
+def bias_kind(mask: Tensor | None, packed: PackedTexts | None, length: int, window: int | None) -> str:
+    """Return the kind of bias that `xformers_bias` makes, by which kernels are chosen.
+
+    Args:
+        mask: Mask of the call, or None.
+        packed: Texts of packed rows, or None.
+        length: Number of new tokens.
+        window: Number of keys that a query attends to, or None for all.
+    """
+    if packed is None and mask is not None:
+        return "mask"
+    if packed is None and length == 1:
+        return "one token"
+    longest = length if packed is None else max(packed.lengths)
+    order = "causal" if packed is None else "packed"
+    return order if window is None or window >= longest else f"{order} window"
 
 
 def xformers_bias(
@@ -81,7 +126,7 @@ def xformers_bias(
         if packed is None:
             causal, longest = biases.LowerTriangularFromBottomRightMask(), length
         else:
-            causal = biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths)
+            causal = biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths, device=query.device)
             longest = max(packed.lengths)
         return causal if window is None or window >= longest else causal.make_local_attention(window)
     if mask is None:
@@ -117,6 +162,6 @@ def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | 
 
 
 @cache
-def _log_once(name: str, reason: str) -> None:
+def log_once(name: str, reason: str) -> None:
     """Log once per process which attention kernel runs and why."""
     log.info("attention: %s (%s)", name, reason)
