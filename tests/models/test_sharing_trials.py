@@ -91,3 +91,20 @@ def test_short_texts_start_no_trials_of_long_ones(monkeypatch):
     assert tried == [12, 12, 48, 48]
     engine.loglikelihoods(requests((30, WINDOW + 5, WINDOW)))
     assert tried[4:] == [WINDOW - 1, WINDOW - 1, WINDOW, WINDOW]
+
+
+def test_a_kernel_without_masks_of_trees_is_named_with_what_it_costs(caplog):
+    log_once.cache_clear()
+    model = planted(exact_or(), max_position_embeddings=256)
+    caplog.set_level("INFO")
+    model.config._attn_implementation_internal = "flash_attention_2"  # a CPU has no such kernel
+    engine = lm(model)
+    model.config._attn_implementation_internal = "sdpa"
+    texts = requests((20, 20))
+    scores = [score.loglikelihood for score in engine.loglikelihoods(texts)]
+    engine.loglikelihoods(texts)
+    assert scores == pytest.approx([alone(model, text) for text in texts], abs=1e-4)
+    said = [record.message for record in caplog.records]
+    assert said[0].endswith("(flash_attention_2 has no masks for them; model.attention=sdpa has)")
+    apart, shared = sum(len(text.tokens) - 1 for text in texts), 12 + 4 * (20 - 12)
+    assert len(said) == 2 and f"{apart} tokens of 4 texts are computed instead of {shared} " in said[1]

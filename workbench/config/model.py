@@ -69,7 +69,7 @@ class ModelConfig:
     attention: Attention = Attention.auto
     """Attention kernel. All give the same result up to rounding. auto: xformers if the checkpoint asks for it
     and this machine can run it, else sdpa. A kernel that this machine cannot run is replaced by sdpa, and the
-    log says so."""
+    log says so. With flash_attention_2, prefixes that benchmark items share are computed for each item."""
     revision: str | None = None
     """Branch, tag or commit of model.path on the Hub or on ModelScope. null: main; of ModelScope master."""
     architecture: Architecture = Architecture.auto

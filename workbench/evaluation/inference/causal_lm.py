@@ -1,5 +1,6 @@
 """Computes log-likelihoods with any Hugging Face causal language model; shared prefixes are computed once."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,6 +17,8 @@ from workbench.evaluation.inference.prefix_probe import PrefixSharing
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 from workbench.evaluation.inference.rope_lengths import RopeLengths
 from workbench.model_trials.lengths import windows
+
+log = logging.getLogger("workbench")
 
 _INVARIANT_TOKENS = 512
 """Token budget with `invariant`, where results must not depend on any setting."""
@@ -49,6 +52,7 @@ class TransformersLM(LanguageModel):
         self._sharing = PrefixSharing(self) if evaluate.shared_prefix else None
         self.shares_prefixes = self._sharing is not None and self._sharing.is_possible()
         self.computed_tokens = 0
+        self._has_logged_cost = False
         if self.invariant:
             self.budget = _INVARIANT_TOKENS
         self._prefix: tuple[int, ...] = ()
@@ -57,6 +61,9 @@ class TransformersLM(LanguageModel):
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, as soon as the likelihood is known, in any order."""
         can_share = [self._can_share(request) for request in requests]
+        if self._sharing is not None and not any(can_share) and not self._has_logged_cost:
+            self._has_logged_cost = True
+            _log_cost(requests)
         for score, is_shared in ((self._shared, True), (self._padded, False)):
             indices = [index for index, can in enumerate(can_share) if can == is_shared]
             for index, likelihood in score([requests[index] for index in indices]):
@@ -216,6 +223,20 @@ class TransformersLM(LanguageModel):
         self.rope.reset()
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return logits
+
+
+def _log_cost(requests: Sequence[TokenRequest]) -> None:
+    """Log how many tokens are computed without and with shared prefixes; nothing if both are the same."""
+    num_apart = sum(map(len, {request.tokens[:-1] for request in requests}))
+    num_shared = len(prefix_tree.build(requests).tokens)
+    if num_apart > num_shared:
+        log.info(
+            "without shared prefixes %s tokens of %s texts are computed instead of %s (%.1f times as many)",
+            f"{num_apart:,}",
+            f"{len(requests):,}",
+            f"{num_shared:,}",
+            num_apart / num_shared,
+        )
 
 
 def _scored_tokens(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:

@@ -16,6 +16,8 @@ _LENGTHS = (12, 48)
 """Lengths of the first trials' texts, in tokens."""
 _PREFIX, _BRANCH = 8, 4
 """Tokens of the prefix in the first trials; tokens after the prefix of a long text."""
+_WITHOUT_TREES = ("flash_attention_2", "flash_attention_3")
+"""Attention kernels that know causal order and packed texts only, not the masks of prefix trees."""
 _COLUMNS = 4096
 """Number of logits per token that are compared."""
 _EXACT = {1.0: 1e-4, 30.0: 1e-3}
@@ -56,6 +58,8 @@ class PrefixSharing:
         ]
         self.longest: int | None = None
         """Number of tokens up to which texts can share prefixes; None: any that the windows allow."""
+        if config._attn_implementation in _WITHOUT_TREES:
+            self._refuse(0, f"{config._attn_implementation} has no masks for them; model.attention=sdpa has")
         if getattr(config.get_text_config(), "window_size", None):
             self._refuse(0, "its window is counted by places in the pass, not by positions")  # GPT-Neo
         longest = max(_LENGTHS)
