@@ -361,20 +361,20 @@ def test_an_export_has_the_unpacked_weights_in_bfloat16(tmp_path):
 
 
 def test_fp8_is_dequantized_as_transformers_dequantizes_it(tmp_path):
+    settings = FineGrainedFP8Config(weight_block_size=(32, 32), dequantize=True)
     FORMATS["fp8 of transformers"] = (
-        {**FP8, "weight_block_size": [32, 32]},
+        {**json.loads(settings.to_json_string(use_diff=False)), "dequantize": False},
         packed_layers.float8,
         {"block": (32, 32), "scale": "weight_scale_inv"},
     )
     quantized_folder(tmp_path, "fp8 of transformers", torch.bfloat16)
     del FORMATS["fp8 of transformers"]
-    settings = FineGrainedFP8Config(weight_block_size=(32, 32), dequantize=True)
     theirs = LlamaForCausalLM.from_pretrained(
         tmp_path, quantization_config=settings, dtype=torch.bfloat16, device_map="cpu"
     ).state_dict()
     ours = load_model(at(tmp_path), PLAIN).state_dict()
     for name in filter(is_linear, ours):
-        assert torch.allclose(ours[name].float(), theirs[name].float(), rtol=2**-7, atol=0), name
+        assert torch.equal(ours[name], theirs[name]), name
 
 
 @pytest.mark.parametrize("method", ["none", "nf4"])

@@ -106,7 +106,12 @@ def _bitsandbytes(settings: Settings) -> Format:
 
 
 def _fp8(settings: Settings) -> Format:
-    _only("fp8", settings, {"fmt": (None, "e4m3"), "scale_fmt": (None, "ue8m0")})
+    allowed: dict[str, tuple[Any, ...]] = {
+        "fmt": (None, "e4m3"),
+        "scale_fmt": (None, "float", "ue8m0"),
+        "expert_dtype": (None, "fp8"),
+    }
+    _only("fp8", settings, allowed)
     block = settings.get("weight_block_size")
     is_block = isinstance(block, list) and len(block) == 2 and all(type(n) is int and n > 0 for n in block)
     if block is not None and not is_block:

@@ -20,6 +20,9 @@ from workbench.weights.unpacking.unpacked_rows import (
     needed,
 )
 
+POWERS_OF_TWO = torch.float8_e8m0fnu
+"""Dtype of the scales of FP8 with `scale_fmt: ue8m0`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
@@ -93,7 +96,7 @@ class Scaled:
         for name in ("scale", "zero_point"):
             if name in parts:
                 self.scales.check(parts, name, (outputs, inputs))
-        needed(parts, "scale", SCALE_DTYPES, len(parts["scale"].shape))
+        needed(parts, "scale", (*SCALE_DTYPES, POWERS_OF_TWO), len(parts["scale"].shape))
         return outputs, inputs
 
     def rows(self, parts: Parts, first: int, last: int) -> Tensor:
