@@ -5,6 +5,7 @@ D head width, V vocabulary, N labels.
 """
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -260,6 +261,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        text_lengths: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Compute hidden states of a batch of tokens.
@@ -275,6 +277,8 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             use_cache: Return the keys and values; default: as configured.
             output_attentions: Return each layer's probabilities, computed with eager attention.
             output_hidden_states: Return the input of each layer and the final hidden states.
+            text_lengths: Lengths of the texts that `position_ids` separate, in order. Without them a GPU has
+                to send the lengths to the CPU first.
             **kwargs: Arguments of the attention kernel. `beginning`: cache of a prefix that all rows share,
                 stored as one row and not in `past_key_values`; it needs a boolean mask (B, 1, S, K), in
                 which K doesn't count the prefix, and `sdpa` or `xformers`.
@@ -297,7 +301,13 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             _check_empty(past_key_values)
             use_cache, past_key_values = False, None
         masks, packing = causal_masks(
-            config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
+            config,
+            inputs_embeds,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            set(config.windows),
+            text_lengths,
         )
         _check_window(config, attention_mask, kwargs.get("beginning"))
         lengths = self.rotary_emb.lengths(position_ids, attention_mask, past_key_values)

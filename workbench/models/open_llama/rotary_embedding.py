@@ -12,7 +12,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.model_trials.lengths import LENGTH_DEPENDENT_ROPES
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
-from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.elementwise import product_dtype, without_autocast
 from workbench.models.ops.text_lengths import row_lengths, text_lengths
 
 
@@ -94,7 +94,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
                 depend on it; default: each row's largest position plus one.
         """
         dtype = product_dtype(hidden)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden):
             lengths = position_ids.amax(-1, keepdim=True) + 1 if lengths is None else lengths
             angles = position_ids[..., None].float() * self._frequencies_of(lengths[..., None])
             angles = angles.unsqueeze(2)

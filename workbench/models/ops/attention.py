@@ -7,7 +7,7 @@ are transformers' own kernels.
 Shapes: B batch, S new tokens, K keys (cached and new), H hidden size.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ def causal_masks(
     position_ids: Tensor | None,
     past_key_values: Cache | None,
     windows: Iterable[int | None],
+    text_lengths: Sequence[int] | None = None,
 ) -> tuple[dict[int | None, Any], dict[str, Any]]:
     """Return window -> mask in the attention kernel's format, and further keyword arguments for the kernel.
 
@@ -52,13 +53,15 @@ def causal_masks(
             separate packed texts.
         past_key_values: Cache of earlier keys; None: there are none.
         windows: Windows of the layers, each `config.sliding_window` or None. Each has its own mask.
+        text_lengths: Lengths of the texts that `position_ids` separate, in order; None: they are read from
+            the device.
     """
     if isinstance(attention_mask, dict):
         return attention_mask, {}
     name = config._attn_implementation
     may_pack = attention_mask is None and past_key_values is None and not is_plain()
     if position_ids is not None and may_pack and name in PACKING:
-        packed = packed_texts(position_ids, len(inputs_embeds))
+        packed = packed_texts(position_ids, len(inputs_embeds), text_lengths)
         if packed is not None:
             return dict.fromkeys(windows), PACKING[name](packed)
         position_ids = None

@@ -6,6 +6,7 @@ allocations: on a CPU, new memory costs more than the arithmetic on it.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,28 @@ from workbench.models.ops.fused import is_plain
 SILU = (torch.nn.SiLU, SiLUActivation)  # classes for "swish" and "silu" in configurations
 
 
+def launches_cost(states: Tensor) -> bool:
+    """Return whether fewer operations are faster on the device of `states`: on all but a CPU.
+
+    A CPU starts an operation at once, and is faster with operations whose tensors fit into its cache.
+    """
+    return states.device.type != "cpu"
+
+
+def is_autocasting(states: Tensor) -> bool:
+    """Return whether autocast is enabled for the device of `states`; the meta device has none."""
+    device = states.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(states: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which autocast is disabled for the device of `states`."""
+    return torch.autocast(states.device.type, enabled=False) if is_autocasting(states) else nullcontext()
+
+
 def product_dtype(states: Tensor) -> torch.dtype:
     """Return the dtype of matrix products with `states`: autocast's if it is enabled, else their own."""
-    device = states.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    return torch.get_autocast_dtype(states.device.type) if is_autocasting(states) else states.dtype
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -33,6 +52,8 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if is_plain():
         return F.rms_norm(hidden.float(), weight.shape, eps=eps).to(hidden.dtype) * weight
+    if _has_norm_kernel(hidden):
+        return _NormByKernel.apply(hidden, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
     if not torch.is_grad_enabled():
         return _normalized(hidden, weight, eps)[0]
     return _RMSNorm.apply(hidden, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
@@ -79,6 +100,37 @@ def _through_factor(slope: Tensor, normalized: Tensor, inverse: Tensor) -> Tenso
     """Return the gradient of a norm's input, given that of its normalized values; both are overwritten."""
     along = (slope * normalized).mean(-1, keepdim=True)
     return slope.sub_(normalized.mul_(along)).mul_(inverse)
+
+
+def _has_norm_kernel(hidden: Tensor) -> bool:
+    """Return whether PyTorch has one kernel each for a norm without weight and for its backward pass."""
+    return hidden.device.type in ("cuda", "meta") and hidden.dtype != torch.float64
+
+
+class _NormByKernel(torch.autograd.Function):
+    """`rms_norm` in two operations each way; its kernel computes in float32 and rounds."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+        normalized, inverse = torch.ops.aten._fused_rms_norm(hidden, weight.shape, None, eps)
+        ctx.save_for_backward(hidden, weight, inverse)
+        weighted: Tensor = normalized.mul_(weight) if weight.dtype == hidden.dtype else normalized * weight
+        return weighted
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden, weight, inverse = ctx.saved_tensors
+        hidden_grad = weight_grad = None
+        if ctx.needs_input_grad[1]:
+            products = gradient * (hidden * inverse).to(hidden.dtype)
+            weight_grad = products.flatten(0, -2).sum(0).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            slope = (gradient * weight).to(hidden.dtype)
+            hidden_grad = torch.ops.aten._fused_rms_norm_backward(
+                slope, hidden, weight.shape, inverse, None, [True, False]
+            )[0]
+        return hidden_grad, weight_grad, None
 
 
 def norm_in_float32(
@@ -178,7 +230,7 @@ def rotate(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
         signed_sin: (B or 1, S, 1, D), the negative sine in the first half, the sine in the second.
     """
     cos, signed_sin = cos.to(states.dtype), signed_sin.to(states.dtype)
-    if is_plain() or not torch.is_grad_enabled():
+    if is_plain() or not (launches_cost(states) or torch.is_grad_enabled()):
         return (states * cos).add_(_swapped(states, signed_sin))
     return _Rotation.apply(states, cos, signed_sin)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -187,13 +239,27 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, signed_sin)
+        if launches_cost(states):
+            return _rotated(states, cos, signed_sin, 1)
         return (states * cos).add_(_swapped(states, signed_sin))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, signed_sin = ctx.saved_tensors
+        if launches_cost(gradient):
+            return _rotated(gradient, cos, signed_sin, -1), None, None
         return (gradient * cos).sub_(_swapped(gradient, signed_sin)), None, None
+
+
+def _rotated(states: Tensor, cos: Tensor, signed_sin: Tensor, sign: int) -> Tensor:
+    """Compute `rotate`, by minus the angles if `sign` is -1, in three operations."""
+    rotated = states * cos
+    for half, other, sin in zip(
+        rotated.chunk(2, -1), reversed(states.chunk(2, -1)), signed_sin.chunk(2, -1), strict=True
+    ):
+        half.addcmul_(other, sin, value=sign)
+    return rotated
 
 
 def _swapped(states: Tensor, signed_sin: Tensor) -> Tensor:

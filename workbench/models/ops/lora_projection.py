@@ -11,13 +11,14 @@ Shapes: T tokens (all leading dimensions), I inputs, O outputs, R sum of all ada
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops import lora_products
+from workbench.models.ops.elementwise import is_autocasting, product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.int8_linear import is_eight_bit
@@ -52,7 +53,7 @@ def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
         return [multiply(layer, hidden) for layer in layers]
     adapters = [plain_lora(layer) for layer in layers]
     present = [adapter for adapter in adapters if adapter is not None]
-    if not present or torch.is_autocast_enabled(hidden.device.type):
+    if not present or is_autocasting(hidden):
         return [layer(hidden) for layer in layers]
     adapted = iter(_adapted(hidden, present))
     return [
@@ -112,11 +113,26 @@ def _lora_classes() -> tuple[Any, ...]:
 
 def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
     """Compute for each adapter the output of its base layer plus the adapter's update."""
+    if lora_products.takes(hidden, _compute_dtype(hidden, adapters[0].down)):
+        are_weights = [is_frozen_weight(adapter.base) for adapter in adapters]
+        bases = [
+            cast(Tensor, adapter.base.weight) if is_weight else multiply(adapter.base, hidden)
+            for adapter, is_weight in zip(adapters, are_weights, strict=True)
+        ]
+        downs, ups = [adapter.down for adapter in adapters], [adapter.up for adapter in adapters]
+        scalings = [adapter.scaling for adapter in adapters]
+        return lora_products.adapted(hidden, bases, are_weights, downs, ups, scalings)
     outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
     in_place = all(_owns_output(adapter.base) for adapter in adapters)
     weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
     return _Updates.apply(hidden, scalings, in_place, *outputs, *weights)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def is_frozen_weight(base: nn.Module) -> bool:
+    """Return whether a layer is only a product with a weight that isn't trained."""
+    is_linear = type(base) is nn.Linear and base.bias is None and not has_hooks(base)
+    return is_linear and not base.weight.requires_grad
 
 
 def _owns_output(base: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from workbench.config.names import IGNORED
-from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.elementwise import product_dtype, without_autocast
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
@@ -123,7 +123,7 @@ class _ChunkedLoss(torch.autograd.Function):
         chunks = _chunks(len(rows), len(weight))
         # One buffer for all chunks.
         logits = rows.new_empty((chunks[0].stop if chunks else 0, len(weight)), dtype=dtype)
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows):
             for chunk in chunks:
                 states = rows[chunk].to(dtype)
                 product = logits[: len(states)]

@@ -3,7 +3,10 @@
 Shapes: B batch, S tokens per row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,43 +17,67 @@ from torch import Tensor
 class PackedTexts:
     """Lengths and token indices of the texts in a batch of packed rows; texts don't attend to each other.
 
-    Token indices count over the entire batch, row by row.
+    Token indices count over the entire batch, row by row. Tensors are created when a kernel first needs them;
+    all layers share them.
     """
 
     lengths: list[int]
     """Length of every text, in order."""
-    by_length: list[Tensor]
-    """For each distinct length, token indices (texts, length) of the texts of this length."""
-    positions: Tensor
-    """(B * S,): index of each token in the concatenation of `by_length`."""
+    device: torch.device
+    """Device of the tensors."""
+
+    @cached_property
+    def longest(self) -> int:
+        """Length of the longest text."""
+        return max(self.lengths)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(texts + 1,): index of each text's first token, and the number of tokens, in int32."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32).to(
+            self.device, non_blocking=True
+        )
+
+    @cached_property
+    def by_length(self) -> list[Tensor]:
+        """For each distinct length, token indices (texts, length) of the texts of this length."""
+        begins: dict[int, list[int]] = {length: [] for length in sorted(set(self.lengths))}
+        for length, end in zip(self.lengths, accumulate(self.lengths), strict=True):
+            begins[length].append(end - length)
+        return [
+            (torch.tensor(texts)[:, None] + torch.arange(length)).to(self.device)
+            for length, texts in begins.items()
+        ]
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(B * S,): index of each token in the concatenation of `by_length`."""
+        return torch.cat([group.flatten() for group in self.by_length]).argsort()
 
     def boundaries(self) -> dict[str, Any]:
         """Return flash attention's arguments for packed rows, under transformers' names (`cu_seq_lens_q`)."""
-        ends = torch.tensor([0, *self.lengths], device=self.positions.device).cumsum(0).to(torch.int32)
-        longest = max(self.lengths)
         return {
-            "cu_seq_lens_q": ends,
-            "cu_seq_lens_k": ends,
-            "max_length_q": longest,
-            "max_length_k": longest,
+            "cu_seq_lens_q": self.offsets,
+            "cu_seq_lens_k": self.offsets,
+            "max_length_q": self.longest,
+            "max_length_k": self.longest,
         }
 
 
-def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
+def packed_texts(
+    position_ids: Tensor, batch: int, text_lengths: Sequence[int] | None = None
+) -> PackedTexts | None:
     """Find the texts in `batch` rows with `position_ids` (B or 1, S); None if every row is one text.
 
-    A text begins where a position is not the previous position plus one.
+    A text begins where a position is not the previous position plus one. Given `text_lengths`, their lengths
+    in order, nothing is read from the device.
     """
+    if text_lengths is not None:
+        return PackedTexts(list(text_lengths), position_ids.device) if len(text_lengths) > batch else None
     starts = position_ids.diff(prepend=position_ids[:, :1]) != 1
     if not starts[:, 1:].any():
         return None
     starts[:, 0] = True
     begins = starts.expand(batch, -1).flatten().nonzero().flatten()  # (texts,)
     tokens = batch * position_ids.shape[1]
-    lengths = begins.diff(append=begins.new_tensor([tokens]))
-    by_length = [
-        begins[lengths == length, None] + torch.arange(length, device=begins.device)
-        for length in sorted(set(lengths.tolist()))
-    ]
-    positions = torch.cat([group.flatten() for group in by_length]).argsort()
-    return PackedTexts(lengths.tolist(), by_length, positions)
+    return PackedTexts(begins.diff(append=begins.new_tensor([tokens])).tolist(), position_ids.device)

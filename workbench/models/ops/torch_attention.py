@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from workbench.models.ops import cpu_attention
+from workbench.models.ops import cpu_attention, varlen_attention
 from workbench.models.ops.packed_sequences import PackedTexts
 
 
@@ -90,6 +90,10 @@ def sdpa(
         queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
         lengths = packed.lengths
         return cpu_attention.attend(queries, keys, values, None, scaling, lengths, sliding_window), None
+    if varlen_attention.takes(query, dropout):
+        return attend_packed(
+            varlen_attention.torch_kernel, query, key, value, packed, scaling, sliding_window
+        ), None
     # Texts of the same length share a kernel call: the time grows with the sum of squared lengths.
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
     outputs = []
@@ -100,6 +104,26 @@ def sdpa(
         output = _fused(queries, keys, values, None, scaling, dropout, sliding_window)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)[packed.positions].view(*query.transpose(1, 2).shape), None
+
+
+def attend_packed(
+    kernel: varlen_attention.Kernel,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed: PackedTexts,
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    """Compute outputs (B, S, A, D) of packed texts by one call of a kernel for texts of any lengths.
+
+    Other arguments are those of `sdpa`.
+    """
+    batch, heads, length, width = query.shape
+    queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
+    offsets = packed.offsets.to(query.device)
+    output = kernel(queries, keys, values, offsets, packed.longest, window, scaling)
+    return output.view(batch, length, heads, width)
 
 
 def _fused(
@@ -130,7 +154,7 @@ def _fused(
     supports_groups = False
     if repeats > 1 and length == 1:
         query = query.view(batch, -1, repeats, width)  # one token: the heads of a group become queries
-    elif repeats > 1 and query.is_cuda and mask is None:
+    elif repeats > 1 and query.device.type != "cpu" and mask is None:
         supports_groups = True
     elif repeats > 1:
         key, value = (states.repeat_interleave(repeats, 1) for states in (key, value))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.ops.elementwise import is_autocasting
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lora_projection import is_lora_layer, plain_lora, project
 from workbench.models.trials.trial_text import trial_ids
@@ -82,7 +83,7 @@ def use_lora_products(model: Any) -> str:
 def _forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Compute a LoRA layer's output; see `forward` of the layer's class in peft."""
     is_known = not args and not kwargs and not is_plain() and plain_lora(self) is not None
-    if not is_known or torch.is_autocast_enabled(x.device.type):
+    if not is_known or is_autocasting(x):
         return type(self).forward(self, x, *args, **kwargs)
     joint = vars(self).get("joint")
     return project(x, self)[0] if joint is None else joint.output(self, x)
