@@ -182,6 +182,7 @@ def test_known_lengths_give_the_texts_that_the_positions_give():
 
 def test_the_kernel_gets_causal_order_windows_and_groups(monkeypatch):
     calls = []
+    monkeypatch.setattr(varlen_attention, "_parameters", lambda: {"scale", "window_size", "enable_gqa"})
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda *args, **kwargs: calls.append(kwargs))
     query, offsets = torch.empty(9, 4, 8), torch.tensor([0, 4, 9], dtype=torch.int32)
     for window in (None, 5, 4):
