@@ -1,5 +1,6 @@
 """Benchmarks of code: five rows of both layouts make the same items, and the right code passes in the box."""
 
+import textwrap
 from pathlib import Path
 
 import datasets
@@ -81,6 +82,14 @@ FORMS = {
     "tildes": "~~~python\n{whole}~~~",
     "one line": "Sure: ```python {whole}```",
     "first line without indentation": "```python\n{stripped}```",
+    "all lines without indentation": "```python\n{dedented}```",
+    "body on one line": "```python {body}```",
+    "body without indentation on one line": "So: ```python {stripped}\n```\nDone.",
+    "one line without a language": "```{stripped}```",
+    "fence within a line": "Sure: ```python\n{whole}\n```",
+    "fence at the end of a line": "```python\n{stripped_both}```\nDone.",
+    "completion without indentation": "{stripped}",
+    "completion without indentation and a closing fence": "{dedented}```\n\nThis works.",
     "import of the future": "```python\nfrom __future__ import annotations\n{whole}```",
 }
 
@@ -93,6 +102,7 @@ def test_right_code_passes_in_every_form_in_which_models_write_it(form, tmp_path
         body, whole = row["canonical_solution"], row["prompt"] + row["canonical_solution"]
         indented = "".join("   " + line for line in whole.splitlines(keepends=True))
         words = {"body": body, "whole": whole, "indented": indented, "stripped": body.lstrip(" ")}
+        words |= {"dedented": textwrap.dedent(body), "stripped_both": body.strip()}
         texts.append(FORMS[form].format(name=row["entry_point"], **words))
     _, [score] = judged(local("humaneval", tmp_path, protocol="chat"), texts)
     assert score.value == 1.0

@@ -88,6 +88,25 @@ def test_code_is_taken_from_the_block_of_a_chat_answer(tmp_path):
         ("```py\nif a:\n    return a\nreturn 1\n```", "    if a:\n        return a\n    return 1\n"),
         ("```py\nf = max(\n    1, 2)\n```", "f = max(\n    1, 2)\n"),
         ("```py\nfor a in b:\n    c()\n```", "for a in b:\n    c()\n"),
+        (
+            "```py\ndef g(a):\n    return a\n\nreturn g(1)\n```",
+            "    def g(a):\n        return a\n\n    return g(1)\n",
+        ),
+        (
+            "```py\nif a:\n    return a\nelse:\n    return b\n```",
+            "    if a:\n        return a\n    else:\n        return b\n",
+        ),
+        ("```py\nif a:\n      b = 1\n  return b\n```", "  if a:\n      b = 1\n  return b\n"),
+        ("```py\na = 1\nb = 2\n```", "a = 1\nb = 2\n"),
+        ("```py\nimport x\nreturn x.y()\n```", "    import x\n    return x.y()\n"),
+        ("```py\nreturn is not code\n```", "return is not code\n"),
+        ("return 1, says the model.", "return 1, says the model."),
+        ("a = 1\n    return a", "    a = 1\n    return a"),
+        ("```python title=a.py\n    return 1\n```", "    return 1\n"),
+        ("```python total=0\n    return total\n```", "    total=0\n    return total\n"),
+        ("```python main.py numbers\na = 1\n```", "a = 1\n"),
+        ("```import math\na = math.pi```", "import math\na = math.pi"),
+        ("```c\nint a;\n```", "int a;\n"),
         ("Use ```a``` here.", "Use ```a``` here."),
         ("<think>\n```python\nwrong\n```\n</think>\n```python\nright\n```", "right\n"),
         ("<think> on and on ```python\nwrong\n```", None),
@@ -98,7 +117,17 @@ def test_the_first_block_of_python_is_the_code(text, code):
 
 
 @pytest.mark.parametrize(
-    "text", ["```python" * 9000, "~" * 80_000, "```py x" + " a" * 40_000, "```\n" * 20_000]
+    "text",
+    [
+        "```python" * 9000,
+        "~" * 80_000,
+        "```py x" + " a" * 40_000,
+        "```\n" * 20_000,
+        "```py\n" * 20_000,
+        "(" * 80_000,
+        "if a:\n" * 9000,
+        "```py " + "".join(f"a{number}=1 " for number in range(9000)) + "\nreturn a\n" * 9000,
+    ],
 )
 def test_code_is_soon_taken_from_hostile_text(text):
     assert len(extract(text, GenerationConfig(extract=Extract.code))) <= len(text)

@@ -34,7 +34,8 @@ class GenerationConfig:
     """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
     as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. code: the
     first block of Python between ``` or ~~~ marks that has a function, else the first block; without marks
-    all of it. Thoughts (`<think>`) are removed first; with protocol=lm-eval, verbatim and pattern read them.
+    all of it; a function's body whose first line, or each line, lacks its indentation gets it where that is
+    Python. Thoughts (`<think>`) are removed first; with protocol=lm-eval, verbatim and pattern read them.
     The target is read the same way, except for code."""
     pattern: str = ""
     r"""Regular expression for `extract: pattern`, for answers that are neither a number nor a letter, such as

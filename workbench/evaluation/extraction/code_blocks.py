@@ -1,24 +1,37 @@
 """Finds the code in a generated text, which models put between fences: lines of ``` or ~~~."""
 
+import keyword
 import re
+from dataclasses import dataclass
 
-_BLOCK = re.compile(
-    r"(?<![`~])(?P<one_line>`{3,}|~{3,})(?:python3?|py)[ \t]{1,4}"
-    r"(?P<beside>(?:async|class|def|for|from|if|import|return|try|while|with)\b.*?|[^\n`~]*)(?P=one_line)"
-    r"|^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n`~]*)\n"
-    r"(?P<lines>.*?)(?:^[ \t]*(?P=fence)|\Z)",
-    re.S | re.M | re.I,
+from workbench.evaluation.extraction.function_bodies import indented
+
+_OPENING = re.compile(
+    r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n`~]*)"
+    r"|(?<![`~])(?P<inline>`{3,}|~{3,})(?P<python>(?:python3?|py)(?=\s)[^\n`~]*)",
+    re.M | re.I,
 )
-"""A block: code beside its opening fence, or lines after it; the lines of an open block end with the text."""
+"""A fence with what is beside it; within a line only one of Python counts."""
 _PYTHON = ("python", "python3", "py")
+_ATTRIBUTES = re.compile(
+    r"(?:[ \t]+(?:[\w-]+=(?:\"[^\"]*\"|'[^']*'|[^\s\"'=(]+)|\{[^}]*\}|[\w./-]+\.\w+|[A-Za-z][\w-]*))*[ \t\r]*"
+)
+"""What may follow a block's language in its first line: title="a.py", {.numbers}, a file's name, a word."""
+_LANGUAGE = re.compile(r"[\w+#.{}-]+")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t\r]*$", re.M)
 _CODE_START = re.compile(r"(?:[ \t]*\n)*(?:[ ]{2,}\S|\t\s*\S|(?:async def|class|def|from|import)\s|@\w)")
 _DEFINITION = re.compile(r"^(?:async[ ]def|class|def)\s", re.M)
 _BODY = re.compile(r"(?:[ \t]*\n)*(?:[ ]{2,}|\t)\S")
 """Start of an indented function body."""
-_TOP_LEVEL = re.compile(r"^(?:async[ ]def|class|def|from|import)\s|^@", re.M)
-_RETURN = re.compile(r"^(?:return|yield)\b", re.M)
-_OPEN_LINE = ("(", "[", "{", ",", "\\")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a text."""
+
+    code: str
+    is_python: bool
+    """Whether its fence names Python."""
 
 
 def code(text: str) -> str:
@@ -26,45 +39,78 @@ def code(text: str) -> str:
 
     Of several blocks of Python it is the first that has a function, else the first. Code that a lone
     closing fence ends is what precedes the fence. White space at the start is the code's indentation: a block
-    loses that of its fence, and a body without it gets it.
+    loses that of its fence, and a function's body without indentation gets it.
     """
     fence = _FENCE.search(text)
-    if fence and _CODE_START.match(text, 0, fence.start()):
-        return text[: fence.start()]
-    blocks = [(_is_python(match), _content(match)) for match in _BLOCK.finditer(text)]
-    python = [content for is_python, content in blocks if is_python]
+    if fence and _is_code(text[: fence.start()]):
+        return indented(text[: fence.start()])
+    blocks = _blocks(text)
+    python = [block.code for block in blocks if block.is_python]
     whole = [content for content in python if _DEFINITION.search(content) or _BODY.match(content)]
-    taken = whole or python or [content for _, content in blocks]
-    return _indented(taken[0]) if taken else text
+    taken = whole or python or [block.code for block in blocks]
+    return indented(taken[0] if taken else text)
 
 
-def _is_python(block: "re.Match[str]") -> bool:
-    words = (block["info"] or "").split()
-    return block["one_line"] is not None or (bool(words) and words[0].lower() in _PYTHON)
+def _is_code(text: str) -> bool:
+    """Return whether text before a lone fence is code: it starts as code does, or is a function's body."""
+    return bool(_CODE_START.match(text)) or indented(text) != text
 
 
-def _content(block: "re.Match[str]") -> str:
-    """Return the code of a block, each line without up to as much indentation as the opening fence has."""
-    if block["one_line"] is not None:
-        return block["beside"]
-    width = len(block["indent"])
-    return re.sub(rf"^[ \t]{{1,{width}}}", "", block["lines"], flags=re.M) if width else block["lines"]
+def _blocks(text: str) -> list[Block]:
+    """Return the blocks of a text in order; a block that isn't closed ends with the text."""
+    blocks = []
+    opening = _OPENING.search(text)
+    while opening:
+        fence = opening["fence"] or opening["inline"]
+        following = text[opening.end() : text.find(fence, opening.end())]
+        language, beside = _language_and_code(opening["info"] or opening["python"] or "", following)
+        is_python = language in _PYTHON
+        end = None
+        if beside:
+            start = opening.end() - len(beside)
+            end = re.compile(fence).search(text, opening.end())
+            content = text[start : end.start()] if end else ""
+        elif text.startswith("\n", opening.end()):
+            end = re.compile(rf"^[ \t]*{fence}|{fence}[ \t\r]*$", re.M).search(text, opening.end() + 1)
+            content = text[opening.end() + 1 : end.start() if end else None]
+        else:
+            content = ""
+        if content:
+            blocks.append(Block(_without_margin(content, opening["indent"] or ""), is_python))
+        opening = _OPENING.search(text, end.end() if end else opening.end()) if end or not content else None
+    return blocks
 
 
-def _indented(content: str) -> str:
-    """Return a function's body with the indentation that its first line, or each line, lacks."""
-    lines = content.splitlines(keepends=True)
-    filled = [line for line in lines if line.strip()]
-    if not filled or filled[0][0] in " \t" or _TOP_LEVEL.search(content):
-        return content
-    first, *others = filled
-    widths = [len(line) - len(line.lstrip(" \t")) for line in others]
-    is_return = _RETURN.match(first) is not None
-    is_complete = is_return or not first.rstrip().endswith(_OPEN_LINE)
-    opens_block = first.rstrip().endswith(":")
-    if widths and min(widths) > 0 and is_complete and not (opens_block and widths[0] == min(widths)):
-        margin = others[widths.index(min(widths))][: min(widths)]
-        return margin + content[content.index(first) :]
-    if _RETURN.search(content):
-        return "".join("    " + line if line.strip() else line for line in lines)
-    return content
+def _language_and_code(info: str, following: str) -> tuple[str, str]:
+    """Return the language that a fence names, and the code that is beside it.
+
+    What follows the language is code unless it reads as a block's attributes, of whose names the `following`
+    code uses none. Without a language the whole is code: it starts with a word of Python, or goes on as no
+    attributes do.
+    """
+    words = info.split()
+    if not words:
+        return "", ""
+    rest = info[info.index(words[0]) + len(words[0]) :]
+    if words[0].lower() in _PYTHON:
+        return words[0].lower(), rest.lstrip() if _is_beside(rest, following) else ""
+    starts_code = keyword.iskeyword(words[0].rstrip(":")) and (rest.strip() or following.strip())
+    if starts_code or not _LANGUAGE.fullmatch(words[0]) or _is_beside(rest, following):
+        return "", info.lstrip()
+    return words[0].lower(), ""
+
+
+def _is_beside(rest: str, following: str) -> bool:
+    """Return whether what follows a fence's language is code."""
+    words = rest.split()
+    if not words:
+        return False
+    if keyword.iskeyword(words[0].rstrip(":")) or not _ATTRIBUTES.fullmatch(rest):
+        return True
+    names = [word.split("=")[0] for word in words[:20] if "=" in word]
+    return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", following) for name in names)
+
+
+def _without_margin(content: str, margin: str) -> str:
+    """Return lines of code without up to as much indentation as their opening fence has."""
+    return re.sub(rf"^[ \t]{{1,{len(margin)}}}", "", content, flags=re.M) if margin else content
