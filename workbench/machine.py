@@ -14,6 +14,16 @@ from workbench.errors import DeviceError
 LEAST_ADDRESS_SPACE = 2 * 2**30
 """Bytes of address space; with less, torch aborts the process while it loads, without an exception."""
 
+OUT_OF_MEMORY = (
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cublaslt ran into an error",
+    "cudaerrormemoryallocation",
+    "defaultcpuallocator",
+)
+"""Parts of messages, in small letters, of exceptions about exhausted memory."""
+
 
 def resident_bytes() -> int:
     """Return the resident memory of this process in bytes."""
@@ -66,6 +76,16 @@ def release_freed() -> None:
     trim = libc_function("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that the GPU or the machine has no memory left.
+
+    Besides PyTorch's own exception, libraries that allocate on a GPU raise plain ones: cuBLAS and cuDNN for
+    their workspaces, bitsandbytes and Triton for their kernels.
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
 
 
 def check_address_space() -> None:

@@ -5,8 +5,9 @@ from tiny_training import causal_rows, class_rows, load_with_lora
 
 from workbench.data.collate import Collator
 from workbench.errors import TrainingError
+from workbench.machine import is_out_of_memory
 from workbench.training.fit import fit
-from workbench.training.microbatches import is_out_of_memory, split_batch
+from workbench.training.microbatches import split_batch
 
 
 def tokens(batch):

@@ -7,18 +7,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.errors import CheckpointError, DeviceError, WorkbenchError, first_line
 from workbench.file_errors import is_unusable
+from workbench.machine import is_out_of_memory
 
 WITHOUT_MEMORY = (
     "can't allocate memory",
     "Cannot allocate memory",
     "cannot allocate memory",
-    "DefaultCPUAllocator",
-    "CUDA out of memory",
     "failed to map segment from shared object",
     "can't start new thread",
     "std::bad_alloc",
 )
-"""Parts of the messages of torch, the library loader and the system when memory runs out."""
+"""Parts of the messages of the library loader and the system when memory runs out."""
 
 
 def users_error(error: BaseException) -> Exception | None:
@@ -53,10 +52,15 @@ def has_no_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     is_possible_type = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
-    return is_possible_type and any(words in str(error) for words in WITHOUT_MEMORY)
+    has_words = any(words in str(error) for words in WITHOUT_MEMORY)
+    return is_possible_type and (has_words or is_out_of_memory(error))
 
 
 def memory_line(error: BaseException) -> str:
     """Return the line of an error's message that says that memory ran out; else its first line."""
+
+    def is_memory(line: str) -> bool:
+        return any(words in line for words in WITHOUT_MEMORY) or is_out_of_memory(RuntimeError(line))
+
     lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if any(words in line for words in WITHOUT_MEMORY)), first_line(error))
+    return next((line for line in lines if is_memory(line)), first_line(error))

@@ -19,6 +19,7 @@ from workbench.data.rows import Row
 from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.held_out.encoded_rows import HeldOutRow, context_length, encoded_rows, turn_ends
@@ -131,7 +132,10 @@ def count_endings(
     with torch.random.fork_rng(), prepacked(), evaluation_mode(plain), progress:
         decoder = Decoder(TransformersLM(plain, tokenizer, evaluate), limits)
         decoder.on_token = lambda _: progress.advance(1)
-        answers = [tokens for _, tokens in decoder.tokens(prompt_ids, [row.id for row in prompts.rows])]
+        answers = [
+            tokens
+            for _, tokens in tokens_within_memory(decoder, prompt_ids, [row.id for row in prompts.rows])
+        ]
     return {
         "stopped": sum(decoder.endings.reached(tokens) for tokens in answers),
         "repeating": sum(repeats(tokens) for tokens in answers),

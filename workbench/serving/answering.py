@@ -18,6 +18,7 @@ from workbench.evaluation.inference.layer_checks import checked_layers
 from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.evaluation.inference.token_scores import token_scores
 from workbench.evaluation.inference.token_texts import TokenTexts
+from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
 from workbench.serving.responses import Choice, Scores, Usage, choice_fields
@@ -210,9 +211,9 @@ class Answerer:
             return [[] for _ in rows]
         decoder.on_token = lambda _: work.check()
         if request.temperature == 0:  # the answers to a prompt are all the same
-            found = dict(decoder.tokens([prompt.tokens for prompt in prompts], seeds))
+            found = dict(tokens_within_memory(decoder, [prompt.tokens for prompt in prompts], seeds))
             return [found[index] for index in range(len(prompts)) for _ in range(request.n)]
-        found = dict(decoder.tokens(rows, seeds))
+        found = dict(tokens_within_memory(decoder, rows, seeds))
         return [found[index] for index in range(len(rows))]
 
     def _choice(
@@ -267,7 +268,7 @@ def _stream_answer(
             sent = text
 
     decoder.on_token = on_token
-    ((_, generated),) = decoder.tokens([prompt], [seed])
+    ((_, generated),) = tokens_within_memory(decoder, [prompt], [seed])
     text = endings.text(generated)
     if not text.startswith(sent):
         raise Refusal(500, "a later token changed the text that was sent (ask without stream)")

@@ -17,6 +17,7 @@ from workbench.contexts import quiet_transformers
 from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
+from workbench.machine import is_out_of_memory
 from workbench.run_dir import RunDir
 from workbench.training.build_trainer import Training, build_trainer
 from workbench.training.callbacks import ProgressBar
@@ -24,7 +25,6 @@ from workbench.training.checkpoint_checks.content import content_problem, weight
 from workbench.training.counters import TrainCounters
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
-from workbench.training.microbatches import is_out_of_memory
 from workbench.training.model_state import gather_trained_weights, restored_model_state
 from workbench.training.rank_allocation import adalora_layers, whole_ranks
 from workbench.training.reporting.journal import best_step, journal_lines, logged_history, rewrite_journal

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workbench.data.packing import cut
 from workbench.errors import TrainingError
+from workbench.machine import is_out_of_memory
 from workbench.training.counters import TrainCounters
 
 log = logging.getLogger("workbench")
@@ -142,8 +143,3 @@ def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
         rows, width = slice(chunk[0], chunk[-1] + 1), max(lengths[row] for row in chunk)
         microbatches.append({name: t[rows, :width] if t.dim() > 1 else t[rows] for name, t in batch.items()})
     return microbatches
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the GPU or the machine has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

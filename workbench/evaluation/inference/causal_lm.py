@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import DeviceError
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.language_model import LanguageModel, Likelihood
 from workbench.evaluation.inference.logprobs import logprobs
@@ -16,12 +17,15 @@ from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_probe import PrefixSharing
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 from workbench.evaluation.inference.rope_lengths import RopeLengths
+from workbench.evaluation.memory_fallback import repeated_on_less
 from workbench.model_trials.lengths import windows
 
 log = logging.getLogger("workbench")
 
 _INVARIANT_TOKENS = 512
 """Token budget with `invariant`, where results must not depend on any setting."""
+_LEAST_TOKENS = 16
+"""Least token budget to which batches are halved when memory runs out."""
 _MIN_CACHED_PREFIX = 32
 """A prefix of fewer tokens is computed again for each item."""
 
@@ -66,8 +70,26 @@ class TransformersLM(LanguageModel):
             _log_cost(requests)
         for score, is_shared in ((self._shared, True), (self._padded, False)):
             indices = [index for index, can in enumerate(can_share) if can == is_shared]
-            for index, likelihood in score([requests[index] for index in indices]):
+            chosen = [requests[index] for index in indices]
+            for index, likelihood in repeated_on_less(chosen, score, self._halve):
                 yield indices[index], likelihood
+
+    def _halve(self, _requests: Sequence[object], reason: str) -> None:
+        """Halve the token budget, after memory ran out.
+
+        Raises:
+            DeviceError: The budget is at its least already, or `invariant` fixes it.
+        """
+        if self.invariant or self.budget < 2 * _LEAST_TOKENS:
+            raise DeviceError(
+                f"out of memory with {self.budget} tokens at once ({reason}; quantization=nf4 takes less)"
+            )
+        self._prefix, self._prefix_cache = (), DynamicCache()
+        self.budget //= 2
+        log.warning(
+            "out of memory; %d tokens are now computed at once (the scores are the same up to rounding)",
+            self.budget,
+        )
 
     def _shared(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request; prefixes that requests share are computed once."""
@@ -95,6 +117,15 @@ class TransformersLM(LanguageModel):
         """Return the likelihoods of one item's requests, see `LanguageModel.alone`."""
         if not all(self._can_share(request) for request in requests):
             return self.loglikelihoods(requests)
+
+        def attempt(items: list[Sequence[TokenRequest]]) -> Iterator[tuple[int, list[Likelihood]]]:
+            yield 0, self._alone(items[0], num_shared)
+
+        [(_, likelihoods)] = repeated_on_less([requests], attempt, self._halve)
+        return likelihoods
+
+    def _alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
+        """Return the likelihoods of one item's requests, which can share prefixes, see `alone`."""
         if num_shared < _MIN_CACHED_PREFIX or num_shared >= min(request.first for request in requests):
             num_shared = 0
         tree = prefix_tree.build(requests)

@@ -1,5 +1,6 @@
 """Computes label probabilities with any Hugging Face sequence classification model."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -7,7 +8,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import DeviceError
 from workbench.evaluation.inference.encoding import context_length, encode, pad
+from workbench.evaluation.memory_fallback import repeated_on_less
+
+log = logging.getLogger("workbench")
 
 
 class TransformersClassifier:
@@ -41,14 +46,29 @@ class TransformersClassifier:
         A head with one output (regression) gives the output itself. Texts must fit the model: they are not
         truncated.
         """
-        encoded = self.encode(texts)
-        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), encoded[i]))
+        yield from repeated_on_less(self.encode(texts), self._batches, self._halve)
+
+    def _batches(self, encoded: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[float]]]:
+        """Yield index and log-probabilities of each text, the shortest first, in batches of the budget."""
+        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         while order:
             count = 1
             while count < len(order) and len(encoded[order[count]]) * (count + 1) <= self.budget:
                 count += 1
             rows, order = order[:count], order[count:]
             yield from zip(rows, self._logprobs([encoded[i] for i in rows]), strict=True)
+
+    def _halve(self, encoded: Sequence[Sequence[int]], reason: str) -> None:
+        """Halve the token budget, after memory ran out.
+
+        Raises:
+            DeviceError: A batch is a single text already.
+        """
+        longest = max(map(len, encoded))
+        if self.budget <= longest:
+            raise DeviceError(f"out of memory on a single text, of {longest} tokens ({reason})")
+        self.budget = max(longest, min(self.budget, longest * len(encoded)) // 2)
+        log.warning("out of memory; %d tokens are now computed at once", self.budget)
 
     @torch.no_grad()
     def _logprobs(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:

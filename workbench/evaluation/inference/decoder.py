@@ -169,7 +169,7 @@ class Decoder:
         if not prefix:
             return GrowingCache()
         if prefix != self._prefix:
-            self._prefix, self._prefix_cache = prefix, GrowingCache()
+            self._prefix, self._prefix_cache = [], GrowingCache()
             self.lm.computed_tokens += len(prefix)
             self.lm.model(
                 input_ids=torch.tensor([prefix], device=self.lm.device),
@@ -177,6 +177,7 @@ class Decoder:
                 use_cache=True,
                 logits_to_keep=1,
             )
+            self._prefix = prefix  # only now, as the model may run out of memory
         return self._prefix_cache
 
     def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:

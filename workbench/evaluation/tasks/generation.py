@@ -15,6 +15,7 @@ from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
+from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, chat_format, fit
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_item
@@ -97,7 +98,7 @@ def texts(
         yield from decoder.texts(prompts, seeds)
         return
     endings = decoder.endings
-    for index, generated in decoder.tokens(prompts, seeds):
+    for index, generated in tokens_within_memory(decoder, prompts, seeds):
         yield index, GeneratedText(endings.text(generated), endings.finish_reason(generated))
 
 

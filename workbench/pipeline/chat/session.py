@@ -12,6 +12,7 @@ from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.stop_rules import stable_prefix
+from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.files import write_atomic
 from workbench.pipeline.chat.models import ChatModels
 from workbench.pipeline.predict.predict_input import trained_before
@@ -117,7 +118,9 @@ class Session:
             decoder.limits = replace(decoder.limits, max_new_tokens=min(num_left, self.max_new_tokens))
             note = f"cut at {decoder.limits.max_new_tokens:,} tokens"
             try:
-                list(decoder.tokens([prompt.input_ids], [f"{self.seed}/{len(self.exchanges)}"]))
+                list(
+                    tokens_within_memory(decoder, [prompt.input_ids], [f"{self.seed}/{len(self.exchanges)}"])
+                )
             except KeyboardInterrupt:
                 note = STOPPED
             if reply_ids and endings.reached(reply_ids):

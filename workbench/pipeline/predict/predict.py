@@ -22,6 +22,7 @@ from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.predict.answer_file import file_text, is_table, read_answers
@@ -233,7 +234,7 @@ def generate_answers(
     lengths = [len(prompt.input_ids) + limits.max_new_tokens for prompt in unanswered]
     check_lengths(unanswered, lengths, lm.max_length)
     decoder = Decoder(lm, limits)
-    for index, generated in decoder.tokens([prompt.input_ids for prompt in unanswered], texts):
+    for index, generated in tokens_within_memory(decoder, [prompt.input_ids for prompt in unanswered], texts):
         endings = decoder.endings
         yield (
             index,
