@@ -69,6 +69,23 @@ def test_questions_unfolded_from_one_row_are_a_cluster(tmp_path):
     assert groups(prepared(tmp_path)) == [0, 0, 2, 3]
 
 
+def test_items_that_are_all_unfolded_from_one_object_have_no_cluster(tmp_path):
+    file = tmp_path / "exam.json"
+    questions = [{"question": "a", "answer": "A"}, {"question": "b", "answer": "B"}]
+    file.write_text(json.dumps({"version": "1", "data": questions}))
+    config = BenchmarkConfig(
+        path=str(file),
+        language="en",
+        local=LocalConfig(unfold="data"),
+        output_type=OutputType.multiple_choice,
+        question="{{ question }}",
+        choices=["A", "B"],
+        target="{{ answer }}",
+    )
+    examples = prepare("exam", config, EvaluateConfig()).examples
+    assert [(example.id, example.cluster) for example in examples] == [("0", ""), ("1", "")]
+
+
 def test_a_template_says_what_a_cluster_shares(tmp_path):
     assert groups(prepared(tmp_path, cluster="{{ text }}")) == [0, 0, 2, 0]
     assert groups(prepared(tmp_path, unfold="", cluster="{{ text }}")) == [0, 0, 2, 0]

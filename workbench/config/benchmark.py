@@ -76,8 +76,9 @@ class BenchmarkConfig:
 
     NAME is `cmmlu` for `'benchmark=[cmmlu]'`, or the name of a file ./conf/benchmark/NAME.yaml of yours. A
     template is a jinja text over the columns of a row, in a sandbox; it also knows `letters` (A, B, ...),
-    `subset` and its `title`, and `choice`, the text of one choice. An expression is what jinja has inside {{
-    }}. An empty column is an error, except where the template says `{{ A | default('') }}`.
+    `subset` and its `title`, `choice`, the text of one choice, `row['Question Text']` for names with spaces,
+    and the filter `regex_replace(PATTERN, NEW)`. An expression is what jinja has inside {{ }}. An empty
+    column is an error, except where the template says `{{ A | default('') }}`.
 
     Example:
         python -m workbench recipe=evaluate model.path=MODEL 'benchmark=[cmmlu]' \
@@ -127,7 +128,7 @@ class BenchmarkConfig:
     cluster: str = ""
     """Template of what items with a common text share, as `{{ passage }}` for questions on passages. Tests
     take items with the same value together, because they succeed or fail together. Empty: with `local.unfold`
-    the row that an item was unfolded from, else each item by itself."""
+    the row that an item was unfolded from, except where that is one row for all; else each item by itself."""
     keep: str = ""
     """Expression. Rows for which it is false are left out. Empty: all rows stay."""
     output_type: OutputType

@@ -99,12 +99,13 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
 def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
     """Map an unfolded row's position in its file to the index, as text, of the first row made from it.
 
-    Rows that weren't unfolded have the position "", which is mapped to "".
+    Rows that weren't unfolded have the position "", which is mapped to "". So is the position of a row from
+    which all rows were unfolded: a file that is one object with a list of items is no text that they share.
     """
     parents: dict[str, str] = {"": ""}
     for number, row in rows:
         parents.setdefault(row.parent, str(number))
-    return parents
+    return parents if len(parents.keys() - {""}) > 1 else dict.fromkeys(parents, "")
 
 
 def _selected(

@@ -42,10 +42,14 @@ class ContainerError(TemplateError):
             super().__init__(f"an object would be written as Python code, {str(value):.60} ({way_out})")
             return
         shown = "" if isinstance(value, Iterator) else f", {str(value):.60}"
-        super().__init__(
-            f"a list would be written as Python code{shown} (`| join(', ')` writes its items, `[0]` is the "
-            "first item)"
-        )
+        way_out = "`| join(', ')` writes its items, `[0]` is the first item"
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            usual = [name for name in ("content", "text", "value") if name in value[0]]
+            field = next(iter([*usual, *value[0], "NAME"]))
+            way_out = (
+                f"`| join('\\n', attribute='{field}')` writes a field of its objects, `[0]` is the first"
+            )
+        super().__init__(f"a list would be written as Python code{shown} ({way_out})")
 
 
 def check_null(value: Any) -> None:
