@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from toy_adapters import TOY
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from workbench.errors import ConfigError, DataError
 
@@ -99,6 +101,17 @@ def test_a_bad_row_is_said_with_its_file_and_line(run, tmp_path, name):
         run("quickstart", "data.path=rows.jsonl", "steps=[train]", *overrides)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists() or "longer" in name  # than the context: known to a tokenizer only
+
+
+def test_packing_is_refused_for_a_model_with_a_state_before_the_model_is_loaded(run, tmp_path):
+    sizes = {"vocab_size": 776, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
+    config = MambaConfig(**sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    AutoTokenizer.from_pretrained(TOY).save_pretrained(tmp_path / "mamba")
+    asked = ("model.path=mamba", "quantization=none", "steps=[train]", "data.packing=true")
+    with pytest.raises(ConfigError, match="data.packing: with this model, a recurrent state passes"):
+        run("quickstart", *asked)
+    assert not (tmp_path / "runs").exists()
 
 
 CLASSIFIER = CLASSES[0]

@@ -9,6 +9,7 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file
 from toy_adapters import TOY
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from workbench.errors import CheckpointError, ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
@@ -37,6 +38,27 @@ def test_an_adapter_is_exported_merged_or_not_at_all(run, tmp_path):
     shutil.copy(folder.merge_report, again.merge_report)
     with pytest.raises(MissingStepError, match="is not merged"):
         run("quickstart", *SHORT, "run_dir=again", "seed=7", "steps=[export]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("model.path=native",), "only a checkpoint of Open-Llama or LLaMA can be exported"),
+        (("export.format=gguf",), "llama.cpp doesn't have the pre-tokenizer Split . ByteLevel"),
+        (("export.path=file",), "export.path: 'file'"),
+        (("steps=[train,export]",), "the adapter is trained, but not merged before"),
+        (("steps=[train,export]", "adapter=none", "model.path=native"), "only a checkpoint of Open-Llama"),
+    ],
+)
+def test_an_export_that_is_refused_is_refused_before_the_training(run, tmp_path, settings, words):
+    (tmp_path / "file").write_text("")
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    sizes |= {"vocab_size": 776, "bos_token_id": 1, "eos_token_id": 2}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(tmp_path / "native")
+    AutoTokenizer.from_pretrained(TOY).save_pretrained(tmp_path / "native")
+    with pytest.raises((ConfigError, CheckpointError, MissingStepError), match=words) as refusal:
+        run("quickstart", *SHORT, "steps=[train,merge,export]", *settings, "run_dir=refused")
+    assert "\n" not in str(refusal.value) and not (tmp_path / "refused").exists()
 
 
 def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_scored(run, caplog):

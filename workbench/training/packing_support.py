@@ -20,6 +20,14 @@ another text."""
 ROUNDED = {1.0: 0.1, 30.0: 0.3}
 """The same with weights or activations in 16 bits or fewer."""
 
+STATE = "a recurrent state passes from text to text"
+"""What keeps a model with a recurrent state from texts in one row."""
+
+
+def passes_state(model: PreTrainedModel | PeftModel) -> bool:
+    """Return whether a model, which may be on the meta device, has a recurrent state, as Mamba has."""
+    return bool(getattr(model, "_is_stateful", False))
+
 
 def keeps_texts_apart(model: PreTrainedModel | PeftModel, longest: int = 0) -> bool:
     """Return whether texts in one row attend only to themselves; see `packing_fault`."""
@@ -41,8 +49,8 @@ def packing_fault(model: PreTrainedModel | PeftModel, longest: int) -> str:
     Returns:
         A phrase; empty if the texts are kept apart.
     """
-    if getattr(model, "_is_stateful", False):
-        return "a recurrent state passes from text to text"
+    if passes_state(model):
+        return STATE
     is_exact = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
     tolerances = EXACT if is_exact else ROUNDED
     try:

@@ -54,6 +54,10 @@ def check(run: Run) -> None:
         from workbench.pipeline.predict.predict_input import questions
 
         questions(run)
+    if Step.export in steps:
+        from workbench.pipeline.export import check_exportable
+
+        check_exportable(run)
     if Step.serve in steps:
         from workbench.pipeline.serve import check_servable
 

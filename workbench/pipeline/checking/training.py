@@ -2,18 +2,22 @@
 
 from itertools import islice
 
-from workbench.config import Step
+from workbench.config import Config, Step
+from workbench.config.model import Task
 from workbench.config.train import Keep
 from workbench.data.streaming import streamed_rows
 from workbench.data.validate import check_rows
 from workbench.errors import ConfigError
 from workbench.models.adapters.trainable import check_trainable
+from workbench.models.architecture import is_native
+from workbench.models.loading import outline
 from workbench.pipeline.checking.questions import check_questions
 from workbench.pipeline.plan.plan import has_rows
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.train import check_adapter, score_on_benchmarks
 from workbench.training.arguments import check_loggers
+from workbench.training.packing_support import STATE, passes_state
 
 NUM_CHECKED = 1000
 """Number of streamed rows that are checked before the training; the others are checked when encoded."""
@@ -53,6 +57,7 @@ def check_training(run: Run) -> None:
     check_loggers(config.train.report_to)
     check_trainable(config.model, config.quantization, config.adapter, config.train)
     check_adapter(run)
+    check_packing(config)
     if config.steps == [Step.plan] and not has_rows(config):
         return
     streaming, data = config.data.streaming, run.data
@@ -61,3 +66,14 @@ def check_training(run: Run) -> None:
     rows = list(islice(streamed_rows(config.data, config.seed), NUM_CHECKED)) if streaming else run.rows
     check_rows(rows, data, config.model.task)
     check_best_checkpoint(run)
+
+
+def check_packing(config: Config) -> None:
+    """Refuse `data.packing` for a model with a recurrent state; other faults are found with the weights.
+
+    Raises:
+        ConfigError: The model has such a state.
+    """
+    is_causal = config.model.task is Task.causal_lm
+    if config.data.packing and is_causal and is_native(config.model) and passes_state(outline(config.model)):
+        raise ConfigError(f"data.packing: with this model, {STATE} (set it to false)")
