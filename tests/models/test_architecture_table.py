@@ -1,7 +1,8 @@
 """Every architecture through the whole job: the table of conf/README.md, made again."""
 
 import pytest
-from architecture_table import METHODS, cells, outcomes
+from architecture_cells import cells
+from architecture_table import METHODS, outcomes
 from architectures import ARCHITECTURES, architecture
 
 from workbench.cli.reference.architectures import SUPPORT
