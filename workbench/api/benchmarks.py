@@ -85,16 +85,21 @@ def by_name(benchmarks: Sequence[Benchmark | str] | Benchmark | str) -> dict[str
 
 
 def _file(benchmark: Folder) -> Path:
-    """Return the YAML file of a benchmark; ./conf/benchmark takes precedence over shipped files."""
+    """Return the YAML file of a benchmark, which is given by its name or as the file."""
     path = Path(benchmark)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"benchmark: no such file {str(path)!r}")
         return path
-    folders = (shipped("conf") / "benchmark", Path("conf") / "benchmark")
-    files = {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+    files = benchmark_files()
     check_known(str(benchmark), files, "benchmark", "benchmark")
     return files[str(benchmark)]
+
+
+def benchmark_files() -> dict[str, Path]:
+    """Return name -> YAML file of all benchmarks; ./conf/benchmark takes precedence over shipped files."""
+    folders = (shipped("conf") / "benchmark", Path("conf") / "benchmark")
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
 def _overridden(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

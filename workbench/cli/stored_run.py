@@ -1,17 +1,20 @@
 """Finds the run folder of a command, and adapts the command to the run that the folder holds already."""
 
 import logging
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from workbench.api.benchmarks import benchmark_files, load_benchmark
 from workbench.cli.run_name import as_mapping, identity, run_name
 from workbench.cli.yaml_files.recipes import load_mapping
 from workbench.config import IDENTITY, Config, history
 from workbench.errors import ConfigError
+from workbench.leaderboard.collect import collect
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
@@ -96,7 +99,7 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     if composed.continues:
         composed = adopted(composed, stored, named)
     if audits(composed):
-        return as_scored(composed, stored, named)
+        return as_scored(composed, stored, named, run_dir)
     ours, theirs = identity(composed), identity(stored)
     for section in IDENTITY:
         if ours[section] != theirs[section]:
@@ -135,23 +138,33 @@ def audits(composed: DictConfig) -> bool:
     return [step.name for step in composed.steps] in (["audit"], ["verify_endpoint"])
 
 
-def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
+def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir: RunDir) -> DictConfig:
     """Return a copy of the configuration with the stored `evaluate` section and benchmarks.
 
-    The benchmarks are those that the command line chooses, else all that the run has stored. The keys in
-    `named`, which the command line sets, keep the command's values.
+    The benchmarks are those that the command line chooses, else all that the run has stored, and those that
+    a later command scored, as their files are now. The keys in `named`, which the command line sets, keep the
+    command's values.
     """
     scored = composed.copy()
-    names = list(composed.benchmarks) or list(stored.get("benchmarks") or {})
-    sections = ["evaluate", *(f"benchmarks.{name}" for name in names)]
-    for section in sections:
-        values = OmegaConf.select(stored, section)
-        if values is not None:
-            OmegaConf.update(scored, section, values, merge=True)
+    benchmarks = as_mapping(stored).get("benchmarks") or {}
+    chosen = {
+        name: values for name, values in benchmarks.items() if name in (composed.benchmarks or benchmarks)
+    }
+    later = [] if composed.benchmarks else scored_later(run_dir, benchmarks)
+    with open_dict(scored):  # the command may have chosen no benchmarks
+        scored.merge_with({"evaluate": as_mapping(stored).get("evaluate") or {}, "benchmarks": chosen})
+        scored.benchmarks.update({name: load_benchmark(name).config for name in later})
     for key in named:
         if key.startswith(("evaluate.", "benchmarks.")):
             OmegaConf.update(scored, key, as_written(composed, key), merge=False)
     return scored
+
+
+def scored_later(run_dir: RunDir, stored: Collection[str]) -> list[str]:
+    """Return the benchmarks with scores in the folder that aren't `stored` but have a YAML file."""
+    files, runs = benchmark_files(), collect(run_dir.path).runs
+    names = dict.fromkeys(score.benchmark for run in runs for score in run.scores)
+    return [name for name in names if name not in stored and name in files]
 
 
 def as_written(config: DictConfig, key: str) -> Any:

@@ -1,0 +1,97 @@
+"""An endpoint is verified by the folder of a run alone: the command names neither benchmarks nor settings."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from workbench import cli
+from workbench.run_dir import RunDir, read_json
+from workbench.shipped import PACKAGE
+
+EVALUATE = ("steps=[evaluate]", f"model.path={PACKAGE / 'toy' / 'base'}", "model.dtype=float32")
+ONE = ("benchmark=[toy_exact_en]", "benchmarks.toy_exact_en.limit=6")
+OWN = """# @package benchmarks.mine
+path: {path}
+limit: 6
+language: en
+output_type: multiple_choice
+question: "{{{{ question }}}}"
+choices_from: choices
+target: "{{{{ answer }}}}"
+metrics: [acc]
+"""
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs `python -m workbench ...` in a folder of its own, in this process; returns its error line."""
+    monkeypatch.chdir(tmp_path)
+    log = logging.getLogger("workbench")
+    before = (log.handlers[:], log.level, log.propagate)
+
+    def command(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["workbench", *words])
+        GlobalHydra.instance().clear()
+        try:
+            cli.main()
+        except SystemExit as end:
+            return str(end.code)
+        return ""
+
+    yield command
+    log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture
+def verified(command, served):
+    """Verifies the served base against the run in a folder, which alone is named; returns the report."""
+
+    def verified(folder: Path | str, *words: str) -> dict:
+        asked = f"model.endpoint=http://127.0.0.1:{served.port}"
+        assert command("recipe=verify-endpoint", f"run_dir={folder}", asked, "audit.seed=1", *words) == ""
+        return read_json(RunDir(Path(folder)).verify_endpoint_json)
+
+    return verified
+
+
+def test_the_benchmarks_that_the_run_was_scored_on_are_asked(command, verified):
+    assert command("recipe=evaluate", *EVALUATE, *ONE, "run_dir=runs/one") == ""
+    report = verified("runs/one")
+    assert report["equal"] and (report["gaps"]["num_items"], report["gaps"]["num_texts"]) == (6, 6)
+    assert command("recipe=audit", "run_dir=runs/one", "audit.seed=1") == ""
+    assert read_json(RunDir(Path("runs/one")).audit_json)["audits"][0]["num_equal"] == 6
+
+
+def test_each_run_of_a_sweep_is_asked_as_it_was_scored(command, verified):
+    assert command("-m", "recipe=evaluate", *EVALUATE, *ONE, "seed=1,2") == ""
+    folders = sorted(file.parent for file in Path("runs").glob("*/config.yaml"))
+    assert len(folders) == 2
+    for folder in folders:
+        report = verified(folder)
+        assert report["equal"] and report["gaps"]["num_items"] == 6
+
+
+def test_a_benchmark_and_a_recipe_of_ones_own_are_asked(command, verified, tmp_path):
+    (tmp_path / "conf" / "benchmark").mkdir(parents=True)
+    rows = PACKAGE / "toy" / "data" / "choice_en.jsonl"
+    (tmp_path / "conf" / "benchmark" / "mine.yaml").write_text(OWN.format(path=rows), "utf-8")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "own.yaml").write_text(
+        "steps: [evaluate]\ndefaults:\n  - override /benchmark: [mine]\nevaluate:\n  batch_tokens: 512\n"
+    )
+    assert command("recipe=own", *EVALUATE[1:], "run_dir=runs/own") == ""
+    report = verified("runs/own")
+    assert report["equal"] and report["gaps"]["num_items"] == 6 and report["gaps"]["num_likelihoods"] >= 12
+
+
+def test_benchmarks_that_a_later_command_scored_are_asked(command, verified):
+    assert command("recipe=evaluate", *EVALUATE, *ONE, "run_dir=runs/one") == ""
+    later = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=5")
+    assert command("recipe=evaluate", "steps=[evaluate]", "run_dir=runs/one", *later) == ""
+    report = verified("runs/one")
+    assert report["equal"] and (report["gaps"]["num_items"], report["gaps"]["num_texts"]) == (11, 6)
+    chosen = verified("runs/one", "benchmark=[toy_choice_en]")
+    assert chosen["equal"] and (chosen["gaps"]["num_items"], chosen["gaps"]["num_texts"]) == (5, 0)
