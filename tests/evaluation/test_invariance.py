@@ -208,3 +208,42 @@ def test_two_processes_share_the_items_and_give_the_bytes_of_one(tmp_path):
         RunDir(tmp_path / name).predictions("base", "exam").read_bytes() for name in ("one", "two")
     )
     assert first == second
+
+
+class _Int8OnGpu(torch.nn.Module):
+    """A product whose large columns, in any row of the pass, stay whole, and whose kernel depends on rows."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, states):
+        rows = states.flatten(0, -2)
+        large = rows.abs().amax(0) > 2.0
+        rounded = torch.where(large, rows, (rows * 8).round() / 8)
+        rounded = rounded.to(torch.bfloat16).float() if len(rows) > 24 else rounded
+        return self.layer(rounded).view(*states.shape[:-1], -1)
+
+
+def test_layers_that_depend_on_the_rows_of_a_pass_are_invariant_all_the_same(tokenizer, exam, tmp_path):  # noqa: F811
+    """As bitsandbytes' int8 and 4-bit layers do on a GPU."""
+    model = make_llama()
+    for layer in model.model.layers:
+        layer.mlp.down_proj = _Int8OnGpu(layer.mlp.down_proj)
+        layer.self_attn.o_proj = _Int8OnGpu(layer.self_attn.o_proj)
+
+    def predictions(**settings):
+        folder = tmp_path / "-".join(map(str, settings.values()))
+        return bytes_of(model, tokenizer, exam, folder, **settings)
+
+    assert predictions(batch_tokens=30) != predictions(batch_tokens=4096)
+    everything = predictions(invariant=True, batch_tokens=30)
+    assert everything == predictions(invariant=True, batch_tokens=4096)
+    few = bytes_of(
+        model,
+        tokenizer,
+        changed(exam, limit=3, sample=Sample.first),
+        tmp_path / "few",
+        invariant=True,
+    )
+    assert few == everything[:3] + everything[8:11]

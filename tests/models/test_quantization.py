@@ -19,6 +19,7 @@ from workbench.models.loading import load_model
 from workbench.models.quantization import (
     Linear4bit,
     Linear8bitLt,
+    batch_dependence,
     dequantize_state_dict,
     is_quantized,
     parameter_count,
@@ -276,3 +277,15 @@ def lora_gradients_on(model, device):
     adapted.train()
     adapted(IDS.to(device), labels=IDS.to(device)).loss.backward()
     return {name: p.grad for name, p in adapted.named_parameters() if p.grad is not None}
+
+
+def test_what_quantized_outputs_depend_on_on_a_gpu_is_known(folder):
+    int8 = quantized(folder, "int8")
+    assert "multiplied unquantized for all texts" in batch_dependence(int8, "cuda")
+    for layer in int8.modules():
+        if isinstance(layer, Linear8bitLt):
+            layer.state.threshold = 0.0
+    assert batch_dependence(int8, "cuda") == ""
+    nf4 = quantized(folder, "nf4")
+    assert "decides the kernel" in batch_dependence(nf4, "cuda")
+    assert batch_dependence(nf4, "cpu") == batch_dependence(load_model(at(folder), PLAIN), "cuda") == ""

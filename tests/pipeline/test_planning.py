@@ -47,6 +47,21 @@ def test_a_named_gpu_is_planned_for_without_having_it(run, caplog):
     assert "at least " in caplog.text
 
 
+@pytest.mark.parametrize("gpu", ["t4", "v100-32gb"])
+def test_a_gpu_without_bfloat16_is_named_and_float16_is_scaled(run, caplog, gpu):
+    run("plan", *TOY, f"plan.gpu={gpu}", "model.dtype=bfloat16")
+    assert f"bfloat16 is emulated on {gpu}, which is several times slower" in unwrapped(caplog)
+    assert "the loss is scaled" not in unwrapped(caplog)
+    caplog.clear()
+    run("plan", *TOY, f"plan.gpu={gpu}", "model.dtype=float16")
+    assert "emulated" not in caplog.text and "float16: the loss is scaled" in unwrapped(caplog)
+    caplog.clear()
+    run("plan", *TOY, "plan.gpu=l4", "model.dtype=bfloat16")
+    assert "emulated" not in caplog.text
+    run("plan", *TOY, "model.dtype=float16", "model.device=cpu")
+    assert "float16: small gradients vanish on a CPU" in unwrapped(caplog)
+
+
 def test_every_training_begins_with_its_plan(run, caplog):
     run("quickstart", "steps=[train]", "train.max_steps=2", "data.limit=40")
     messages = [record.message for record in caplog.records]

@@ -47,8 +47,10 @@ class EvaluateConfig:
     slower, to check the scores."""
     invariant: bool = False
     """true gives bit-identical scores for any batch size, number of processes and point of resume. It is
-    slower; `invariant_cost` in run.json tells by which factor. recipe=predict then answers each prompt alone,
-    as recipe=chat does."""
+    slower; `invariant_cost` in run.json tells by which factor. What is computed together is then one item's
+    texts: on a GPU the kernel of a 4-bit layer depends on the number of tokens, and the columns that int8
+    multiplies unquantized on all tokens of a pass. Another GPU gives other bits. recipe=predict then answers
+    each prompt alone, as recipe=chat does."""
     verify: int = number(0, 0, 10**9)
     """Number of items to score a second time, one by one. A difference beyond rounding is an error. 0:
     none."""

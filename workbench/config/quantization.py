@@ -36,7 +36,8 @@ class QuantizationConfig:
     """nf4 and fp4: number format of matrix products. auto: that of the model."""
     int8_threshold: float = number(6.0, 0, 10**4)
     """int8 on a GPU: input columns with a value beyond this magnitude are multiplied unquantized. 0: no
-    column is, so that a score doesn't depend on the other rows of its batch."""
+    column is, so that a score doesn't depend on the other rows of its batch, which
+    evaluate.invariant=true prevents at any threshold."""
     skip_modules: list[str] = field(default_factory=list)
     """Further modules that stay unquantized, by the end of their names, as in [down_proj, layers.0.mlp]."""
 

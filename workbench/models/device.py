@@ -18,6 +18,13 @@ from workbench.models.quantization import bitsandbytes_config
 logger = logging.getLogger("workbench")
 
 
+EMULATED = (
+    "model.dtype: bfloat16 is emulated on {}, which is several times slower than float16; "
+    "model.dtype=float16 is trained with loss scaling there"
+)
+"""What is said of bfloat16 on a GPU, which is filled in."""
+
+
 def torch_device(device: Device) -> torch.device:
     """Return the torch device; with several GPUs, the one of this process's LOCAL_RANK.
 
@@ -33,6 +40,19 @@ def torch_device(device: Device) -> torch.device:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def emulated_dtype(dtype: torch.dtype, device: torch.device) -> str:
+    """Return a sentence about a GPU that computes bfloat16 by emulation; empty: `dtype` is native there.
+
+    Tensor cores take bfloat16 from compute capability 8.0 on.
+    """
+    if device.type != "cuda" or dtype is not torch.bfloat16:
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return ""
+    return EMULATED.format(f"{torch.cuda.get_device_name(device)} (compute capability {major}.{minor})")
 
 
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -65,12 +85,16 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
     """Return the keyword arguments of from_pretrained for the sections `model` and `quantization`.
 
+    The log says if the GPU emulates the dtype.
+
     `own` is the checkpoint's dtype, for `model.dtype=auto`.
 
     Raises:
         DeviceError: `model.device` is CUDA, which this machine lacks.
     """
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
+    if slow := emulated_dtype(dtype, device):
+        logger.warning("%s", slow)
     return {
         "dtype": dtype,
         "device_map": {"": device},

@@ -111,6 +111,23 @@ def is_quantized(model: nn.Module) -> bool:
     return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 
+def batch_dependence(model: nn.Module, device_type: str) -> str:
+    """Return how a quantized model's outputs on a device depend on what else a pass computes; empty: not.
+
+    Rounding by the shapes of matrix products, which all models have, is left aside.
+    """
+    if device_type != "cuda":
+        return ""
+    modules = list(model.modules())
+    if any(isinstance(layer, Linear8bitLt) and layer.state.threshold > 0 for layer in modules):
+        return (
+            "int8: a column with a large value in any text of a pass is multiplied unquantized for all texts"
+        )
+    if any(isinstance(layer, Linear4bit) for layer in modules):
+        return "4 bits: the number of tokens in a pass decides the kernel, and so the rounding"
+    return ""
+
+
 def parameter_count(model: nn.Module) -> int:
     """Return the number of a model's parameters, counted before quantization; tied ones count once."""
     experts = {held.stored_name: torch.Size(held.state.shape or ()) for held in quantized_experts(model)}

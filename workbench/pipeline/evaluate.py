@@ -13,8 +13,10 @@ from workbench.evaluation import engine
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.evaluation.result_checksums import score_digests
+from workbench.model_trials.outcome import log_once
 from workbench.models.loading import has_trained_head
 from workbench.models.ops.prepacked_linear import prepacked
+from workbench.models.quantization import batch_dependence
 from workbench.pipeline.contamination import check_contamination, write_clean_scores
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
@@ -66,6 +68,8 @@ def evaluate(run: Run) -> None:
     is_served = config.model.endpoint is not None
     for name, model in loaded_models(run, [name for name, benchmarks in waiting.items() if benchmarks]):
         note = SERVED if is_served else UNTRAINED if name == BASE and untrained else ""
+        if not config.evaluate.invariant and (reason := batch_dependence(model, model.device.type)):
+            log_once(f"scores depend on their batch on this GPU ({reason}; evaluate.invariant=true)")
         engine.evaluate(
             model,
             None if asks_by_chat(config) else tokenizer_for(name, run),

@@ -23,6 +23,23 @@ SCHEDULERS = {
 }
 
 
+SCALED = (
+    "the loss is scaled, so that small gradients don't vanish; a step whose gradients overflow is skipped"
+)
+UNSCALED = "small gradients vanish on a CPU, which has no loss scaling (model.dtype=bfloat16 or float32)"
+"""What is said of a training in float16, on a GPU and on a CPU."""
+
+
+def scales_loss(model: PreTrainedModel | PeftModel, autocast: torch.dtype | None) -> bool:
+    """Return whether a training scales its loss: in float16 on a GPU.
+
+    Args:
+        model: The model; an adapter's weights are in float32, also on a float16 model.
+        autocast: 16-bit dtype of matrix products with float32 weights, or None.
+    """
+    return model.device.type != "cpu" and torch.float16 in (autocast, model.dtype)
+
+
 def check_loggers(names: Sequence[str]) -> None:
     """Check that the loggers of `train.report_to` are known and installed; TensorBoard may be missing.
 
@@ -117,8 +134,9 @@ def training_arguments(
         data_seed=seed,
         use_cpu=on_cpu,
         # A CPU has no loss scaling, which float16 needs; bfloat16 has the range of float32.
+        # Without autocast `build_trainer` turns the Trainer's off, and scaling remains.
         bf16=autocast is not None and (on_cpu or autocast is torch.bfloat16),
-        fp16=autocast is torch.float16 and not on_cpu,
+        fp16=scales_loss(model, autocast),
         remove_unused_columns=False,  # the collator selects them, and needs row indices
         dataloader_pin_memory=not on_cpu,
         ddp_find_unused_parameters=find_unused,

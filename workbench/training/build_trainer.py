@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
@@ -109,6 +110,8 @@ def build_trainer(
         ],
     )
     trainer.remove_callback(PrinterCallback)
+    if training.autocast is None:  # else float16's loss scaling would bring autocast with it
+        trainer.accelerator.autocast_handler = AutocastKwargs(enabled=False)
     return trainer
 
 

@@ -19,6 +19,7 @@ from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.machine import is_out_of_memory
 from workbench.run_dir import RunDir
+from workbench.training.arguments import SCALED, UNSCALED, scales_loss
 from workbench.training.build_trainer import Training, build_trainer
 from workbench.training.callbacks import ProgressBar
 from workbench.training.checkpoint_checks.content import content_problem, weight_problem
@@ -148,15 +149,26 @@ def check(training: Training) -> None:
     """Check that the model and the rows allow the settings of the train section.
 
     Raises:
-        ConfigError: LoRA+ is set without an adapter; AdaLoRA would be trained in float16; or the best
-            checkpoint or early stopping is set, without validation rows or a score.
+        ConfigError: LoRA+ is set without an adapter; AdaLoRA would be trained in float16; float16 weights
+            would be trained on a GPU; or the best checkpoint or early stopping is set, without validation
+            rows or a score.
     """
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError(
             "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"
         )
-    if training.autocast is torch.float16 and adalora_layers(model) is not None:
+    is_half = torch.float16 in (training.autocast, model.dtype)
+    if is_half and scales_loss(model, training.autocast):
+        log.info("train: float16: %s", SCALED)
+        if any(p.requires_grad and p.dtype is torch.float16 for p in model.parameters()):
+            raise ConfigError(
+                "train.precision: float16 weights can't be trained with loss scaling (mixed, which trains "
+                "them in float32, or model.dtype=bfloat16)"
+            )
+    elif is_half:
+        log.warning("train: float16: %s", UNSCALED)
+    if is_half and adalora_layers(model) is not None:
         raise ConfigError(
             "adapter.method: adalora compares gradients of many steps, which float16 scales differently "
             "(model.dtype=float32)"

@@ -14,7 +14,7 @@ from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
 from workbench.models.adapters.attach import count_trained
 from workbench.models.architecture import is_native
-from workbench.models.device import torch_device
+from workbench.models.device import EMULATED, emulated_dtype, torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
 from workbench.models.merging.adapter_updates import NotStreamable
@@ -23,6 +23,7 @@ from workbench.pipeline.plan.merge_forecast import forecast_merge
 from workbench.pipeline.plan.planned_adapter import planned_adapter
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype
+from workbench.training.arguments import SCALED, UNSCALED
 from workbench.training.estimate.memory import (
     NATIVE,
     TRIED,
@@ -58,6 +59,8 @@ GPUS = {
     Gpu["h200"]: (141, 989),
 }
 """GPU -> GB of memory, and TFLOP/s of dense half-precision products, from the makers' data sheets."""
+BEFORE_BFLOAT16 = (Gpu["t4"], Gpu["v100-32gb"])
+"""GPUs whose tensor cores take float16 only."""
 REACHED_CPU, REACHED_GPU = 0.4, 0.35
 """Share of the rate of matrix products that training with LoRA reaches. On a CPU 0.54 was measured in rows
 without padding (tests/performance/model.py), and shorter texts reach less; the share on a GPU is a guess."""
@@ -100,6 +103,7 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
             "it may be less: all logits are counted, since a trial without weights doesn't find the model's "
             "loss to be that of its head's output"
         )
+    log_dtype(run, setting.on_cpu)
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
     about = "about" if config.plan.gpu is None else "at least"  # small batches wait for the GPU's launches
@@ -114,6 +118,17 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
         log_ways_out(setting, room, config.train.gradient_accumulation_steps)
     if setting.adapter is not None:
         log_merge_forecast(run, setting, max(rows.lengths))
+
+
+def log_dtype(run: Run, on_cpu: bool) -> None:
+    """Log what the number format means on the planned device: emulation, or float16's loss scaling."""
+    gpu, dtype = run.config.plan.gpu, run.model_dtype
+    if gpu in BEFORE_BFLOAT16 and dtype is torch.bfloat16:
+        say(EMULATED.format(gpu.value), logging.WARNING)
+    elif gpu is None and (slow := emulated_dtype(dtype, torch_device(run.config.model.device))):
+        say(slow, logging.WARNING)
+    if dtype is torch.float16:
+        say(f"float16: {UNSCALED if on_cpu else SCALED}")
 
 
 def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
