@@ -24,7 +24,7 @@ LATENT = dict(q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("gemma2", {"sliding_window": 16, "query_pre_attn_scalar": 8}),
     "gemma3, text": ("gemma3_text", {"sliding_window": 16, "query_pre_attn_scalar": 8}),
-    "gemma3, multimodal": ("gemma3", {}),
+    "gemma3, multimodal": ("gemma3", {"sliding_window": 16}),
     "glm": ("glm", {}),
     "glm4": ("glm4", {}),
     "phi3": ("phi3", {"sliding_window": 16}),
@@ -72,7 +72,7 @@ def kind(name: str, **fields: Any) -> PreTrainedModel:
     model_type, own = KINDS[name]
     values = COMMON | own | fields
     if name == "gemma3, multimodal":
-        text = {key: value for key, value in values.items()} | {"sliding_window": 16}
+        text = values
         vision = dict(
             hidden_size=16,
             intermediate_size=16,

@@ -51,7 +51,6 @@ SUPPORT: Mapping[str, Support] = {
     "gpt_oss": Support(
         has_experts=True,
         packs=False,
-        shares=False,
         remark="transformers' class builds its masks without positions",
     ),
     "falcon_h1": STATE,

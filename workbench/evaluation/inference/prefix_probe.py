@@ -12,10 +12,12 @@ from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 from workbench.model_trials.lengths import edges
 from workbench.model_trials.outcome import ERRORS, amplified, failure, log_once, scales
 
-_LENGTHS = (12, 48)
-"""Lengths of the first trials' texts, in tokens."""
-_PREFIX, _BRANCH = 8, 4
-"""Tokens of the prefix in the first trials; tokens after the prefix of a long text."""
+_FIRST = {2: 1, 12: 8, 48: 8}
+"""Length of the first trials' texts -> length of their prefix, in tokens. An attention sink takes most in the
+shortest texts, with 2 tokens a third of the attention, which is far more than the rounding of 16 bits."""
+_LONGEST = max(_FIRST)
+_BRANCH = 4
+"""Tokens after the prefix of a long text."""
 _WITHOUT_TREES = ("flash_attention_2", "flash_attention_3")
 """Attention kernels that know causal order and packed texts only, not the masks of prefix trees."""
 _COLUMNS = 4096
@@ -53,20 +55,17 @@ class PrefixSharing:
         """Run the first trials."""
         config = lm.model.config
         self._lm = lm
-        self._untried = [
-            length for length in edges(config) if length > max(_LENGTHS) and lm.fits_window(length)
-        ]
+        self._untried = [length for length in edges(config) if length > _LONGEST and lm.fits_window(length)]
         self.longest: int | None = None
         """Number of tokens up to which texts can share prefixes; None: any that the windows allow."""
         if config._attn_implementation in _WITHOUT_TREES:
             self._refuse(0, f"{config._attn_implementation} has no masks for them; model.attention=sdpa has")
         if getattr(config.get_text_config(), "window_size", None):
             self._refuse(0, "its window is counted by places in the pass, not by positions")  # GPT-Neo
-        longest = max(_LENGTHS)
-        if encoding.context_length(lm.model, lm.tokenizer) < longest or not lm.fits_window(longest):
-            self._refuse(0, f"trials need texts of {longest} tokens")
-        for length in _LENGTHS:
-            self._try(length, _PREFIX)
+        if encoding.context_length(lm.model, lm.tokenizer) < _LONGEST or not lm.fits_window(_LONGEST):
+            self._refuse(0, f"trials need texts of {_LONGEST} tokens")
+        for length, num_shared in _FIRST.items():
+            self._try(length, num_shared)
 
     def is_possible(self) -> bool:
         """Return whether the first trials have succeeded."""
@@ -99,7 +98,7 @@ class PrefixSharing:
         """Let only texts of up to `longest` tokens share prefixes; log it with the reason, once."""
         if self.longest is not None:
             return
-        self.longest = 0 if longest <= max(_LENGTHS) else longest
+        self.longest = 0 if longest <= _LONGEST else longest
         texts = "every text" if self.longest == 0 else f"each text of more than {self.longest} tokens"
         log_once(f"shared prefixes are computed again for {texts}, which takes more time ({reason})")
 
@@ -133,7 +132,7 @@ def _error(lm: Scorer, length: int, num_shared: int) -> tuple[float, float]:
 def _alone(lm: Scorer, sequence: tuple[int, ...], num_last: int) -> Tensor:
     """Return the last logits (num_last, columns) of a text that is computed alone, in float32."""
     inputs = sequence[:-1]
-    if len(inputs) <= max(_LENGTHS):
+    if len(inputs) <= _LONGEST:
         return lm.padded_logits([inputs])[0, -num_last:, :_COLUMNS].float()
     chain = prefix_tree.build([TokenRequest(sequence, 1)])  # all logits of a long text take gigabytes
     last = list(range(len(inputs) - num_last, len(inputs)))
