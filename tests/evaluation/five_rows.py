@@ -209,10 +209,15 @@ MMLU_PRO = [
         "options": [str(n) for n in range(number, number + 3 + number)],
         "answer": "B",
         "answer_index": 1,
-        "cot_content": "",
+        "cot_content": f"A: Let's think step by step. {number} + 1. The answer is (B).",
         "category": "math",
     }
     for number in range(5)
+]
+MMLU_PRO_SHOWN = [
+    {**row, "question_id": 100 + number, "question": f"Show {number} + 1!", "category": category}
+    for category in ("law", "math")
+    for number, row in enumerate(MMLU_PRO)
 ]
 MATH = [
     {"problem": "What is $1/2+1/4$?", "solution": "", "answer": "\\frac{3}{4}", "unique_id": "test/a/1.json"},
@@ -287,7 +292,7 @@ ROWS: dict[str, Rows] = {
     "copa": ("", COPA, {"val.jsonl": lines(*COPA)}),
     "wsc": ("", WSC_HUB, {"val.jsonl": lines(*WSC_LOCAL)}),
     "wic": ("", WIC_HUB, {"val.jsonl": WIC_TEXT}),
-    "mmlu_pro": ("", MMLU_PRO, {}),
+    "mmlu_pro": ("math", MMLU_PRO, {}),
     "gpqa": (
         "gpqa_diamond",
         GPQA,

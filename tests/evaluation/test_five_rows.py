@@ -4,7 +4,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from five_rows import LONG, PAGES, ROWS
+from five_rows import LONG, MMLU_PRO_SHOWN, PAGES, ROWS
 from test_shipped_benchmarks import load
 from test_targets import judged
 
@@ -26,7 +26,8 @@ def written(name: str, folder: Path) -> str:
         (folder / file).write_text(text, encoding="utf-8")
     if name == "mmlu_pro":
         (folder / "data").mkdir()
-        datasets.Dataset.from_list(hub).to_parquet(folder / "data/test-00000-of-00001.parquet")
+        for split, rows in (("test", hub), ("validation", MMLU_PRO_SHOWN)):
+            datasets.Dataset.from_list(rows).to_parquet(folder / f"data/{split}-00000-of-00001.parquet")
     return subset
 
 
@@ -157,6 +158,18 @@ def test_mmlu_pro_shows_as_many_letters_as_a_question_has_options(tmp_path):
     )
     predictions, _ = judged(benchmark, ["It is 2. The answer is (B)."] * 5)
     assert [one.scores["exact_match"] for one in predictions] == [1.0] * 5
+
+
+def test_mmlu_pro_shows_the_worked_examples_of_the_category_of_the_question(tmp_path):
+    example = local("mmlu_pro", tmp_path, protocol="few-shot", num_fewshot=2).examples[4]
+    [context] = item(example, 0).contexts
+    start = "The following are multiple choice questions (with answers) about math. Think"
+    assert context.startswith(start)
+    shots = context.split("letter choice.\n")[1].split("\n\n")
+    firsts = [shot.split("\nOptions:\nA. ")[0] for shot in shots]
+    assert firsts == ["Question:\nShow 0 + 1!", "Question:\nShow 1 + 1!", "Question:\nWhat is 4 + 1?"]
+    assert shots[1].endswith("Answer: Let's think step by step. 1 + 1. The answer is (B).")
+    assert shots[2].endswith("Answer: Let's think step by step.")
 
 
 def test_trivia_answers_count_if_any_alias_has_their_words(tmp_path):

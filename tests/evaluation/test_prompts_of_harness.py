@@ -2,7 +2,7 @@
 
 import datasets
 import pytest
-from five_rows import ROWS
+from five_rows import MMLU_PRO_SHOWN, ROWS
 from test_five_rows import local
 
 from workbench.evaluation.tasks.requests import item
@@ -46,6 +46,20 @@ def test_prompts_choices_and_targets_are_the_harnesses(name, tmp_path, monkeypat
     examples = local(name, tmp_path, num_fewshot=0).examples
     task, instances = asked_by_harness(TASKS[name], ROWS[name][1], monkeypatch)
     assert_same(examples, task, instances)
+
+
+def test_few_shot_prompts_of_mmlu_pro_are_the_harnesses(tmp_path, monkeypatch):
+    tasks = pytest.importorskip("lm_eval.tasks")
+    examples = local("mmlu_pro", tmp_path, protocol="few-shot", num_fewshot=3).examples
+    splits = datasets.DatasetDict(
+        test=datasets.Dataset.from_list(ROWS["mmlu_pro"][1]),
+        validation=datasets.Dataset.from_list(MMLU_PRO_SHOWN),
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: splits)
+    task = tasks.TaskManager().load(["mmlu_pro_math"])["tasks"]["mmlu_pro_math"]
+    task.set_config(key="num_fewshot", value=3)
+    task.build_all_requests(limit=None, rank=0, world_size=1)
+    assert [item(example, 0).contexts[0] for example in examples] == [one.args[0] for one in task.instances]
 
 
 def assert_same(examples, task, instances) -> None:
