@@ -18,6 +18,8 @@ from operations import (  # noqa: E402
     their_model,
 )
 
+from workbench.models.ops import loss  # noqa: E402
+
 # peft 0.21 asks transformers 5.23 by a name that it has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -60,6 +62,17 @@ def test_packed_texts_of_unknown_lengths_are_read_from_the_device():
     del inputs["text_lengths"]
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
         step_operations(our_model(1), inputs)
+
+
+def test_the_loss_takes_8_chunks_of_8192_positions_on_a_gpu_and_32_on_a_cpu():
+    sizes = [loss.positions_per_chunk(128256, on_cpu=on_cpu) for on_cpu in (False, True)]
+    assert [-(-8192 // size) for size in sizes] == [8, 32]
+    head = torch.nn.Linear(8, 128256, bias=False, device="meta", dtype=torch.bfloat16).requires_grad_(False)
+    hidden = torch.empty(1, 8192, 8, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.empty(1, 8192, dtype=torch.long, device="meta")
+    with OperationCounter() as counter:
+        loss.causal_lm_loss(head, hidden, labels, 8000, positions=labels[0]).backward()
+    assert counter.counts["mm"] == 2 * 8
 
 
 def test_views_and_new_memory_are_no_operations():

@@ -1,10 +1,12 @@
 """Counts tokens, losses and seconds of a training over all its sessions; a resumed training counts on."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.machine import peak_resident_bytes
@@ -38,8 +40,8 @@ class TrainCounters:
     """Seconds of the sessions before this one."""
     losses: list[float] = field(default_factory=list)
     """Mean loss over all ranks of each step since the last line of train.jsonl."""
-    step_loss: float = 0.0
-    """Sum of the losses of this rank's microbatches in the current step."""
+    step_losses: list[tuple[Tensor, list[int]]] = field(default_factory=list)
+    """Loss and row indices of this rank's batches in the current step."""
     step_tokens: int = 0
     """Tokens of this rank in the current step."""
     step_unmasked_tokens: int = 0
@@ -70,13 +72,25 @@ class TrainCounters:
     def end_step(self) -> None:
         """Add the current step's loss and tokens, of all ranks, to the totals; every rank must call this.
 
-        The sums of the step (`step_loss` and others, but not `step_rows`) are 0 afterwards.
+        The sums of the step (`step_losses` and others, but not `step_rows`) are empty afterwards.
         """
-        loss, tokens, unmasked = all_reduce_sum(self.step_loss, self.step_tokens, self.step_unmasked_tokens)
+        loss, tokens, unmasked = all_reduce_sum(
+            self._read_losses(), self.step_tokens, self.step_unmasked_tokens
+        )
         self.losses.append(loss / rank_and_world_size()[1])  # DDP averages the gradients over the ranks
         self.tokens += int(tokens)
         self.unmasked_tokens += int(unmasked)
-        self.step_loss, self.step_tokens, self.step_unmasked_tokens = 0.0, 0, 0
+        self.step_losses, self.step_tokens, self.step_unmasked_tokens = [], 0, 0
+
+    def _read_losses(self) -> float:
+        """Return the sum of the step's losses, read from the device at once; note rows of infinite ones."""
+        if not self.step_losses:
+            return 0.0
+        losses: list[float] = torch.stack([loss for loss, _ in self.step_losses]).tolist()
+        for loss, (_, rows) in zip(losses, self.step_losses, strict=True):
+            if not math.isfinite(loss):
+                self.nonfinite_rows += rows
+        return sum(losses)
 
     def pop_mean_loss(self) -> float:
         """Return the mean of `losses` (at least one), those since the last call, and empty the list."""

@@ -21,6 +21,7 @@ from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
 from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic
+from workbench.training.known_values import known_values, on_device
 from workbench.training.microbatches import MicrobatchSplitter
 from workbench.training.rank_allocation import OrthogonalityLoss
 
@@ -92,7 +93,7 @@ class CountingTrainer(Trainer):
         return self._loader(cast(Rows, self.train_dataset), self.batches)
 
     def _loader(self, rows: Rows, batches: Any) -> DataLoader[Any]:
-        """Return a loader of this rank's batches on its device.
+        """Return a loader of this rank's batches on the CPU, where their lengths and labels are read.
 
         `batches` are of this rank only, so accelerate must not shard them again.
         """
@@ -102,9 +103,8 @@ class CountingTrainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        device = self.accelerator.device
         prepared: DataLoader[Any] = prepare_data_loader(
-            loader, device, num_processes=1, process_index=0, put_on_device=True
+            loader, num_processes=1, process_index=0, put_on_device=False
         )
         return prepared
 
@@ -131,9 +131,7 @@ class CountingTrainer(Trainer):
         loss = self.splitter.train(self.state.global_step, inputs, row_lengths, forward_backward)
         if self.second_term is not None and self.accelerator.sync_gradients:  # the step's last batch
             self.second_term.backward()
-        counters.step_loss += float(loss)
-        if not torch.isfinite(loss):
-            counters.nonfinite_rows += rows
+        counters.step_losses.append((loss, rows))
         return loss
 
     def _forward_backward(
@@ -147,9 +145,16 @@ class CountingTrainer(Trainer):
         first_row = int(inputs["row"][0])
         seed = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first_row
         torch.manual_seed(seed % 2**64)
-        inputs = {name: value for name, value in inputs.items() if name != "row"}
+        inputs = self._model_inputs(inputs)
         with deterministic(self.args.device) if self.deterministic else nullcontext():
             return super().training_step(model, inputs, num_items_in_batch)
+
+    def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the model's arguments for a batch on the CPU, with tensors on the model's device."""
+        inputs = {name: value for name, value in batch.items() if name != "row"}
+        if not self.args.torch_compile:  # which would compile anew for all lengths
+            inputs |= known_values(cast(nn.Module, self.model), inputs)
+        return on_device(inputs, self.args.device)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate the model, and log and return `eval_loss` (with validation rows) and the scores, if any.
@@ -191,10 +196,11 @@ class CountingTrainer(Trainer):
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
         for inputs in self._loader(rows, batches_of_rank(batches, len(rows), rank, world_size)):
-            del inputs["row"]
             items = num_items(inputs["labels"])
             divisor = torch.tensor(max(items, 1))
-            loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=divisor)
+            loss = self.compute_loss(
+                self.model_wrapped, self._model_inputs(inputs), num_items_in_batch=divisor
+            )
             total += (
                 float(cast(Tensor, loss)) * items / world_size
             )  # the Trainer multiplies by it, because DDP averages

@@ -182,6 +182,8 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     supports_gradient_checkpointing = True
     takes_beginning = True
     """Whether rows can share the keys and values of a prefix, by the argument `beginning`."""
+    takes_known_values = True
+    """Whether the arguments `text_lengths` and `label_positions` spare reads from the device."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -422,6 +424,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, OpenLlamaGeneration, Genera
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         shift_labels: Tensor | None = None,
+        label_positions: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Compute logits (B, S, V) and, given `labels` (B, S), the mean loss of next-token prediction.
@@ -440,6 +443,8 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, OpenLlamaGeneration, Genera
             logits_to_keep: Number of last positions whose logits are returned (0: all), or their positions.
             num_items_in_batch: Divisor of the summed loss; default: the number of labels other than -100.
             shift_labels: (B, S), used instead of `labels`: position t predicts label t.
+            label_positions: (T,) indices, among the B * S positions, of those that predict a label other than
+                -100. Without them the loss in train mode reads their number from the device.
             **kwargs: Further arguments of OpenLlamaModel.
         """
         training = labels is not None and self.training and not torch.compiler.is_compiling()
@@ -461,7 +466,9 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, OpenLlamaGeneration, Genera
         }
         loss = None
         if labels is not None and training and not is_plain():
-            loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
+            loss = causal_lm_loss(
+                self.lm_head, hidden, labels, num_items_in_batch, shift_labels, positions=label_positions
+            )
             loss.make_logits = logits_maker(self.lm_head, hidden[:, selected])  # type: ignore[attr-defined]
             return LazyLogitsOutput(loss, **base_outputs)
         logits = multiply(self.lm_head, hidden[:, selected])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from workbench.models.ops.elementwise import is_autocasting, product_dtype, without_autocast
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
 
@@ -55,15 +56,14 @@ def logits_maker(head: nn.Linear, hidden: Tensor, logit_map: LogitMap = IDENTITY
     It uses the settings of autocast at the time of `logits_maker`. It raises RuntimeError if the head's
     weight has changed since then.
     """
-    device, version = hidden.device.type, head.weight._version
-    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    version, dtype, is_enabled = head.weight._version, product_dtype(hidden), is_autocasting(hidden)
 
     def make() -> Tensor:
         if head.weight._version != version:
             raise RuntimeError(
                 "logits: the head has changed since the forward pass (read them before the optimizer step)"
             )
-        with torch.autocast(device, dtype, enabled):
+        with torch.autocast(hidden.device.type, dtype) if is_enabled else without_autocast(hidden):
             return logit_map(head(hidden))
 
     return make

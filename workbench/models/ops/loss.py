@@ -22,7 +22,8 @@ from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
-CHUNK_BYTES = 1 << 27  # of a chunk's logits in float32; larger chunks are not faster
+CHUNK_BYTES, GPU_CHUNK_BYTES = 1 << 27, 1 << 29
+"""Bytes of a chunk's logits in float32, on a CPU, where larger chunks aren't faster, and on other devices."""
 CACHE_BYTES = 1 << 21  # of logits that a CPU converts to float32 at a time
 
 
@@ -33,6 +34,7 @@ def causal_lm_loss(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
     logit_map: LogitMap = IDENTITY,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Compute the mean negative log-likelihood of each label given the tokens before it, in nats and float32.
 
@@ -43,11 +45,14 @@ def causal_lm_loss(
         num_items_in_batch: Divisor of the sum; default: the number of labels other than -100.
         shift_labels: (B, S), used in place of `labels`: position t predicts label t.
         logit_map: Computes the logits from the head's output.
+        positions: (T,) indices of the labelled positions among all B * S, which are read from the device
+            otherwise.
 
     Returns:
         A scalar; NaN if there are no labels and no divisor, as in PyTorch.
     """
-    rows, labels = _labelled(hidden, _shifted(labels) if shift_labels is None else shift_labels)
+    shifted = _shifted(labels) if shift_labels is None else shift_labels
+    rows, labels = _labelled(hidden, shifted, positions)
     weight = _weight(head)
     if weight is None:
         total = _total_by_module(head, rows, labels, logit_map)
@@ -77,13 +82,14 @@ def _shifted(labels: Tensor) -> Tensor:
     return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
-def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _labelled(states: Tensor, labels: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the states (T, ...) and labels (T,) of those positions whose label isn't -100.
 
-    `states` is (B, S, ...) and `labels` (B, S), already shifted.
+    `states` is (B, S, ...) and `labels` (B, S), already shifted; `positions` are (T,) indices, if known.
     """
     labels = labels.to(states.device).flatten()  # (B * S,)
-    positions = (labels != IGNORED).nonzero().flatten()
+    if positions is None:
+        positions = (labels != IGNORED).nonzero().flatten()
     return states.flatten(0, 1)[positions], labels[positions]
 
 
@@ -120,7 +126,7 @@ class _ChunkedLoss(torch.autograd.Function):
         rows_grad = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=rows.device)
-        chunks = _chunks(len(rows), len(weight))
+        chunks = _chunks(len(rows), len(weight), rows.device)
         # One buffer for all chunks.
         logits = rows.new_empty((chunks[0].stop if chunks else 0, len(weight)), dtype=dtype)
         with without_autocast(rows):
@@ -198,14 +204,19 @@ def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor, logit_map: L
         return F.cross_entropy(logit_map(head(rows)).float(), labels, reduction="sum")
 
     total = rows.sum() * 0.0  # has a gradient even without chunks
-    for chunk in _chunks(len(rows), int(head.out_features)):  # type: ignore[arg-type]
+    for chunk in _chunks(len(rows), int(head.out_features), rows.device):  # type: ignore[arg-type]
         total = total + checkpoint(chunk_loss, rows[chunk], labels[chunk], use_reentrant=False)
     return total
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+def _chunks(rows: int, vocabulary: int, device: torch.device) -> list[slice]:
+    size = positions_per_chunk(vocabulary, on_cpu=device.type == "cpu")
     return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def positions_per_chunk(vocabulary: int, *, on_cpu: bool) -> int:
+    """Return for how many positions at a time logits of `vocabulary` tokens are computed."""
+    return max(1, (CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES) // (4 * vocabulary))
 
 
 def classification_loss(

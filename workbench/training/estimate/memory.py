@@ -15,8 +15,8 @@ from workbench.training.estimate.setting import Linear
 from workbench.training.estimate.setting import Setting as Setting
 from workbench.training.estimate.setting import Shape as Shape
 
-LOGITS_BYTES = 1 << 27
-"""Bytes of a chunk of float32 logits; the loss is computed chunk by chunk."""
+LOGITS_BYTES, GPU_LOGITS_BYTES = 1 << 27, 1 << 29
+"""Bytes of a chunk of float32 logits on a CPU and on a GPU; the loss is computed chunk by chunk."""
 NATIVE = 2.5
 """Activations of transformers' layers divided by those of Open-Llama's.
 
@@ -166,7 +166,8 @@ def logits_bytes(setting: Setting) -> int:
     per_token = shape.vocabulary * (float32_bytes + setting.dtype_bytes)
     if shape.stores_logits:
         return batch.tokens * 2 * per_token
-    chunk = max(1, LOGITS_BYTES // (4 * shape.vocabulary))
+    chunk_bytes = LOGITS_BYTES if setting.on_cpu else GPU_LOGITS_BYTES
+    chunk = max(1, chunk_bytes // (4 * shape.vocabulary))
     return min(batch.labelled, chunk) * per_token + 2 * batch.labelled * shape.hidden * setting.dtype_bytes
 
 
