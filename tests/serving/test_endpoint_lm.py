@@ -118,7 +118,7 @@ def test_an_endpoint_without_penalties_is_asked_without_unless_they_change_answe
     spoiled, lm, caplog, monkeypatch
 ):
     monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
-    server = spoiled(fails=lambda body: 400 if "repetition_penalty" in body else None)
+    server = spoiled(fails=lambda body: 400 if {"repetition_penalty", "repeat_penalty"} & set(body) else None)
     remote, prompts = endpoint(server.url, lm, concurrency=1), [[5, 6], [5, 7], [6, 7]]
     found = dict(EndpointDecoder(remote, GenerationConfig(stop=[]), False).stream(prompts, ["x"] * 3))
     assert found == dict(Decoder(lm, GenerationConfig(stop=[])).stream(prompts, ["x"] * 3))
@@ -151,7 +151,7 @@ def test_failed_requests_are_sent_again_and_refused_ones_are_not(spoiled, lm, mo
     server = spoiled(fails=first(503, 429, 500))
     assert endpoint(server.url, lm, retries=3).endpoint.complete([5], max_tokens=1)["choices"]
     assert len(server.seen) == 4
-    for statuses, count in (([400], 1), ([503] * 3, 3)):
+    for statuses, count in (([413], 1), ([503] * 3, 3)):
         server = spoiled(fails=first(*statuses))
         with pytest.raises(EndpointError, match=f"status {statuses[0]}: not now"):
             endpoint(server.url, lm, retries=2).endpoint.complete([5], max_tokens=1)

@@ -10,6 +10,7 @@ from json_server import JsonServer
 from workbench.config import EndpointConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.errors import EndpointError
+from workbench.evaluation.endpoint.at_once import at_once
 from workbench.evaluation.endpoint.chat_endpoint import ChatEndpoint
 from workbench.evaluation.endpoint.endpoint_decoder import sampling_fields
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
@@ -30,12 +31,10 @@ def refusing(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
     servers = []
 
-    def start(refused: dict[str, str], meet=None) -> tuple[JsonServer, EndpointModel]:
+    def start(refused: dict[str, str]) -> tuple[JsonServer, EndpointModel]:
         def reply(path: str, body):
             if body is None:
                 return 200, {"data": [{"id": "toy"}]}
-            if meet and len(servers[-1].seen) <= meet.parties:
-                meet.wait()
             words = next((refused[name] for name in refused if name in body), None)
             if words is not None:
                 return 400, {"error": {"message": words}}
@@ -136,12 +135,73 @@ def test_a_refusal_after_an_answer_is_not_asked_again(refusing, ask):
     assert len(server.seen) == 2
 
 
-def test_threads_that_are_refused_at_the_same_time_warn_once(refusing, caplog):
-    meet = threading.Barrier(4, timeout=20)
-    server, model = refusing(OPENAI, meet)
-    model.settings.concurrency = 4
-    chats = [[{"role": "user", "content": str(number)}] for number in range(12)]
-    answers = dict(ChatEndpoint(model).texts(chats, [""] * 12, GREEDY))
-    assert len(answers) == 12 and {answer.text for answer in answers.values()} == {"x"}
-    assert caplog.text.count("takes no repetition_penalty") == 1
-    assert len(server.seen) == 4 * 3 + 8
+def test_eight_threads_are_refused_each_field_once(refusing, caplog):
+    server, model = refusing(OPENAI)
+    model.settings.concurrency = 8
+    chats = [[{"role": "user", "content": str(number)}] for number in range(40)]
+    answers = dict(ChatEndpoint(model).texts(chats, [""] * 40, GREEDY))
+    assert len(answers) == 40 and {answer.text for answer in answers.values()} == {"x"}
+    assert caplog.text.count("takes no repetition_penalty") == 0, "repeat_penalty is taken"
+    assert len(server.seen) == 40 + len(OPENAI)
+    asked = [body["messages"][0]["content"] for body in server.seen[len(OPENAI) :]]
+    assert sorted(asked) == sorted(str(number) for number in range(40))
+
+
+def test_a_refusal_that_lists_the_known_fields_drops_the_refused_one_alone(refusing, caplog):
+    words = "'repeat_penalty' is not a field of this server (known: max_tokens, repetition_penalty, top_k)"
+    server, model = refusing({"repeat_penalty": words})
+    for _ in range(2):
+        by_completions(model, DRAWN)
+    assert len(server.seen) == 3 and not caplog.text
+    assert all({"repetition_penalty", "top_k", "max_tokens"} <= set(body) for body in server.seen)
+
+
+def test_a_penalty_is_sent_by_the_name_of_llama_cpp_too(refusing, ask, caplog):
+    server, model = refusing({"repetition_penalty": "no field repetition_penalty"})
+    ask(model, GREEDY)
+    assert server.seen[-1]["repeat_penalty"] == 1 and not caplog.text
+    server, model = refusing({"repeat_penalty": "no field repeat_penalty"})
+    ask(model, replace(GREEDY, repetition_penalty=1.5))
+    assert (
+        server.seen[0]["repeat_penalty"] == server.seen[-1]["repetition_penalty"] == 1.5 and not caplog.text
+    )
+
+
+def test_what_the_completions_refuse_is_still_sent_to_the_chats(refusing):
+    refused = {"repetition_penalty": "no field repetition_penalty"}
+    server, model = refusing(refused)
+    by_completions(model, GREEDY)
+    refused.clear()
+    by_chat(model, GREEDY)
+    assert "repetition_penalty" in server.seen[-1]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_only_a_refusal_of_the_content_is_asked_again_with_fewer_fields(status):
+    server = JsonServer(lambda path, body: (200, {"data": [{"id": "toy"}]}) if body is None else (status, {}))
+    try:
+        with pytest.raises(EndpointError, match=str(status)):
+            by_completions(EndpointModel(server.url, EndpointConfig(retries=0)), GREEDY)
+        assert len(server.seen) == 1
+    finally:
+        server.stop()
+
+
+def test_answers_that_come_after_another_ones_error_are_not_lost():
+    first, late = threading.Event(), threading.Event()
+
+    def fails() -> int:
+        first.wait(20)
+        late.set()
+        raise ValueError("the first")
+
+    def answers() -> int:
+        first.set()
+        late.wait(20)
+        return 7
+
+    results = []
+    with pytest.raises(ValueError, match="the first"):
+        for pair in at_once([fails, answers, answers], 2):
+            results.append(pair)
+    assert results == [(1, 7)]

@@ -235,3 +235,14 @@ def test_the_configuration_refuses_unknown_models_and_names():
         ServeConfig(host="")
     with pytest.raises(ConfigError, match=r"serve.adapters: 'a/b'"):
         ServeConfig(adapters={"a/b": "folder"})
+
+
+def test_the_penalty_of_repetition_has_llama_cpps_name_too(served):
+    prompt = {"model": "base", "prompt": "1 + 1 = 2, 1 + 1 = 2, 1 + 1 =", "max_tokens": 20}
+    texts = [
+        served.ask(COMPLETIONS, {**prompt, **penalty})[1]["choices"][0]["text"]
+        for penalty in ({"repeat_penalty": 3}, {"repetition_penalty": 3}, {"repeat_penalty": 1}, {})
+    ]
+    assert texts[0] == texts[1] != texts[2] == texts[3]
+    status, answer = served.ask(COMPLETIONS, {**prompt, "repeat_penalty": 1.5, "repetition_penalty": 1})
+    assert status == 400 and answer["error"]["param"] == "repeat_penalty"

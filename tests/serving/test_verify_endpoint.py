@@ -9,7 +9,7 @@ import pytest
 import torch
 from run_recipe import run_recipe
 from serving_client import Served, language_model
-from wrong_servers import Spoiled, right
+from wrong_servers import Spoiled, right, unchanged
 
 import workbench as wb
 from workbench.config.benchmark import GenerationConfig
@@ -81,13 +81,13 @@ def serving():
     """Starts servers of models, some with a proxy in front that changes requests."""
     started: list[Any] = []
 
-    def serving(template: str = "chatml", change=None, **models: Any) -> str:
+    def serving(template: str = "chatml", change=None, fails=None, **models: Any) -> str:
         named = Named(models)
         lengths = {name: lm.max_length for name, lm in named.lms.items()}
         started.append(Served(named, lengths, DataConfig(template=template)))
         url = f"http://127.0.0.1:{started[-1].port}"
-        if change is not None:
-            started.append(Spoiled(started[-1].port, change, right))
+        if change is not None or fails is not None:
+            started.append(Spoiled(started[-1].port, change or unchanged, right, fails))
             url = started[-1].url
         return url
 
@@ -202,6 +202,23 @@ def test_a_server_whose_echo_is_wrong_is_refused(folder, serving, verify):
 
     with pytest.raises(EndpointError, match="can't be scored by likelihood"):
         verify(serving(merged=loaded(folder, "merged"), change=without_echo))
+
+
+def texts_only(body: dict) -> int | None:
+    """Fails as llama-cpp-python's server does."""
+    return 500 if not isinstance(body.get("prompt", ""), str) else None
+
+
+def test_where_no_token_ids_are_taken_texts_are_compared(folder, serving, verify):
+    report = verify(serving(merged=loaded(folder, "merged"), fails=texts_only))
+    assert report["faults"] == [] and report["left_out"] == ["toy_choice_zh"] and not report["equal"]
+    assert (report["gaps"]["num_texts"], report["gaps"]["num_other_texts"]) == (6, 0)
+    with pytest.raises(DataError, match="writes the texts of the run's base, and not its merged"):
+        verify(serving(merged=loaded(folder, "base"), fails=texts_only))
+    url = serving(merged=loaded(folder, "merged"), fails=texts_only)
+    choices = (*SHORT, "benchmark=[toy_choice_zh]", ITEMS[1], f"model.endpoint={url}", "endpoint.retries=0")
+    with pytest.raises(EndpointError, match="seems not to take token ids"):
+        run_recipe("quickstart", *choices, "steps=[verify_endpoint]", "data.template=chatml")
 
 
 def test_an_endpoint_and_a_scored_model_are_needed(folder, serving, verify):

@@ -89,6 +89,7 @@ def common_readers(limits: ServeConfig) -> dict[str, Reader]:
         "top_p": fields.number(1e-6, 1),
         "top_k": fields.integer(-1, 10**6),
         "repetition_penalty": fields.number(0.01, 100),
+        "repeat_penalty": fields.number(0.01, 100),  # llama.cpp's name of it
         "seed": fields.integer(-LARGEST_SEED, LARGEST_SEED),
         "stop": fields.stop_texts,
         "stream": fields.flag,
@@ -162,6 +163,9 @@ def _request(values: dict[str, Any]) -> Request:
         if not values.get("stream"):
             raise Refusal(400, "stream_options: needs stream=true", "stream_options")
         values["include_usage"] = values.pop("stream_options")
+    penalty = values.pop("repeat_penalty", None)
+    if penalty is not None and penalty != values.setdefault("repetition_penalty", penalty):
+        raise Refusal(400, "repeat_penalty: another one than repetition_penalty (give one)", "repeat_penalty")
     values["top_k"] = max(values.get("top_k", 0), 0)
     request = Request(**values)
     if request.stream and request.logprobs is not None:

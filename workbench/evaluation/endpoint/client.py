@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
-from workbench.evaluation.endpoint.replies import NoSuchPathError, UnsuitableError
+from workbench.evaluation.endpoint.replies import NoSuchPathError, RefusedRequestError, UnsuitableError
 from workbench.shown import clean, remember_secret
 
 KEY_VARIABLE = "WORKBENCH_ENDPOINT_KEY"
@@ -21,6 +21,8 @@ MOST_BYTES = 2**26
 """Largest reply that is read."""
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request is sent again."""
+REFUSALS = {400: RefusedRequestError, 404: NoSuchPathError, 422: RefusedRequestError}
+"""Other statuses -> the error that says more than UnsuitableError."""
 LONGEST_PAUSE_SECONDS = 60
 GOES_ON = " (the same command goes on with what is answered)"
 """End of the message about an endpoint that fails again and again."""
@@ -79,8 +81,7 @@ class Client:
                 if 300 <= status < 400:
                     raise EndpointError(f"{self.shown}: redirects {path}, not followed")
                 if status not in AGAIN:
-                    kind = NoSuchPathError if status == 404 else UnsuitableError
-                    raise kind(f"{self.shown}: {path} was refused, {reason}")
+                    raise REFUSALS.get(status, UnsuitableError)(f"{self.shown}: {path} was refused, {reason}")
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
         raise EndpointError(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")

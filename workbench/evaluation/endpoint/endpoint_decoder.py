@@ -7,6 +7,7 @@ from typing import Any
 from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.endpoint.at_once import at_once
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import NEUTRAL
 from workbench.evaluation.endpoint.replies import finish_reason_of, text_of
 from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.stop_rules import Endings
@@ -83,9 +84,9 @@ def sampling_fields(limits: GenerationConfig, seed: str, vocabulary: int | None 
         fields |= {"top_p": limits.top_p, "seed": int.from_bytes(number, "big") // 2}
     if limits.stop:
         fields["stop"] = list(limits.stop[:MOST_STOP_TEXTS])
-    neutral: dict[str, Any] = {}
-    penalty = {"repetition_penalty": limits.repetition_penalty}
-    (neutral if limits.repetition_penalty == 1 else fields).update(penalty)
+    neutral: dict[str, Any] = dict.fromkeys(NEUTRAL, limits.repetition_penalty)
+    if limits.repetition_penalty != 1:
+        fields["repetition_penalty"] = neutral.pop("repetition_penalty")
     if limits.temperature and limits.top_k:
         fields["top_k"] = limits.top_k
     elif limits.temperature and vocabulary:

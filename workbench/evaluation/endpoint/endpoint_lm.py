@@ -43,7 +43,8 @@ class EndpointLM(LanguageModel):
         most = context_length(self.model, tokenizer) - 2
         super().__init__(tokenizer, min(evaluate.max_length or most, most))
         self.vocabulary = len(tokenizer)
-        self._takes_tokens: bool | None = None
+        self.takes_tokens: bool | None = None
+        """Whether the endpoint reads prompts of token ids; None: not asked yet."""
         self._scorer: Scorer | None = None
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
@@ -55,11 +56,19 @@ class EndpointLM(LanguageModel):
         Raises:
             EndpointError: The endpoint fails, or, as UnsuitableError, its log-probabilities can't be trusted.
         """
-        scorer = self._scorer = self._scorer or trusted(
-            self._scorers(), self.encode(PROBES), self.endpoint.client.shown
-        )
+        scorer = self.check_likelihoods()
         tasks = [lambda request=request: likelihood_by(scorer, request) for request in requests]
         yield from at_once(tasks, self.endpoint.settings.concurrency)
+
+    def check_likelihoods(self) -> Scorer:
+        """Return the interface whose log-probabilities can be trusted; only the first call asks the endpoint.
+
+        Raises:
+            EndpointError: The endpoint fails, or, as UnsuitableError, its log-probabilities can't be trusted.
+        """
+        if self._scorer is None:
+            self._scorer = trusted(self._scorers(), self.encode(PROBES), self.endpoint.client.shown)
+        return self._scorer
 
     def complete(self, tokens: Sequence[int], **fields: Any) -> dict[str, Any]:
         """Send a completion request of token ids, and return the reply.
@@ -71,8 +80,8 @@ class EndpointLM(LanguageModel):
             TokenIdsError: The endpoint reads texts only.
             EndpointError: The endpoint fails.
         """
-        if self._takes_tokens is not None:
-            if self._takes_tokens:
+        if self.takes_tokens is not None:
+            if self.takes_tokens:
                 return self.endpoint.complete(tokens, **fields)
             raise TokenIdsError(f"{self.endpoint.client.shown}: takes no token ids, only texts")
         try:
@@ -80,7 +89,7 @@ class EndpointLM(LanguageModel):
         except EndpointError:
             self.endpoint.complete(PROBES[0], max_tokens=1)
             reply = self._again(tokens, **fields)
-        self._takes_tokens = True
+        self.takes_tokens = True
         return reply
 
     def _again(self, tokens: Sequence[int], **fields: Any) -> dict[str, Any]:
@@ -88,7 +97,7 @@ class EndpointLM(LanguageModel):
         try:
             return self.endpoint.complete(tokens, retries=1, **fields)
         except EndpointError as error:
-            self._takes_tokens = False
+            self.takes_tokens = False
             raise TokenIdsError(
                 f"{str(error).removesuffix(GOES_ON)}; it answers the same request with a text, so it seems "
                 "not to take token ids"

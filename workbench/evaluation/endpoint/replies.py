@@ -18,6 +18,10 @@ class NoSuchPathError(UnsuitableError):
     """The endpoint has no such path, or no such model."""
 
 
+class RefusedRequestError(UnsuitableError):
+    """The endpoint refuses the request's content, with status 400 or 422; without some field it may not."""
+
+
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Log-probabilities of a text's tokens, in nats."""

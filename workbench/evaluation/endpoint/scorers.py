@@ -168,7 +168,10 @@ class SglangGenerate:
         self, tokens: Sequence[int], sampling: dict[str, Any], fields: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Send a request, and return what the reply says about its tokens."""
-        asked = {"input_ids": list(tokens), "sampling_params": {"temperature": 0, **sampling}}
+        asked = {
+            "input_ids": list(tokens),
+            "sampling_params": {"temperature": 0, "repetition_penalty": 1, **sampling},
+        }
         reply = self._post(self.name, {**asked, "return_logprob": True, **(fields or {})})
         facts = reply.get("meta_info")
         if not isinstance(facts, dict):

@@ -46,7 +46,7 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
     same. Endpoints without chats, and models without a template, have no fault.
 
     Raises:
-        EndpointError: The endpoint fails, or its replies lack a text.
+        EndpointError: The endpoint fails, its replies lack a text, or it makes other tokens of a text.
         DataError: The model's chat template refuses the chat.
     """
     if data.template == Template["auto"].name and not lm.tokenizer.chat_template:
@@ -59,14 +59,12 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
     except EndpointError:
         return []  # it has no chats
     answer = message_of(chat, lm.endpoint.client.shown)
-    continued = text_of(
-        lm.endpoint.complete(prompt.input_ids, max_tokens=NUM_TOKENS), lm.endpoint.client.shown
-    )
     count = prompt_tokens(chat)
     if count is not None and count != len(prompt.input_ids):
         return [
             f"chat template: a chat has {count} tokens there, {len(prompt.input_ids)} with the model's own"
         ]
+    continued = text_of(lm.continue_prompt(prompt.input_ids, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
     if answer.strip() != continued.strip():
         return [
             "chat template: a chat is answered otherwise than the text that the model's own template makes"
@@ -80,9 +78,9 @@ def sampling_defaults(lm: EndpointLM) -> list[str]:
     Raises:
         EndpointError: The endpoint fails, or its replies lack a text.
     """
-    for tokens in lm.encode(PROBES):
-        greedy = text_of(lm.endpoint.complete(tokens, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
-        fields = {"model": lm.endpoint.name, "prompt": tokens, "max_tokens": NUM_TOKENS}
+    for text in PROBES:  # which also servers read that take no token ids
+        greedy = text_of(lm.endpoint.complete(text, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
+        fields = {"model": lm.endpoint.name, "prompt": text, "max_tokens": NUM_TOKENS}
         for _ in range(2):
             if text_of(lm.endpoint.client.post("completions", fields), lm.endpoint.client.shown) != greedy:
                 return [

@@ -16,6 +16,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation import engine
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
+from workbench.evaluation.endpoint.replies import UnsuitableError
 from workbench.evaluation.records import Prediction, read_predictions
 from workbench.files import write_json
 from workbench.leaderboard.collect import Run as Recorded
@@ -53,10 +54,14 @@ class Verification:
     faults: list[str] = field(default_factory=list)
     """Causes of differences, and other faults, each as a line; empty: none."""
 
+    left_out: list[str] = field(default_factory=list)
+    """Benchmarks that need log-likelihoods, where the endpoint has none."""
+
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs; a quantized model is never called equal."""
-        return self.tolerance is not None and not self.faults and self.gaps.is_within(self.tolerance)
+        """Whether nothing differs; never if the model is quantized or a benchmark was left out."""
+        is_compared = self.tolerance is not None and not self.left_out
+        return is_compared and not self.faults and self.gaps.is_within(self.tolerance or 0.0)
 
 
 def verify_endpoint(run: Run) -> None:
@@ -79,9 +84,10 @@ def verify_endpoint(run: Run) -> None:
         name for name in names if any((s.model, s.benchmark) == (serves, name) for s in recorded.scores)
     ]
     drawn = draw(recorded_answers(recorded.files, serves, scored), benchmarks, config.audit.items, seed)
+    lm = EndpointLM(model, tokenizer_for(serves, run), config.evaluate)
+    all_drawn, drawn = drawn, answerable(drawn, lm)
     again = asked(run, serves, model, drawn)
     gaps = gaps_between(drawn.recorded, again)
-    lm = EndpointLM(model, tokenizer_for(serves, run), config.evaluate)
     tolerance = allowed(run, recorded, serves)
     faults = behaviours(lm, config.data)
     if gaps.num_other_prompts:
@@ -103,8 +109,32 @@ def verify_endpoint(run: Run) -> None:
         tolerance=tolerance,
         gaps=gaps,
         faults=faults,
+        left_out=[name for name in all_drawn.recorded if name not in drawn.recorded],
     )
     report(result, run, seed)
+
+
+def answerable(drawn: Sample, lm: EndpointLM) -> Sample:
+    """Return the drawn items; those that need log-likelihoods only if the endpoint takes token ids.
+
+    An endpoint that takes texts only is compared by its generated texts; the log says so.
+
+    Raises:
+        EndpointError: The endpoint fails, or its log-likelihoods are needed and can't be trusted.
+    """
+    recorded = drawn.recorded
+    texts = {name: recorded[name] for name in recorded if not any(a.loglikelihoods for a in recorded[name])}
+    if len(texts) == len(recorded):
+        return drawn
+    try:
+        lm.check_likelihoods()
+    except UnsuitableError as error:
+        if lm.takes_tokens is not False or not any(texts.values()):
+            raise
+        log.warning("verify_endpoint: only generated texts are compared: %s", error)
+        benchmarks = {name: value for name, value in drawn.benchmarks.items() if name in texts}
+        return replace(drawn, benchmarks=benchmarks, recorded=texts)
+    return drawn
 
 
 def served_model(run: Run, recorded: Recorded, name: str) -> str:

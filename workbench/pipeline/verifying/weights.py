@@ -61,8 +61,13 @@ def cause_of(
     for name, other in others.items():
         if other.num_likelihoods and other.mean <= max(NEARER * gaps.mean, tolerance) < gaps.mean:
             return f"other model: the endpoint has the run's {name}, and not its {serves} ({picks})"
+        if gaps.num_other_texts and other.num_texts and not other.num_other_texts:
+            return f"other model: the endpoint writes the texts of the run's {name}, and not its {serves}"
     if not gaps.num_likelihoods:
-        return f"texts: {gaps.num_other_texts} of {gaps.num_texts} greedy texts differ"
+        return (
+            f"texts: {gaps.num_other_texts} of {gaps.num_texts} greedy texts differ, as by other weights, a "
+            "quantization or rounding (log-likelihoods, which would tell, are not compared)"
+        )
     return _cause_in_weights(run, serves, lm, _texts(lm, drawn), gaps, tolerance) + f" ({picks})"
 
 
