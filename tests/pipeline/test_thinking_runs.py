@@ -1,6 +1,7 @@
 """Runs with arguments of the chat template: what is trained, scored, predicted and served is one text."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from transformers import AutoTokenizer
 
 from workbench.config import ChatConfig, Config, ModelConfig, Step
 from workbench.config.data import DataConfig
-from workbench.evaluation.records import read_predictions
+from workbench.errors import ConfigError
+from workbench.evaluation.records import read_predictions, read_results
 from workbench.pipeline.chat import session
 from workbench.pipeline.predict import predict
 from workbench.pipeline.run_state import Run
@@ -93,3 +95,21 @@ def test_the_second_turn_of_a_chat_reads_the_first_without_its_thought(tmp_path,
     turns = [CHAT[0], {"role": "assistant", "content": "Paris"}, CHAT[2]]
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
     assert [prompt.text for prompt in asked] == [tokenizer.apply_chat_template(turns, **options)]
+
+
+def test_sampling_and_budgets_hold_for_the_benchmarks_of_a_list_that_write_texts(run, tmp_path, capsys):
+    chat_base(tmp_path / "base", TEMPLATE.replace("{% endif %}{% endif %}", "{% endif %}<think>{% endif %}"))
+    own = ("model.path=base", "run_dir=run", "evaluate.chat_template=true", "steps=[evaluate,leaderboard]")
+    few = ("benchmarks.toy_exact_en.limit=2", "benchmarks.toy_choice_en.limit=2")
+    drawn = ("evaluate.temperature=20.0", "evaluate.thinking_budget=6")
+    folder = run("evaluate", *own, *few, *drawn, "benchmark=[toy_choice_en,toy_exact_en]")
+    scores = {score.benchmark: score for score in read_results(folder.results_json)[1]}
+    assert scores["toy_choice_en"].texts == {}
+    assert scores["toy_exact_en"].texts["texts"] == scores["toy_exact_en"].texts["thought_cut"] == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "100.0% with their thought cut at its budget" in shown
+    for key, value in (setting.removeprefix("evaluate.").split("=") for setting in drawn):
+        with pytest.raises(
+            ConfigError, match=rf"^evaluate\.{key}: {re.escape(value)} has no effect, because no benchmark"
+        ):
+            run("evaluate", *own, few[1], f"evaluate.{key}={value}", "benchmark=[toy_choice_en]")

@@ -11,7 +11,7 @@ import pytest
 from json_server import JsonServer
 from run_recipe import run_recipe
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig
+from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, OutputType, ProtocolConfig
 from workbench.errors import ConfigError, EndpointError
 from workbench.evaluation.tasks.chat_generation import check_written
 from workbench.leaderboard.collect import collect
@@ -170,3 +170,11 @@ def test_the_board_has_a_column_of_its_own_for_chats(evaluate, chats, caplog, mo
     evaluate("runs/own", f"model.path={PACKAGE / 'toy' / 'base'}", steps="evaluate,leaderboard")
     board = json.loads(Path("runs/leaderboard.json").read_text("utf-8"))
     assert "by the endpoint's chats" in json.dumps(board)
+
+
+def test_a_thinking_budget_is_refused_where_thoughts_cant_be_closed():
+    chosen = BenchmarkConfig(
+        language="en", output_type=OutputType.generation, generation=GenerationConfig(thinking_budget=200)
+    )
+    with pytest.raises(ConfigError, match=r"^evaluate\.thinking_budget: 200 \(for benchmarks\.mine\) needs"):
+        check_written({"mine": chosen})

@@ -17,6 +17,7 @@ from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.tasks.thinking import Prompt, ThinkingDecoder
 
 PAIRS = [
     (context, continuation)
@@ -319,3 +320,18 @@ def test_tasks_of_the_harness_have_the_texts_of_the_weights(served, lm):
     ]
     texts = HarnessLM(endpoint(url_of(served), lm)).generate_until(requests)
     assert texts == HarnessLM(lm).generate_until(requests) and any(texts)
+
+
+def test_thoughts_are_closed_at_their_budget_by_two_requests(spoiled, lm):
+    server, limits = spoiled(), GenerationConfig(max_new_tokens=9, stop=["。"])
+    contexts = [f"{context}<think>" for context, _ in PAIRS if context] + ["The capital of France is"]
+    prompts = [Prompt(text, ids) for text, ids in zip(contexts, lm.encode(contexts), strict=True)]
+    seeds, remote = [""] * len(prompts), endpoint(server.url, lm)
+    found = dict(ThinkingDecoder(EndpointDecoder(remote, limits, False), 5).texts(prompts, seeds))
+    assert found == dict(ThinkingDecoder(Decoder(lm, limits), 5).texts(prompts, seeds))
+    num_cut, num_sent = sum(bool(text.thought_cut) for text in found.values()), len(prompts) - 1
+    assert num_cut > num_sent / 2 and found[num_sent].thought_cut is False
+    sent = [body["max_tokens"] for body in server.seen]
+    num_opening = len(lm.tokenizer("<think>", add_special_tokens=False)["input_ids"]) + 2
+    assert sorted(set(sent)) == [5, num_opening, 9] and sent.count(num_opening) == 1
+    assert sent.count(5) == num_sent and sent.count(9) == num_cut + 1

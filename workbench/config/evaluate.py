@@ -88,6 +88,12 @@ class EvaluateConfig:
     repetition_penalty: float | None = number(None, 0, 100, above=True)
     """Makes tokens of the prompt and of the answer so far less likely, 1: doesn't; null: as each benchmark
     says."""
+    thinking_budget: int | None = number(None, 1, 10**6)
+    """Most tokens of a thought, which the prompt or the text opens by `<think>` and the model ends by
+    `</think>`. Where the budget is used up, the sentence of Qwen3's documentation closes the thought, and the
+    model writes its answer; scores say in how many texts. max_new_tokens and stop count for the answer alone.
+    Texts without a thought don't change. Not for protocol=lm-eval and tasks of lm-eval, which read thoughts
+    as lm-evaluation-harness does. null: as each benchmark says, mostly max_new_tokens for both together."""
     permutations: int = number(1, 1, 26)
     """Number of orders in which the options of a lettered question are asked. Their average cancels a
     preference for a letter. 1: the given order. Time grows by this factor. Needs benchmarks.NAME.options."""

@@ -19,6 +19,7 @@ from workbench.errors import DataError
 from workbench.evaluation.field_checks import (
     Check,
     is_bool,
+    is_bool_or_none,
     is_count,
     is_likelihood,
     is_text,
@@ -211,10 +212,11 @@ TYPES: dict[str, Check] = {
     "generation": is_text_or_none,
     "extracted": is_text_or_none,
     "finish_reason": is_text_or_none,
+    "thought_cut": is_bool_or_none,
 }
 """Key of a line -> check of its value."""
 
-LATER = {"finish_reason"}
+LATER = {"finish_reason", "thought_cut"}
 """Keys that earlier versions didn't write; null is not written, so that other lines stay as they were."""
 
 assert TYPES.keys() == {"prompt", *(field.name for field in fields(Answer))}

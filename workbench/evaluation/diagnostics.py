@@ -103,8 +103,9 @@ def warn_of_open_thoughts(name: str, counts: Mapping[str, int]) -> None:
     if num_open and rank_and_world_size()[0] == 0:
         log.warning(
             "benchmarks.%s: %d of %d answers end within a thought (<think>), cut off by generation.stop or "
-            "generation.max_new_tokens, and so have no answer (more tokens and generation.stop=[], or "
-            "evaluate.template_arguments={enable_thinking: false} where the template has it)",
+            "generation.max_new_tokens, and so have no answer (evaluate.thinking_budget=2000 closes a "
+            "thought, evaluate.template_arguments={enable_thinking: false} asks for none where the template "
+            "has it)",
             name,
             num_open,
             counts[TEXTS],

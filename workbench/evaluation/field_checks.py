@@ -1,4 +1,4 @@
-"""Checks the values of fields read from files of answers or predictions."""
+"""Checks the values of fields read from files of answers or predictions, and lists those of predictions."""
 
 from collections.abc import Callable
 
@@ -21,6 +21,11 @@ def is_text_or_none(value: object) -> bool:
 def is_bool(value: object) -> bool:
     """Return whether the value is true or false."""
     return isinstance(value, bool)
+
+
+def is_bool_or_none(value: object) -> bool:
+    """Return whether the value is true, false or null."""
+    return value is None or isinstance(value, bool)
 
 
 def is_count(value: object) -> bool:
@@ -61,3 +66,24 @@ def is_target(value: object) -> bool:
 def are_scores(value: object) -> bool:
     """Return whether the value maps metrics to scores."""
     return isinstance(value, dict) and all(map(is_score, value.values()))
+
+
+PREDICTION_TYPES: dict[str, Check] = {
+    "id": is_text,
+    "subset": is_text,
+    "prompt_hash": is_text,
+    "context": is_text,
+    "choices": list_of(is_text),
+    "loglikelihoods": list_of(is_likelihood),
+    "generation": is_text_or_none,
+    "prediction": is_answer_or_none,
+    "target": is_target,
+    "scores": are_scores,
+    "num_shots_dropped": is_count,
+    "cluster": is_text,
+    "finish_reason": is_text_or_none,
+    "thought_cut": is_bool,
+}
+"""Field of a prediction -> check of its value."""
+LATER = ("cluster", "finish_reason", "thought_cut")
+"""Fields of a prediction that earlier versions didn't have; they aren't written where they are empty."""

@@ -31,6 +31,7 @@ from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import ChatFormat, Item, item, possibly_too_long
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
+from workbench.evaluation.tasks.thinking import most_new_tokens
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample
 from workbench.evaluation.too_long_items import check_some_left
 
@@ -73,7 +74,8 @@ class ItemInterviewer:
         with naming_benchmark(benchmark.name):
             if config.too_long is not TooLong.refuse:
                 return
-            longest = lm.max_length - benchmark.config.generation.max_new_tokens
+            assert lm.tokenizer is not None
+            longest = lm.max_length - most_new_tokens(lm.tokenizer, benchmark.config.generation)
             long_examples = possibly_too_long(benchmark.examples, longest)
             answerer_for(lm, benchmark.config, config).items(long_examples)
 

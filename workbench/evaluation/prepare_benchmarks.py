@@ -32,7 +32,31 @@ from workbench.files import local_path
 def prepare_benchmarks(
     benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
 ) -> dict[str, PreparedBenchmark]:
-    """Read, check and render the items of all benchmarks that their limits select; this takes no model.
+    """Prepare all benchmarks by `prepare_each`, and check that each setting has an effect on some of them.
+
+    Raises:
+        ConfigError: As for `prepare_each`, or sampling is given and no benchmark generates texts.
+        DataError: As for `prepare_each`.
+    """
+    prepared = prepare_each(benchmarks, evaluate)
+    check_effects(prepared, evaluate)
+    return prepared
+
+
+def check_effects(prepared: Mapping[str, PreparedBenchmark], evaluate: EvaluateConfig) -> None:
+    """Check that the sampling of the evaluate section has an effect on one of all benchmarks of a run.
+
+    Raises:
+        ConfigError: Sampling is given, and no benchmark generates texts.
+    """
+    generate = [benchmark.interviewer.generates(benchmark) for benchmark in prepared.values()]
+    check_sampling(evaluate, [benchmark.config for benchmark in prepared.values()], generate)
+
+
+def prepare_each(
+    benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
+) -> dict[str, PreparedBenchmark]:
+    """Read, check and render the items of each benchmark that its limit selects; this takes no model.
 
     A benchmark with tasks of lm-evaluation-harness gives one benchmark per task, `NAME.TASK`.
 
@@ -46,7 +70,6 @@ def prepare_benchmarks(
             prepared.update(tasks.prepare(name, config, evaluate))
         else:
             prepared[name] = prepare(name, config, evaluate)
-    check_sampling(evaluate, [each.interviewer.generates(each) for each in prepared.values()])
     return prepared
 
 
@@ -60,7 +83,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         DataError: A file is missing or malformed, a row has no answer among its choices, two items have the
             same id, there are no items, ...
     """
-    config = with_sampling(protocols.resolve(name, config), evaluate)
+    config = with_sampling(name, protocols.resolve(name, config), evaluate)
     check_lists(name, config)
     check_ignored(name, config)
     config = _with_choices(name, _of_subsets(name, config))

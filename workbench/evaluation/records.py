@@ -12,17 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.evaluation.field_checks import (
-    Check,
-    are_scores,
-    is_answer_or_none,
-    is_count,
-    is_likelihood,
-    is_target,
-    is_text,
-    is_text_or_none,
-    list_of,
-)
+from workbench.evaluation.field_checks import LATER, PREDICTION_TYPES
 from workbench.evaluation.metric_directions import lower_is_better
 from workbench.files import parse_json, read_json, write_atomic, write_json
 
@@ -98,6 +88,8 @@ class Answer:
     """Answer extracted from the generated text."""
     finish_reason: str | None = None
     """Why a generated text ends: `stop` by an end token or text, `length` by the token limit."""
+    thought_cut: bool | None = None
+    """Whether the thinking budget ended the text's thought; None: there is no budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +119,8 @@ class Prediction:
     """Id that all items with a common text share; empty, and not written: the item is independent."""
     finish_reason: str | None = None
     """Why the generated text ends: `stop` or `length`; None, and not written: unknown."""
+    thought_cut: bool = False
+    """Whether the thinking budget ended the text's thought; not written if not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +172,9 @@ class Score:
     num_skipped: int = 0
     """Number of items that were too long and not asked; they aren't in `num_items`."""
     texts: dict[str, int] = field(default_factory=dict)
-    """Numbers of generated `texts`, and of those that end by `stop`, by `length` or `in_thought`, or have no
-    answer to extract (`unextracted`); empty, and not written: none was generated."""
+    """Numbers of generated `texts`, and of those that end by `stop`, by `length` or `in_thought`, whose
+    thought the budget ended (`thought_cut`), or without an answer to extract (`unextracted`); empty, and not
+    written: none was generated."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -211,7 +206,7 @@ def prediction_line(prediction: Prediction) -> str:
                 f"item {prediction.id}: {name} {str(value):.200} can't be written (scores are finite "
                 "numbers: remove such a metric from the benchmark's metrics)"
             )
-    values = {name: value for name, value in vars(prediction).items() if value or name not in _LATER}
+    values = {name: value for name, value in vars(prediction).items() if value or name not in LATER}
     return json.dumps({"schema_version": SCHEMA_VERSION, **values}, ensure_ascii=False) + "\n"
 
 
@@ -240,26 +235,6 @@ def _prediction(line: str, where: str) -> Prediction:
         return prediction
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{where}: not a prediction of this project ({error})") from error
-
-
-PREDICTION_TYPES: dict[str, Check] = {
-    "id": is_text,
-    "subset": is_text,
-    "prompt_hash": is_text,
-    "context": is_text,
-    "choices": list_of(is_text),
-    "loglikelihoods": list_of(is_likelihood),
-    "generation": is_text_or_none,
-    "prediction": is_answer_or_none,
-    "target": is_target,
-    "scores": are_scores,
-    "num_shots_dropped": is_count,
-    "cluster": is_text,
-    "finish_reason": is_text_or_none,
-}
-"""Field of a prediction -> check of its value."""
-_LATER = ("cluster", "finish_reason")
-"""Fields of a prediction that earlier versions didn't have; they aren't written where they are empty."""
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:

@@ -18,6 +18,7 @@ from workbench.evaluation.records import Example
 from workbench.evaluation.tasks.generation import Generation
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import Item, fit, possibly_too_long
+from workbench.evaluation.tasks.thinking import most_new_tokens
 
 log = logging.getLogger("workbench")
 
@@ -101,7 +102,7 @@ def _skipped(benchmark: PreparedBenchmark, encoder: PromptEncoder, config: Evalu
     items_of = _items_of(benchmark.config, encoder, config)
     if items_of is None:
         return []
-    longest = encoder.max_length - benchmark.config.generation.max_new_tokens
+    longest = encoder.max_length - most_new_tokens(encoder.tokenizer, benchmark.config.generation)
     orders = (order for example in benchmark.examples for order in (example, *example.rotations))
     without_shots = [replace(order, shots=()) for order in orders]
     long_items = items_of(possibly_too_long(without_shots, longest))

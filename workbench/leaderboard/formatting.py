@@ -102,6 +102,7 @@ def texts(score: Score) -> str:
         "unextracted": "no answer in {}",
         "length": "{} cut at the token limit",
         "in_thought": "{} within a thought",
+        "thought_cut": "{} with their thought cut at its budget",
     }
     total = score.texts.get("texts", 0)
     counts = {key: score.texts.get(key, 0) for key in told}

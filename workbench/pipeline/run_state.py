@@ -112,14 +112,16 @@ class Run:
         Raises:
             WorkbenchError: A benchmark can't be read, or its settings are invalid.
         """
-        from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
+        from workbench.evaluation.prepare_benchmarks import check_effects, prepare_each
 
         prepared: dict[str, PreparedBenchmark] = {}
         for name in self.config.benchmarks if names is None else names:
             if name not in self._benchmarks:
                 chosen = {name: self.config.benchmarks[name]}
-                self._benchmarks[name] = prepare_benchmarks(chosen, self.config.evaluate)
+                self._benchmarks[name] = prepare_each(chosen, self.config.evaluate)
             prepared |= self._benchmarks[name]
+        if names is None:
+            check_effects(prepared, self.config.evaluate)
         return prepared
 
     @cached_property

@@ -18,6 +18,9 @@ class GenerationConfig:
 
     max_new_tokens: int = number(64, 1, 10**6)
     """Tokens after which an answer is cut off."""
+    thinking_budget: int | None = number(None, 1, 10**6)
+    """Tokens of a thought (`<think>`) after which it is closed, as evaluate.thinking_budget says; null: a
+    thought counts as part of the answer."""
     stop: list[str] = field(default_factory=lambda: ["\n"])
     """Texts that end an answer; the answer is what comes before the first of them."""
     temperature: float = number(0.0, 0, 100)

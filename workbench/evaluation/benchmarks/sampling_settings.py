@@ -1,4 +1,4 @@
-"""Puts the sampling of the evaluate section in place of a benchmark's own."""
+"""Puts the sampling and the thinking budget of the evaluate section in place of a benchmark's own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,13 +19,31 @@ def given_sampling(evaluate: EvaluateConfig) -> dict[str, float]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def with_sampling(config: BenchmarkConfig, evaluate: EvaluateConfig) -> BenchmarkConfig:
-    """Return a benchmark with the sampling of the evaluate section, where it generates texts.
+def with_sampling(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> BenchmarkConfig:
+    """Return a benchmark with sampling and thinking budget of the evaluate section, where it generates texts.
+
+    With protocol=lm-eval, thoughts have no budget.
+
+    Args:
+        name: name of the benchmark, for messages.
+        config: its configuration, with the settings of its protocol filled in.
+        evaluate: the evaluate section.
 
     Raises:
-        ConfigError: A setting of drawn tokens would have no effect, because the temperature is 0.
+        ConfigError: A setting of drawn tokens would have no effect, because the temperature is 0; or the
+            benchmark itself has a thinking budget that isn't used.
     """
-    if config.output_type is not OutputType.generation:
+    own_budget = config.generation.thinking_budget
+    generates = config.output_type is OutputType.generation
+    if own_budget is not None and not (generates and _can_close_thoughts(config)):
+        reason = (
+            "protocol=lm-eval reads thoughts as part of the answer" if generates else "it writes no texts"
+        )
+        raise ConfigError(
+            f"benchmarks.{name}.generation.thinking_budget: {own_budget} has no effect, {reason} "
+            "(leave it out)"
+        )
+    if not generates:
         return config
     given = given_sampling(evaluate)
     generation = replace(config.generation, **given)  # type: ignore[arg-type]
@@ -35,18 +53,27 @@ def with_sampling(config: BenchmarkConfig, evaluate: EvaluateConfig) -> Benchmar
                 f"evaluate.{key}: {given[key]} has no effect at temperature 0 "
                 "(give a temperature, as evaluate.temperature=0.7)"
             )
+    if evaluate.thinking_budget is not None and _can_close_thoughts(config):
+        generation = replace(generation, thinking_budget=evaluate.thinking_budget)
     return replace(config, generation=generation)
 
 
-def check_sampling(evaluate: EvaluateConfig, generate: Sequence[bool]) -> None:
-    """Check that the sampling of the evaluate section has an effect on some benchmark.
+def _can_close_thoughts(config: BenchmarkConfig) -> bool:
+    return config.protocol != "lm-eval"
+
+
+def check_sampling(
+    evaluate: EvaluateConfig, benchmarks: Sequence[BenchmarkConfig], generate: Sequence[bool]
+) -> None:
+    """Check that sampling and thinking budget of the evaluate section have an effect on some benchmark.
 
     Args:
         evaluate: the evaluate section.
+        benchmarks: all prepared benchmarks.
         generate: whether each benchmark is answered by generated texts.
 
     Raises:
-        ConfigError: A setting is given, there are benchmarks, and none of them generates texts.
+        ConfigError: A setting is given, there are benchmarks, and it has an effect on none of them.
     """
     given = given_sampling(evaluate)
     if given and generate and not any(generate):
@@ -54,4 +81,10 @@ def check_sampling(evaluate: EvaluateConfig, generate: Sequence[bool]) -> None:
         raise ConfigError(
             f"evaluate.{key}: {value} has no effect, because no benchmark generates texts (leave it out, or "
             "choose a protocol that does, such as chat)"
+        )
+    budget = evaluate.thinking_budget
+    if budget is not None and benchmarks and all(b.generation.thinking_budget is None for b in benchmarks):
+        raise ConfigError(
+            f"evaluate.thinking_budget: {budget} has no effect, because no benchmark generates texts by "
+            "another protocol than lm-eval's (leave it out, or choose a protocol such as chat)"
         )

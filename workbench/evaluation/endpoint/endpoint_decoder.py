@@ -40,8 +40,8 @@ class EndpointDecoder:
         Raises:
             EndpointError: The endpoint fails.
         """
-        for index, (text, _) in self.texts(prompts, seeds):
-            yield index, text
+        for index, generated in self.texts(prompts, seeds):
+            yield index, generated.text
 
     def texts(
         self, prompts: Sequence[list[int]], seeds: Sequence[str]

@@ -27,9 +27,10 @@ from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, prompt_hash
-from workbench.evaluation.tasks.generation import decoder_for, texts
+from workbench.evaluation.tasks.generation import decoder_for
 from workbench.evaluation.tasks.multiple_choice import by_item
 from workbench.evaluation.tasks.perplexity import Perplexity
+from workbench.evaluation.tasks.thinking import texts
 
 Answers = Iterator[tuple[int, Answer]]
 
@@ -186,7 +187,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             ]
             self.num_cut += sum(len(prompt) > max_length for prompt in prompts)
             stream = texts(decoder, [prompt[-max_length:] for prompt in prompts], [seed for _, seed in units])
-            for index, (text, finish_reason) in stream:
+            for index, (text, finish_reason, _) in stream:
                 yield index, Answer(generation=text, extracted=text, finish_reason=finish_reason)
 
         settings = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature, *_further(limit)])

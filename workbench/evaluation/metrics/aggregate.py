@@ -92,6 +92,7 @@ def _prediction(
         num_shots_dropped=item.num_shots_dropped,
         cluster=example.cluster,
         finish_reason=given.finish_reason,
+        thought_cut=bool(given.thought_cut),
     )
 
 

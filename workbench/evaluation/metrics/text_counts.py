@@ -8,11 +8,14 @@ from workbench.evaluation.extraction.thoughts import ends_in_thought, opens_thou
 from workbench.evaluation.records import Answer
 
 TEXTS, STOP, LENGTH, IN_THOUGHT, UNEXTRACTED = "texts", "stop", "length", "in_thought", "unextracted"
+THOUGHT_CUT = "thought_cut"
 """Keys of a Score's `texts`."""
 
 
 def text_counts(texts: Iterable[tuple[str, Answer]]) -> dict[str, int]:
     """Return the counts of generated texts for a Score, all but `unextracted`; empty if there are none.
+
+    `thought_cut` is among them where there is a thinking budget.
 
     Args:
         texts: prompt and answer of each item; answers without a text aren't counted.
@@ -24,8 +27,11 @@ def text_counts(texts: Iterable[tuple[str, Answer]]) -> dict[str, int]:
         counts[TEXTS] += 1
         if answer.finish_reason in (STOP, LENGTH):
             counts[answer.finish_reason] += 1
+        if answer.thought_cut is not None:
+            counts[THOUGHT_CUT] += answer.thought_cut
         counts[IN_THOUGHT] += ends_in_thought(answer.generation, opens_thought(prompt))
-    return {key: counts[key] for key in (TEXTS, STOP, LENGTH, IN_THOUGHT)} if counts else {}
+    keys = [TEXTS, STOP, LENGTH, IN_THOUGHT, *([THOUGHT_CUT] if THOUGHT_CUT in counts else [])]
+    return {key: counts[key] for key in keys} if counts else {}
 
 
 def num_unextracted(predictions: Sequence[object]) -> int:

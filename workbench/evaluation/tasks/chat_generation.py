@@ -27,7 +27,7 @@ class ChatGeneration:
         """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         chats = [json.loads(item.contexts[0]) for item in items]
         seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
-        for index, (text, reason) in self.endpoint.texts(chats, seeds, self.config.generation):
+        for index, (text, reason, _) in self.endpoint.texts(chats, seeds, self.config.generation):
             yield index, Answer(generation=text, finish_reason=reason)
 
 
@@ -35,9 +35,16 @@ def check_written(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
     """Check that all benchmarks are answered by written texts, which is all that a chat gives.
 
     Raises:
-        ConfigError: One needs log-probabilities or a classification head; the message has its name.
+        ConfigError: One needs log-probabilities or a classification head, or closes thoughts; the message has
+            its name.
     """
     for name, benchmark in benchmarks.items():
+        if benchmark.generation.thinking_budget is not None:
+            raise ConfigError(
+                f"evaluate.thinking_budget: {benchmark.generation.thinking_budget} (for benchmarks.{name}) "
+                "needs prompts that end with a thought, which endpoint.api=chat doesn't take "
+                "(endpoint.api=completions, or leave it out)"
+            )
         if benchmark.output_type is not OutputType.generation:
             written = [
                 protocol

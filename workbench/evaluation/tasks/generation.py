@@ -13,11 +13,10 @@ from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.extraction.extract import extract
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
-from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.prompt_encoder import PromptEncoder
-from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, chat_format, fit
+from workbench.evaluation.tasks.thinking import Prompt, ThinkingDecoder, most_new_tokens, texts
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_item
 
 
@@ -46,14 +45,16 @@ class Generation:
         """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
 
         Raises:
-            ConfigError: `max_new_tokens` leaves no room for a prompt in the model's context.
+            ConfigError: `max_new_tokens` and the thinking budget leave no room for a prompt in the context.
             DataError: A prompt can't fit, and `too_long` is `refuse`.
         """
-        max_new_tokens = self.config.generation.max_new_tokens
-        max_prompt_length = self.lm.max_length - max_new_tokens
+        limits = self.config.generation
+        num_new = most_new_tokens(self.lm.tokenizer, limits)
+        max_prompt_length = self.lm.max_length - num_new
         if max_prompt_length < 1:
+            budget = "" if limits.thinking_budget is None else " with those of evaluate.thinking_budget"
             raise ConfigError(
-                f"generation.max_new_tokens: {max_new_tokens} tokens leave no room for a prompt "
+                f"generation.max_new_tokens: {num_new} tokens{budget} leave no room for a prompt "
                 f"(the model's context has {self.lm.max_length} tokens)"
             )
         if all(isinstance(example, EncodedExample) for example in examples):
@@ -72,8 +73,15 @@ class Generation:
         """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         prompts = self._prompts(items)
         seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
-        for index, (text, finish_reason) in texts(self.decoder, prompts, seeds):
-            yield index, Answer(generation=text, finish_reason=finish_reason)
+        budget = self.config.generation.thinking_budget
+        if budget is None:
+            stream = texts(self.decoder, prompts, seeds)
+        else:
+            pairs = zip(items, prompts, strict=True)
+            thinking = [Prompt(item.contexts[0], tokens) for item, tokens in pairs]
+            stream = ThinkingDecoder(self.decoder, budget).texts(thinking, seeds)
+        for index, (text, finish_reason, thought_cut) in stream:
+            yield index, Answer(generation=text, finish_reason=finish_reason, thought_cut=thought_cut)
 
 
 def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -> Decoder | EndpointDecoder:
@@ -82,24 +90,6 @@ def decoder_for(lm: PromptEncoder, limits: GenerationConfig, as_harness: bool) -
         return EndpointDecoder(lm, limits, as_harness)
     assert isinstance(lm, TransformersLM)
     return Decoder(lm, limits, as_harness)
-
-
-def texts(
-    decoder: Decoder | EndpointDecoder, prompts: Sequence[list[int]], seeds: Sequence[str]
-) -> Iterator[tuple[int, GeneratedText]]:
-    """Yield index and generated text of each prompt, as soon as the text is known.
-
-    Args:
-        decoder: continues the prompts.
-        prompts: token ids.
-        seeds: seed of each text's sampling.
-    """
-    if isinstance(decoder, EndpointDecoder):
-        yield from decoder.texts(prompts, seeds)
-        return
-    endings = decoder.endings
-    for index, generated in tokens_within_memory(decoder, prompts, seeds):
-        yield index, GeneratedText(endings.text(generated), endings.finish_reason(generated))
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:

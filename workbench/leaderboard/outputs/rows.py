@@ -68,6 +68,7 @@ SCORE_COLUMNS: dict[str, Callable[[ScoreEntry], Any]] = {
     "unextracted": _share_of_texts("unextracted"),
     "cut_at_limit": _share_of_texts("length"),
     "in_thought": _share_of_texts("in_thought"),
+    "thought_cut": _share_of_texts("thought_cut"),
     "quantization": _fact("quantization"),
     "dtype": _fact("dtype"),
     "method": _fact("method"),

@@ -111,13 +111,14 @@ function isOfSome(test, number, measure) {
 }
 
 // From which share of generated texts nothing was extracted, and how they end badly; shares of 0 are left out.
-function textsText({ texts, length, in_thought, unextracted }) {
+function textsText({ texts, length, in_thought, thought_cut, unextracted }) {
   const share = (key, n) => n ? t(key, { share: `${(100 * n / texts).toFixed(1)}%` }) : "";
   return [
     t("texts_count", { n: count(texts) }),
     share("unextracted", unextracted),
     share("cut_at_limit", length),
     share("in_thought", in_thought),
+    share("thought_cut", thought_cut),
   ].filter(Boolean).join(" · ");
 }
 
