@@ -10,7 +10,7 @@ from tiny_training import causal_rows, load_with_lora, tiny_tokenizer
 
 from workbench.config.train import TrainConfig
 from workbench.errors import ConfigError
-from workbench.training import fit as fitting
+from workbench.training import check_settings as checking
 from workbench.training.arguments import scales_loss, training_arguments
 from workbench.training.build_trainer import Training, build_trainer
 from workbench.training.callbacks import ProgressBar
@@ -65,13 +65,13 @@ def test_float16_on_a_cpu_is_said_to_lose_small_gradients(base, tmp_path, caplog
 
 
 def test_float16_weights_themselves_are_not_trained_on_a_gpu(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "scales_loss", lambda *_: True)
+    monkeypatch.setattr(checking, "scales_loss", lambda *_: True)
     model = adapted(base, torch.float16)
     training = Training(model, tiny_tokenizer(), causal_rows(), None, TRAIN, tmp_path, 1, None)
-    fitting.check(training)  # an adapter is in float32
+    checking.check_settings(training)  # an adapter is in float32
     model.get_input_embeddings().weight.requires_grad_(True)
     with pytest.raises(ConfigError, match="train.precision: float16 weights"):
-        fitting.check(training)
+        checking.check_settings(training)
 
 
 @pytest.mark.gpu

@@ -25,6 +25,30 @@ NOT_LEARNED = (
 """Keys that don't decide the trained weights: only logs, checkpoints, samples, or a GPU's rounding."""
 
 
+class Optimizer(Enum):
+    """Optimizer, by its name in transformers' Trainer."""
+
+    adamw_torch_fused = "adamw_torch_fused"
+    adamw_torch = "adamw_torch"
+    adamw_8bit = "adamw_8bit"
+    paged_adamw_32bit = "paged_adamw_32bit"
+    paged_adamw_8bit = "paged_adamw_8bit"
+    lion_32bit = "lion_32bit"
+    lion_8bit = "lion_8bit"
+    paged_lion_32bit = "paged_lion_32bit"
+    paged_lion_8bit = "paged_lion_8bit"
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether its state moves to the machine's memory where a GPU has none left."""
+        return self.value.startswith("paged_")
+
+    @property
+    def num_moments(self) -> int:
+        """Number of values in its state for each trained weight."""
+        return 1 if "lion" in self.value else 2
+
+
 class Precision(Enum):
     """Number format in which the weights of a 16-bit model are trained, with adapter=none."""
 
@@ -70,8 +94,14 @@ class TrainConfig:
     """Optimizer steps in which the learning rate rises from 0 to its peak. Below 1: a share of all steps,
     such as 0.03."""
 
+    optimizer: Optimizer = Optimizer.adamw_torch_fused
+    """Optimizer, by the Trainer's names. adamw_torch_fused, adamw_torch: PyTorch's AdamW. The others are
+    bitsandbytes'. 8bit: its state takes a quarter of the memory; weights of fewer than 4,096 values keep
+    theirs in 32 bits. paged: a GPU's state moves to the machine's memory when the GPU's is full. lion: half
+    the state of AdamW, and a learning rate of about a tenth (arXiv:2302.06675)."""
+
     weight_decay: float = number(0.0, 0, 10)
-    """Weight decay of AdamW, not applied to biases and norms. Must be 0 for adapter.init=pissa and olora."""
+    """Weight decay, not applied to biases and norms. Must be 0 for adapter.init=pissa and olora."""
 
     max_grad_norm: float = number(1.0, 0, 10**6)
     """A gradient with a larger norm is scaled down to this norm. 0: no clipping."""

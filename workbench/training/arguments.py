@@ -112,6 +112,7 @@ def training_arguments(
         output_dir=str(folder),
         max_steps=steps,
         learning_rate=train.learning_rate,
+        optim=train.optimizer.value,
         lr_scheduler_type=SCHEDULERS[train.lr_scheduler],
         warmup_steps=warmup_steps(train, steps),
         weight_decay=train.weight_decay,

@@ -14,20 +14,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
 from workbench.contexts import quiet_transformers
-from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
-from workbench.errors import ConfigError, TrainingError, first_line
+from workbench.distributed import broadcast_from_rank0, is_rank0
+from workbench.errors import TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.machine import is_out_of_memory
 from workbench.run_dir import RunDir
-from workbench.training.arguments import SCALED, UNSCALED, scales_loss
 from workbench.training.build_trainer import Training, build_trainer
 from workbench.training.callbacks import ProgressBar
+from workbench.training.check_settings import check_settings
 from workbench.training.checkpoint_checks.content import content_problem, weight_problem
 from workbench.training.counters import TrainCounters
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.model_state import gather_trained_weights, restored_model_state
-from workbench.training.rank_allocation import adalora_layers, whole_ranks
+from workbench.training.rank_allocation import whole_ranks
 from workbench.training.reporting.journal import best_step, journal_lines, logged_history, rewrite_journal
 from workbench.training.resume import (
     Checkpoint,
@@ -120,7 +120,7 @@ def fit(
     """
     keep_few_kernels()
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
-    check(training)
+    check_settings(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     counters = TrainCounters()
     with quiet_transformers(), restored_model_state(model), whole_ranks(model) as second_term:
@@ -143,41 +143,6 @@ def fit(
             gather_trained_weights(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
     return broadcast_from_rank0(lambda: train_report(folder, counters, checkpoint, step))
-
-
-def check(training: Training) -> None:
-    """Check that the model and the rows allow the settings of the train section.
-
-    Raises:
-        ConfigError: LoRA+ is set without an adapter; AdaLoRA would be trained in float16; float16 weights
-            would be trained on a GPU; or the best checkpoint or early stopping is set, without validation
-            rows or a score.
-    """
-    model, train = training.model, training.train
-    if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
-        raise ConfigError(
-            "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"
-        )
-    is_half = torch.float16 in (training.autocast, model.dtype)
-    if is_half and scales_loss(model, training.autocast):
-        log.info("train: float16: %s", SCALED)
-        if any(p.requires_grad and p.dtype is torch.float16 for p in model.parameters()):
-            raise ConfigError(
-                "train.precision: float16 weights can't be trained with loss scaling (mixed, which trains "
-                "them in float32, or model.dtype=bfloat16)"
-            )
-    elif is_half:
-        log.warning("train: float16: %s", UNSCALED)
-    if is_half and adalora_layers(model) is not None:
-        raise ConfigError(
-            "adapter.method: adalora compares gradients of many steps, which float16 scales differently "
-            "(model.dtype=float32)"
-        )
-    if is_sharded() and model.device.type == "cpu":
-        log.warning("train: accelerate's FSDP needs GPUs; on CPUs each process holds the full model (DDP)")
-    if train.chooses and training.metric is None:
-        key = "keep" if train.keep is Keep.best else "patience"
-        raise ConfigError(f"train.{key}: there are no validation rows (set data.validation_fraction)")
 
 
 def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:

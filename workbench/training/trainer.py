@@ -71,7 +71,7 @@ class CountingTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimizer, AdamW, once; with LoRA+, B matrices have another rate than A matrices."""
+        """Create the optimizer once; with LoRA+, B matrices have another rate than A matrices."""
         if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
             return super().create_optimizer(model)
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)

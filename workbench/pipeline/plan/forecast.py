@@ -225,6 +225,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         checkpointing=config.train.gradient_checkpointing,
         dtype_bytes=run.model_dtype.itemsize,
         masters=run_autocast_dtype(run) is not None,
+        optimizer=config.train.optimizer,
         on_cpu=on_cpu,
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )

@@ -27,7 +27,10 @@ It loads the part into a new generator, so that the process's random state doesn
 """
 
 FIXED = ("params", "weight_decay", "betas", "eps")
-"""Settings of an AdamW parameter group that are the same in all steps."""
+"""Settings of a parameter group that are the same in all steps."""
+
+BITSANDBYTES = "__bnb_optimizer_quant_state__"
+"""Key of the state of one weight in bitsandbytes' optimizers (bitsandbytes/optim/optimizer.py)."""
 
 RATES = ("lr", "initial_lr")
 """Settings with a learning rate: at the last step, and the peak."""
@@ -52,7 +55,7 @@ class Untrained:
 
 
 def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
-    """Yield what is wrong with the optimizer of the checkpoint `folder`: AdamW's moments and learning rates.
+    """Yield what is wrong with the optimizer of the checkpoint `folder`: its moments and learning rates.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
@@ -86,28 +89,58 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
         if not _is_rate(group.get(key), expected["initial_lr"]):
             yield f"{where}: {key} is {group.get(key)!r:.40} (expected 0 to {expected['initial_lr']:g})"
     for key in sorted(expected.keys() - {*FIXED, *RATES}):
-        if not isinstance(group.get(key), bool | None):
+        value = group.get(key)
+        if not isinstance(value, bool | None) and not _is_same(value, expected[key]):
             yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or null)"
 
 
 def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
-    """Yield the problems of AdamW's moments and step count of one weight of this shape.
+    """Yield the problems of the moments and step count of one weight of this shape.
 
     `where` names the weight in messages.
     """
     if not isinstance(moments, dict):
         yield f"{where} is {moments!r:.40} (expected a dictionary)"
         return
-    for key in ("exp_avg", "exp_avg_sq"):
-        value = moments.get(key)
-        if type(value) is not Tensor or value.layout is not torch.strided:
-            yield f"{where}: {key} is {value!r:.40} (expected a tensor)"
-        elif value.shape != shape or not value.is_floating_point():
-            yield f"{where}: {key} is {describe(value)} (expected floats of shape {list(shape)})"
+    wrapped = moments.get(BITSANDBYTES)
+    if isinstance(wrapped, dict):
+        yield from _quantized_moment_problems(where, wrapped, shape)
+    else:
+        for key in ("exp_avg", "exp_avg_sq"):
+            yield from _tensor_problems(f"{where}: {key}", moments.get(key), shape)
     step = moments.get("step")
     count: Any = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
     if not is_number(count) or count < 0:
         yield f"{where}: step is {step!r:.40} (expected a step count)"
+
+
+def _quantized_moment_problems(where: str, state: Mapping[Any, Any], shape: torch.Size) -> Iterator[str]:
+    """Yield the problems of the state that bitsandbytes' optimizers keep of one weight of this shape."""
+    for key in sorted(map(str, state.keys() - {"state2"} | {"state1"})):
+        number = key[-1]
+        if key.startswith("state"):
+            is_quantized = f"qmap{number}" in state
+            kind = torch.uint8 if is_quantized else torch.float32
+            yield from _tensor_problems(f"{where}: {key}", state.get(key), shape, kind)
+        elif key.startswith("qmap"):
+            yield from _tensor_problems(f"{where}: {key}", state.get(key), torch.Size([256]))
+        elif key.startswith("absmax"):
+            yield from _tensor_problems(
+                f"{where}: {key}", state.get(key), torch.Size([-(-shape.numel() // 256)])
+            )
+        else:
+            yield f"{where}: {key!r:.40} is not part of an optimizer's state"
+
+
+def _tensor_problems(
+    where: str, value: Any, shape: torch.Size, dtype: torch.dtype | None = None
+) -> Iterator[str]:
+    """Yield what keeps a value from being a tensor of this shape and dtype (None: any with a point)."""
+    if type(value) is not Tensor or value.layout is not torch.strided:
+        yield f"{where} is {value!r:.40} (expected a tensor)"
+    elif value.shape != shape or (value.dtype != dtype if dtype else not value.is_floating_point()):
+        kind = "floats" if dtype is None or dtype.is_floating_point else "bytes"
+        yield f"{where} is {describe(value)} (expected {kind} of shape {list(shape)})"
 
 
 def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterator[str]:

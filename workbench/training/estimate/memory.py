@@ -41,11 +41,28 @@ def peak_parts(setting: Setting) -> dict[str, int]:
         "weights": weights_bytes(setting),
         "adapter": 0 if setting.adapter is None else weight_bytes * trained,
         "gradients": weight_bytes * trained,
-        "optimizer": (5 if is_adalora else 2) * weight_bytes * trained,  # AdaLoRA: and three importances
+        # AdaLoRA has three importances besides.
+        "optimizer": round((moment_bytes(setting) + (3 * weight_bytes if is_adalora else 0)) * trained),
         "activations": activations_bytes(setting),
         "logits": logits,
         "passing": max(0, passing_bytes(setting) - logits) + dequantized_experts_bytes(setting),
     }
+
+
+def moment_bytes(setting: Setting) -> float:
+    """Return the bytes of the optimizer's state per trained weight.
+
+    PyTorch's optimizers keep it in the weight's own number format, bitsandbytes' in float32, or in 8 bits
+    with a float32 scale per 256 values.
+    """
+    optimizer = setting.optimizer
+    if "8bit" in optimizer.value:
+        size: float = 1 + 4 / 256
+    elif "torch" in optimizer.value:
+        size = setting.residual_bytes if setting.adapter is None else 4
+    else:
+        size = 4
+    return optimizer.num_moments * size
 
 
 def weights_bytes(setting: Setting) -> int:

@@ -10,6 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig
+from workbench.config.train import Optimizer
 from workbench.errors import CheckpointError
 
 CONTEXT_BYTES = 600 * 2**20
@@ -207,6 +208,7 @@ class Setting:
     """Trained weights of an adapter that isn't a LoRA; None: a LoRA, with matrices A and B."""
     masters: bool = False
     """Mixed precision: whether weights are trained in float32 and multiplied as 16-bit copies."""
+    optimizer: Optimizer = Optimizer.adamw_torch_fused
     process_bytes: int = CONTEXT_BYTES
     """Bytes of memory that the process takes without the model."""
 
