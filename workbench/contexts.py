@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from transformers.utils import logging
 
@@ -66,4 +67,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode during the block; then set every module back to its earlier mode."""
     with restored_modes(model):
         model.eval()
+        yield
+
+
+@contextmanager
+def forked_random_state() -> Iterator[None]:
+    """After the block, restore PyTorch's random state of the CPU and of this process's GPU, if there is one.
+
+    Without a list of devices, `fork_rng` starts CUDA on all GPUs of the machine, which takes memory on each.
+    """
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    with torch.random.fork_rng(devices=[rank] if rank < torch.cuda.device_count() else []):
         yield

@@ -50,6 +50,7 @@ def test_scaling_without_autocast_leaves_products_as_they_are(base, autocast, tm
     training = Training(model, tiny_tokenizer(), causal_rows(), None, TRAIN, tmp_path, 1, None, autocast)
     counters = TrainCounters()
     trainer = build_trainer(training, "", counters, ProgressBar(counters))
+    assert torch.get_float32_matmul_precision() == "highest"  # TF32 stays off
     handler = trainer.accelerator.autocast_handler
     if autocast is None:
         assert isinstance(handler, AutocastKwargs) and not handler.enabled
@@ -81,3 +82,13 @@ def test_a_float16_training_on_a_gpu_scales_its_loss_and_resumes_the_scale(base,
     assert report.loss_last < 20
     scaler = torch.load(tmp_path / "checkpoints" / "checkpoint-2" / "scaler.pt", weights_only=True)
     assert scaler["scale"] > 1
+
+
+def test_a_model_that_is_split_over_gpus_is_not_trained(base, tmp_path):
+    model = load_with_lora(base)
+    model.hf_device_map = {"model": 0, "lm_head": 1}
+    training = Training(model, tiny_tokenizer(), causal_rows(), None, TRAIN, tmp_path, 1, None)
+    with pytest.raises(ConfigError, match="split over several GPUs"):
+        checking.check_settings(training)
+    model.hf_device_map = {"": 0}
+    checking.check_settings(training)

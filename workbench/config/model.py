@@ -63,7 +63,8 @@ class ModelConfig:
     number with data.regression=true."""
     dtype: Dtype = Dtype.auto
     """Number format of unquantized weights and of activations. auto: that of the checkpoint; bfloat16 for a
-    GGUF file or an unpacked folder; float32 with model.init. bfloat16 needs half the memory of float32."""
+    GGUF file or an unpacked folder; float32 with model.init. bfloat16 needs half the memory of float32. On a
+    GPU, too, float32 is exact: TF32 stays off."""
     device: Device = Device.auto
     """auto: CUDA if there is a GPU, else the CPU."""
     attention: Attention = Attention.auto

@@ -11,6 +11,8 @@ from workbench.config.model import Attention, Device, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import DeviceError
 from workbench.models.architecture import is_native
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.placement import device_map
 from workbench.models.dtypes import HALF, chosen_dtype, dtype_name
 from workbench.models.ops.xformers_kernels import missing_reason
 from workbench.models.quantization import bitsandbytes_config
@@ -90,14 +92,15 @@ def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: t
     `own` is the checkpoint's dtype, for `model.dtype=auto`.
 
     Raises:
-        DeviceError: `model.device` is CUDA, which this machine lacks.
+        DeviceError: `model.device` is CUDA, which this machine lacks, or whose memory is too small.
     """
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     if slow := emulated_dtype(dtype, device):
         logger.warning("%s", slow)
+    path = locate(model.path, model.revision) if model.path else None
     return {
         "dtype": dtype,
-        "device_map": {"": device},
+        "device_map": device_map(path, quantization, dtype, own, device),
         "quantization_config": bitsandbytes_config(quantization, dtype, is_native(model)),
         "attn_implementation": attention_name(model.attention, dtype, device),
     }

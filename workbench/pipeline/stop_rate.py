@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.train import TrainConfig
-from workbench.contexts import evaluation_mode
+from workbench.contexts import evaluation_mode, forked_random_state
 from workbench.data.rows import Row
 from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM
@@ -129,7 +128,7 @@ def count_endings(
     progress = Progress(
         f"answers of the {name} model", limits.max_new_tokens * len(prompt_ids), unit="tokens"
     )
-    with torch.random.fork_rng(), prepacked(), evaluation_mode(plain), progress:
+    with forked_random_state(), prepacked(), evaluation_mode(plain), progress:
         decoder = Decoder(TransformersLM(plain, tokenizer, evaluate), limits)
         decoder.on_token = lambda _: progress.advance(1)
         answers = [

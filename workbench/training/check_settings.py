@@ -20,11 +20,16 @@ def check_settings(training: Training) -> None:
     """Check that the model and the rows allow the settings of the train section.
 
     Raises:
-        ConfigError: LoRA+ is set without an adapter; AdaLoRA would be trained in float16; float16 weights
-            would be trained on a GPU; or the best checkpoint or early stopping is set, without validation
-            rows or a score.
+        ConfigError: The model is split over several GPUs; LoRA+ is set without an adapter; AdaLoRA would be
+            trained in float16; float16 weights would be trained on a GPU; or the best checkpoint or early
+            stopping is set, without validation rows or a score.
     """
     model, train = training.model, training.train
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        raise ConfigError(
+            "train: the model is split over several GPUs, since its weights don't fit on one, and is not "
+            "trained so (quantization=nf4, or accelerate launch with FSDP)"
+        )
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError(
             "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"

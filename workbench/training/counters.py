@@ -128,7 +128,6 @@ class TrainCounters:
 
 
 def peak_bytes() -> int:
-    """Return the peak memory in bytes: PyTorch's on a GPU if it has used one, else that of the process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    return peak_resident_bytes()
+    """Return the peak memory in bytes: PyTorch's on all GPUs that it has used, else that of the process."""
+    on_gpus = sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return on_gpus or peak_resident_bytes()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from workbench.config.names import IGNORED
+from workbench.contexts import forked_random_state
 from workbench.data.packing import cut
 from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
@@ -163,7 +164,7 @@ class CountingTrainer(Trainer):
         The model is in evaluation mode afterwards. All ranks must call this.
         """
         metrics: dict[str, float] = {}
-        with torch.random.fork_rng(), torch.no_grad():
+        with forked_random_state(), torch.no_grad():
             self.model_wrapped.eval()
             if self.eval_dataset:
                 metrics["eval_loss"] = self.validation_loss()
@@ -183,7 +184,7 @@ class CountingTrainer(Trainer):
         """
         if not self.eval_dataset:
             return None
-        with torch.random.fork_rng(), torch.no_grad():
+        with forked_random_state(), torch.no_grad():
             self.model_wrapped.eval()
             return self.validation_loss()
 

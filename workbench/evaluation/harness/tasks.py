@@ -19,6 +19,7 @@ import torch
 from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
+from workbench.contexts import forked_random_state
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
@@ -92,7 +93,7 @@ def silenced() -> Iterator[None]:
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     states = random.getstate(), np.random.get_state()
     try:
-        with redirect_stderr(io.StringIO()), torch.random.fork_rng():
+        with redirect_stderr(io.StringIO()), forked_random_state():
             random.seed(_RANDOM_SEED)
             np.random.seed(_NUMPY_SEED)
             torch.manual_seed(_TORCH_SEED)

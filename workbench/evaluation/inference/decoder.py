@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
+from workbench.contexts import forked_random_state
 from workbench.evaluation.inference import encoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
@@ -211,7 +212,7 @@ class Decoder:
         model.generation_config = self._generation_config()
         try:
             for row in rows:
-                with torch.random.fork_rng():
+                with forked_random_state():
                     torch.manual_seed(row.sampler.initial_seed())
                     most_new = self.limits.max_new_tokens
                     short = (self.lm.rope.longest_short or 0) + 1 - len(row.prompt)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import AdapterConfig
-from workbench.contexts import quiet_transformers
+from workbench.contexts import forked_random_state, quiet_transformers
 from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
@@ -247,7 +247,7 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
     """Insert the adapter's layers, initialized from `seed`; the global random state doesn't change."""
     if getattr(config, "trainable_token_indices", None) and shared_layers(model):
         model.config.tie_word_embeddings = True  # whichever field ties them; peft reads only this one
-    with torch.random.fork_rng():
+    with forked_random_state():
         torch.manual_seed(seed)
         is_empty = all(weight.is_meta for weight in model.parameters())  # so the adapter's can be, too
         peft_model = cast(PeftModel, get_peft_model(model, config, low_cpu_mem_usage=is_empty))

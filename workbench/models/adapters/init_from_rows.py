@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.config.adapter import AdapterConfig
+from workbench.contexts import forked_random_state
 from workbench.errors import ConfigError, first_line
 from workbench.models.adapters.attach import attach, load, save
 from workbench.models.adapters.peft_warnings import without_peft_warnings
@@ -63,7 +64,7 @@ def attach_from_rows(
         return load(model, folder, trainable=True)
     peft_model = attach(model, adapter, seed, token_ids)
     log.info("adapter.init=eva: computes the start from training rows")
-    with torch.random.fork_rng(), without_peft_warnings():
+    with forked_random_state(), without_peft_warnings():
         torch.manual_seed(seed)
         _initialize(peft_model, batches)
     save(peft_model, folder)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workbench.contexts import forked_random_state
+
 EXACT = 1024
 """All singular values are computed of a matrix whose smaller dimension is at most this; of larger ones
 only the largest."""
@@ -54,7 +56,7 @@ def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         right = right.T
     else:
-        with torch.random.fork_rng():
+        with forked_random_state():
             torch.manual_seed(0)
             left, values, right = torch.svd_lowrank(matrix, q=most + SPARE, niter=POWER_ITERATIONS)
     energy = max(0.0, float(matrix.double().square().sum()) - noise)

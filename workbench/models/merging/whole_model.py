@@ -1,6 +1,7 @@
 """Merges with the whole model in memory, by peft's own merge, which supports any adapter and any base."""
 
 import copy
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from workbench.config.model import Task
-from workbench.contexts import quiet_transformers
+from workbench.contexts import forked_random_state, quiet_transformers
 from workbench.errors import CheckpointError, first_line
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import shared_layers
@@ -40,7 +41,7 @@ class _Base:
     weights: dict[str, Tensor]
     """Float32, on the CPU."""
     device: torch.device
-    """Device with enough memory for the float32 model."""
+    """Device of the loaded base; later, one with enough memory for the float32 model."""
 
 
 def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
@@ -61,6 +62,7 @@ def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
     """
     made = Made()
     base = _load_base(job, made)
+    base.device = _device_with_room(base.weights, base.device)  # here, as the loaded models are freed now
     made.device = base.device
     model = _float32_sum(job, base, made)
     _measure(job, base.weights, model, made)
@@ -74,7 +76,7 @@ def _load_base(job: MergeJob, made: Made) -> _Base:
 
     The adapter model's logits are stored in `made`.
     """
-    with torch.random.fork_rng():
+    with forked_random_state():
         torch.manual_seed(0)  # a new score head is random, and is replaced by the adapter's
         base = load_model(job.model, job.quantization, adapter_config.num_labels(job.adapter_path))
     end_at(base, adapter_config.end_tokens(job.adapter_path))
@@ -94,7 +96,7 @@ def _load_base(job: MergeJob, made: Made) -> _Base:
         config=config,
         generation_config=base.generation_config if base.can_generate() else None,
         weights=weights,
-        device=_device_with_room(weights, base.device),
+        device=base.device,
     )
 
 
@@ -131,6 +133,8 @@ def _device_with_room(weights: dict[str, Tensor], device: torch.device) -> torch
     """Return `device`, or the CPU if float32 weights and some activations don't fit on it."""
     if device.type != "cuda":
         return device
+    gc.collect()  # peft's layers refer to each other
+    torch.cuda.empty_cache()
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     return device if 1.3 * num_bytes < torch.cuda.mem_get_info(device)[0] else torch.device("cpu")
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench.config.names import IGNORED
+from workbench.contexts import forked_random_state
 from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.fused import is_plain, plain_layers
@@ -107,7 +108,7 @@ def _trial(model: PreTrainedModel) -> tuple[LogitMap | None, str]:
     if adds_router_loss(model, {}):
         return None, "its loss has a term for the router of its experts"
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), forked_random_state():
             torch.manual_seed(0)
             logit_map = find_logit_map(model, head)
             if logit_map is None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.contexts import forked_random_state
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.elementwise import gated
 from workbench.models.ops.fused import is_plain
@@ -41,7 +42,7 @@ def use_gated_mlps(model: nn.Module) -> list[str]:
     """
     formulas: dict[Any, Formula | None] = {}
     left: dict[str, None] = {}
-    with torch.random.fork_rng():  # an MLP may drop values
+    with forked_random_state():  # an MLP may drop values
         for module in model.modules():
             layout = _layout(module)
             if layout is None:

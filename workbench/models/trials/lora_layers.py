@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.contexts import forked_random_state
 from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.elementwise import is_autocasting
@@ -99,7 +100,7 @@ def _groups(model: Any, layers: list[nn.Module]) -> list[tuple[nn.Module, list[A
     ]
     was_training = model.training
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), forked_random_state():
             model.eval()(input_ids=trial_ids(model), use_cache=False)
     finally:
         model.train(was_training)

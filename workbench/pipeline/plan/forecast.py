@@ -263,8 +263,9 @@ def room_bytes(config: Config) -> int:
         return int(config.plan.memory_gib * 2**30)
     if config.plan.gpu is not None:
         return GPUS[config.plan.gpu][0] * 10**9
-    if torch_device(config.model.device).type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+    device = torch_device(config.model.device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     return available_bytes() + resident_bytes()
 
 
