@@ -19,7 +19,7 @@ def test_a_program_that_computes_for_too_long_is_ended_with_its_output_so_far():
 
 
 def test_a_program_that_waits_for_the_processor_is_not_ended(monkeypatch):
-    monkeypatch.setattr(trial_process, "_processor_seconds", lambda pid: 0.0)
+    monkeypatch.setattr(trial_process, "processor_seconds", lambda pid: 0.0)
     assert run_trial([*PYTHON, "import time; time.sleep(0.7); print(2)"], "", 0.2) == ("2\n", True)
 
 

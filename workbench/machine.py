@@ -1,4 +1,4 @@
-"""Measures the memory of this machine and this process, in bytes."""
+"""Measures the memory of this machine and this process, in bytes, and processor time, in seconds."""
 
 import ctypes
 import os
@@ -23,6 +23,15 @@ OUT_OF_MEMORY = (
     "defaultcpuallocator",
 )
 """Parts of messages, in small letters, of exceptions about exhausted memory."""
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process in seconds; 0 if it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def resident_bytes() -> int:

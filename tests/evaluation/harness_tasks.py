@@ -2,7 +2,13 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
+
+from workbench.evaluation.records import read_predictions
+from workbench.run_dir import RunDir
 
 WORDS = ["cat", "dog", "mat", "table", "answer", "question", "right", "one", "two", "three", "four", "five"]
 
@@ -163,3 +169,18 @@ def write_tasks(folder: Path) -> Path:
     for name, text in (("last", LAST), ("text", TEXT), ("write", WRITE)):
         (folder / f"{name}.yaml").write_text(text.format(folder=folder))
     return folder
+
+
+def assert_same_answers(tasks: Sequence[str], run_dir: RunDir, theirs: dict) -> None:
+    """Compare the base's contexts, log-likelihoods and texts with the harness's samples of each task."""
+    for task in tasks:
+        predictions = read_predictions(run_dir.predictions("base", f"lm_eval.{task}"))
+        samples = [sample for sample in theirs[task] if sample["filter"] in ("none", "whole")]
+        assert len(predictions) == len(samples) == 9
+        for ours, sample in zip(predictions, samples, strict=True):
+            assert ours.context == sample["arguments"][0][0]
+            for value, (given,) in zip(ours.loglikelihoods, sample["resps"], strict=False):
+                assert value == pytest.approx(
+                    given[0] if isinstance(given, tuple) else float(given), abs=1e-3
+                )
+            assert ours.generation in (None, sample["resps"][0][0])

@@ -7,7 +7,7 @@ from importlib import util
 from types import SimpleNamespace
 
 import pytest
-from harness_tasks import write_tasks
+from harness_tasks import assert_same_answers, write_tasks
 from test_engine import run
 from tiny_llama import make_llama, make_tokenizer
 
@@ -87,17 +87,7 @@ def test_every_kind_of_task_scores_each_item_as_the_harness_does(folder, tmp_pat
         stderr = expected["results"][task].get(f"{name}_stderr,{filter_name or 'none'}")
         if name.startswith("acc") and task != "own_exam":
             assert score.stderr == pytest.approx(stderr, rel=1e-6)
-    for task in TASKS[1:]:
-        predictions = read_predictions(run_dir.predictions("base", f"lm_eval.{task}"))
-        samples = [sample for sample in expected["samples"][task] if sample["filter"] in ("none", "whole")]
-        assert len(predictions) == len(samples) == 9
-        for ours, sample in zip(predictions, samples, strict=True):
-            assert ours.context == sample["arguments"][0][0]
-            for value, (given,) in zip(ours.loglikelihoods, sample["resps"], strict=False):
-                assert value == pytest.approx(
-                    given[0] if isinstance(given, tuple) else float(given), abs=1e-3
-                )
-            assert ours.generation in (None, sample["resps"][0][0])
+    assert_same_answers(TASKS[1:], run_dir, expected["samples"])
 
 
 @peer

@@ -1,14 +1,13 @@
 """Tasks of lm-evaluation-harness asked in chats, with options of its command line, as it asks them itself."""
 
 import pytest
-from harness_tasks import write_tasks
+from harness_tasks import assert_same_answers, write_tasks
 from test_harness import TASKS, lm_eval
 from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
-from workbench.evaluation.records import read_predictions
 from workbench.run_dir import RunDir
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
@@ -62,14 +61,4 @@ def test_tasks_have_the_harnesses_prompts_and_answers_in_chats_and_after_a_syste
     tokenizer = chat_tokenizer()
     evaluate(make_llama(), tokenizer, prepared, config, model_name="base", predictions=run_dir.predictions)
     expected = theirs(folder, **options)
-    for task in TASKS[1:]:
-        predictions = read_predictions(run_dir.predictions("base", f"lm_eval.{task}"))
-        samples = [sample for sample in expected["samples"][task] if sample["filter"] in ("none", "whole")]
-        assert len(predictions) == len(samples) == 9
-        for ours, sample in zip(predictions, samples, strict=True):
-            assert ours.context == sample["arguments"][0][0]
-            for value, (given,) in zip(ours.loglikelihoods, sample["resps"], strict=False):
-                assert value == pytest.approx(
-                    given[0] if isinstance(given, tuple) else float(given), abs=1e-3
-                )
-            assert ours.generation in (None, sample["resps"][0][0])
+    assert_same_answers(TASKS[1:], run_dir, expected["samples"])

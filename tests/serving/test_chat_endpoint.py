@@ -114,6 +114,52 @@ def test_a_message_without_a_text_is_an_answer_without_one(evaluate, chats):
 
 
 @pytest.mark.parametrize(
+    ("message", "generation"),
+    [
+        ({"content": ""}, ""),
+        ({"content": None, "tool_calls": [{"id": "1", "type": "function"}]}, ""),
+        ({"content": None, "reasoning_content": "long"}, ""),
+        ({"content": "half \ud83d"}, "half \ufffd"),
+        ({"content": "whole \ud83d\udc3c"}, "whole 🐼"),
+    ],
+)
+def test_unusual_messages_are_answers(evaluate, message, generation):
+    reply = {"choices": [{"message": message, "finish_reason": None}]}
+    server = JsonServer(lambda path, body: (404, {}) if body is None else (200, reply))
+    try:
+        run_dir = evaluate("asked", *at(server))
+    finally:
+        server.stop()
+    assert {prediction["generation"] for prediction in predictions(run_dir)} == {generation}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"error": {"message": "overloaded", "code": 529}},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [None]},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": {"content": 5}}]},
+        {"choices": [{"text": "42"}]},
+        {"choices": [{"message": {"content": "42"}}] * 2},
+        [],
+        "42",
+    ],
+)
+def test_replies_without_a_message_are_an_error_in_one_line(evaluate, reply):
+    server = JsonServer(lambda path, body: (404, {}) if body is None else (200, reply))
+    try:
+        with pytest.raises(EndpointError, match="a reply") as error:
+            evaluate("asked", *at(server))
+    finally:
+        server.stop()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("overrides", "reason"),
     [
         (["benchmark=[toy_choice_zh]"], "benchmarks.toy_choice_zh: multiple_choice needs log-probabilities"),

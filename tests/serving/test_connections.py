@@ -78,6 +78,17 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ")[1])
 
 
+@contextmanager
+def first_computed(serve, lm, **limits):
+    """Starts a server that computes a first request, which waits at the gate of its models."""
+    models = Gated(lm)
+    server = serve(models, **limits)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.ask, "/v1/completions", PLAIN)
+        assert models.entered.wait(10)
+        yield server, models, pool, first
+
+
 def test_fifty_requests_at_once_have_each_its_own_answer(served):
     prompts = [[number + 5, 30, 40] for number in range(50)]
     expected = served.complete(prompts, max_tokens=8)["choices"]
@@ -87,11 +98,7 @@ def test_fifty_requests_at_once_have_each_its_own_answer(served):
 
 
 def test_requests_beyond_those_that_may_wait_are_refused_and_the_others_answered(serve, lm):
-    models = Gated(lm)
-    server = serve(models, max_waiting=3)
-    with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(server.ask, "/v1/completions", PLAIN)
-        assert models.entered.wait(10)
+    with first_computed(serve, lm, max_waiting=3) as (server, models, pool, first):
         others = [pool.submit(server.ask, "/v1/completions", PLAIN) for _ in range(7)]
         deadline = time.monotonic() + 10
         while sum(other.done() for other in others) < 4 and time.monotonic() < deadline:
@@ -238,11 +245,7 @@ def test_clients_without_a_request_lock_nobody_out(serve, data):
 
 
 def test_a_request_that_is_computed_keeps_its_place(serve, lm):
-    models = Gated(lm)
-    server = serve(models, max_waiting=4)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(server.ask, "/v1/completions", PLAIN)
-        assert models.entered.wait(10)
+    with first_computed(serve, lm, max_waiting=4) as (server, models, pool, first):
         silent = [server.socket() for _ in range(8 + SPARE_CONNECTIONS)]
         assert server.ask("/health")[0] == 200
         models.gate.set()

@@ -1,14 +1,23 @@
 """Endpoints in the formats of vLLM and SGLang are scored if they pass the probe, and else refused by name."""
 
+import itertools
 import logging
 
 import pytest
+import torch
+from json_server import JsonServer, ask
 from other_engines import late, sglang, vllm
+from serving_client import OneModel, Served, language_model
 
+import workbench as wb
 from workbench.config import EndpointConfig, EvaluateConfig
+from workbench.config.data import DataConfig
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
+from workbench.evaluation.endpoint.replies import UnsuitableError
+from workbench.evaluation.endpoint.scorers import PromptLogprobs, SglangGenerate, TokenScores
+from workbench.shipped import PACKAGE
 
 PAIRS = [
     (context, continuation)
@@ -77,3 +86,65 @@ def test_generate_is_not_asked_where_the_endpoint_has_several_models(lm):
     finally:
         server.stop()
     assert "/generate" not in server.paths
+
+
+ODD = {"decoded_token": None, "rank": None}
+ODD_ENTRIES = [
+    None,
+    [],
+    {},
+    {"x": 1},
+    {"5": None},
+    {"5": -1.0},
+    {"5": {}},
+    {"5": {"logprob": None}},
+    {"5": {"logprob": "-1.0"}},
+    {"5": {"logprob": 1.0}},
+    {"5": {"logprob": True}},
+    {"5": {"logprob": float("nan")}},
+    {"5": {"logprob": float("-inf")}},
+    {"6": {"logprob": -1.0}},
+]
+
+
+def scored(entry) -> TokenScores:
+    reply = {"choices": [{"prompt_logprobs": [None, entry]}]}
+    return PromptLogprobs(lambda *_, **__: reply, lambda _: None, "here").score([4, 5], 1)
+
+
+@pytest.mark.parametrize("entry", ODD_ENTRIES, ids=str)
+def test_odd_prompt_logprobs_are_refused(entry):
+    with pytest.raises(UnsuitableError, match="has no prompt_logprobs of a token that was sent"):
+        scored(entry)
+
+
+def test_an_odd_alternative_beside_the_token_is_not_its_best():
+    for other in (None, "0", float("nan"), float("inf"), True, 5.0, [], {}):
+        scores = scored({"7": {"logprob": other, **ODD}, "5": {"logprob": -1, **ODD}, "8": other})
+        assert (scores.values, scores.best, scores.greedy) == ([-1], [-1], True)
+    assert not scored({"7": {"logprob": -0.5}, "5": {"logprob": -1}}).greedy
+
+
+@pytest.mark.parametrize(
+    "top", [None, [], [[None, 7, None]], [["-1", 7, None]], [[float("nan"), 7, None]]], ids=str
+)
+def test_odd_alternatives_of_generate_are_not_the_best(top):
+    facts = {"input_token_logprobs": [[None, 4, None], [-1.0, 5, None]], "input_top_logprobs": [None, top]}
+    scores = SglangGenerate(lambda *_: {"meta_info": facts}, "here").score([4, 5], 1)
+    assert (scores.values, scores.best, scores.greedy) == ([-1.0], [None], False)
+
+
+def test_servers_behind_one_name_of_which_one_has_other_weights_are_refused(served, lm):
+    other, tokenizer = wb.load_model(PACKAGE / "toy" / "base", dtype="float32")
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(0.7)
+    second = Served(OneModel(language_model(other, tokenizer)), {"base": lm.max_length}, DataConfig())
+    turns = itertools.cycle([served.port, second.port])
+    both = JsonServer(lambda path, body: ask(next(turns), path, body))
+    try:
+        with pytest.raises(EndpointError, match="is not consistent with itself"):
+            endpoint(both.url, lm).loglikelihoods(lm.encode_pairs(PAIRS))
+    finally:
+        both.stop()
+        second.stop()

@@ -192,6 +192,10 @@ def test_a_page_of_a_browser_is_refused(served, origin):
 def test_a_body_that_a_form_could_send_is_refused(served):
     kind = {"Content-Type": "text/plain"}
     assert served.send(COMPLETIONS, json.dumps(PLAIN).encode(), **kind)[0] == 415
+    for coding, status in (("gzip", 415), ("identity", 200)):
+        assert (
+            served.send(COMPLETIONS, json.dumps(PLAIN).encode(), **{"Content-Encoding": coding})[0] == status
+        )
 
 
 def test_a_key_is_needed_once_there_is_one(serve, monkeypatch):

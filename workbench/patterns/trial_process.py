@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Sequence
 
-import psutil
+from workbench.machine import processor_seconds
 
 MOST_WAITED = 10
 """Limit on the elapsed time, as a multiple of the limit on processor time."""
@@ -31,16 +31,7 @@ def run_trial(command: Sequence[str], trial_input: str, max_seconds: float) -> t
                 return output, process.returncode == 0
             except subprocess.TimeoutExpired:
                 pending = None  # the first call's input is still being written
-            if _processor_seconds(process.pid) >= max_seconds / 2:
+            if processor_seconds(process.pid) >= max_seconds / 2:
                 break
         process.kill()
         return process.communicate()[0], False
-
-
-def _processor_seconds(pid: int) -> float:
-    """Return the processor time of a process in seconds; 0 if it has ended."""
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)

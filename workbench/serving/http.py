@@ -71,13 +71,15 @@ class Connection:
         """Return the body of the request whose `head` was read.
 
         Raises:
-            Refusal: The body is too large, or its Content-Type is not application/json.
+            Refusal: The body is too large, its Content-Type is not application/json, or it is encoded.
             ConnectionError: The client is gone before all of it has arrived.
         """
         fields = dict(head.headers)
         kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind != b"application/json":
             raise Refusal(415, "Content-Type: not application/json")
+        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Refusal(415, "Content-Encoding: not supported (send the JSON as it is)")
         if int(fields.get(b"content-length", b"0")) > self._limits.max_body_bytes:
             raise self._too_large()
         if self._http.they_are_waiting_for_100_continue:

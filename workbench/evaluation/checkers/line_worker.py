@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from workbench.errors import DeviceError
+from workbench.machine import processor_seconds
 
 MOST_WAITED = 60.0
 """Limit on the elapsed seconds of one question, and of the start of a script."""
@@ -90,8 +89,8 @@ class LineWorker:
 
     def _reply(self, process: "subprocess.Popen[str]", max_seconds: float) -> str | None:
         """Return the next line; None if the process ends, or computes for longer than `max_seconds`."""
-        before, deadline = _processor_seconds(process.pid), time.monotonic() + MOST_WAITED
-        while time.monotonic() < deadline and _processor_seconds(process.pid) - before < max_seconds:
+        before, deadline = processor_seconds(process.pid), time.monotonic() + MOST_WAITED
+        while time.monotonic() < deadline and processor_seconds(process.pid) - before < max_seconds:
             try:
                 return self._lines.get(timeout=_POLL_SECONDS) or None
             except queue.Empty:
@@ -108,12 +107,3 @@ def _read_lines(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> 
     except ValueError:
         pass  # the stream was closed
     lines.put("")
-
-
-def _processor_seconds(pid: int) -> float:
-    """Return the processor time of a process in seconds; 0 if it has ended."""
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)

@@ -63,7 +63,7 @@ def text_of(reply: dict[str, Any], where: str) -> str:
     text = first_choice(reply, where).get("text")
     if not isinstance(text, str):
         raise UnsuitableError(f"{where}: a reply without a text")
-    return text
+    return whole_characters(text)
 
 
 def finish_reason_of(reply: dict[str, Any]) -> str | None:
@@ -86,7 +86,12 @@ def message_of(reply: dict[str, Any], where: str) -> str:
     content = message.get("content") if isinstance(message, dict) else 0
     if not isinstance(content, str | None):
         raise UnsuitableError(f"{where}: a reply without a message")
-    return content or ""
+    return whole_characters(content or "")
+
+
+def whole_characters(text: str) -> str:
+    """Return a text with U+FFFD for each half of a surrogate pair, which no file in UTF-8 can have."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def logprobs_of(reply: dict[str, Any], num_tokens: int | None, where: str) -> TokenLogprobs:

@@ -124,7 +124,7 @@ class PromptLogprobs:
             if value is None or not is_logprob(value):
                 raise UnsuitableError(f"{self._where}: has no prompt_logprobs of a token that was sent")
             values.append(value)
-            best.append(max(number for number in numbers.values() if number is not None))
+            best.append(max(number for number in numbers.values() if is_logprob(number)))
         return TokenScores(list(tokens[first:]), values, best)
 
 
@@ -159,7 +159,7 @@ class SglangGenerate:
             raise UnsuitableError(f"{self._where}: /generate returns log-probabilities of other tokens")
         tops = facts.get("input_top_logprobs")
         best = [
-            max(self._triples(top)[1]) if isinstance(top, list) and top else None
+            max(filter(is_logprob, self._triples(top)[1]), default=None) if isinstance(top, list) else None
             for top in (tops if isinstance(tops, list) and len(tops) == len(ids) else [None] * len(ids))
         ]
         return TokenScores(ids[1:], [self._number(value) for value in values[1:]], best[1:])
