@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workbench import __version__
+from workbench.shipped import shipped
 
 
 def workbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -139,6 +140,18 @@ def test_a_benchmark_of_ones_own_in_conf_needs_one_small_file(tmp_path):
     result = workbench("recipe=quickstart", "benchmark=[quiz,toy_choice_en]", "--cfg", "job", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "quiz:" in result.stdout and "toy_choice_en:" in result.stdout
+
+
+def test_a_benchmark_of_ones_own_with_the_name_of_a_shipped_one_is_refused_unless_it_is_a_copy(tmp_path):
+    (tmp_path / "conf" / "benchmark").mkdir(parents=True)
+    own = tmp_path / "conf" / "benchmark" / "piqa.yaml"
+    own.write_text(OWN.replace("quiz", "piqa"))
+    result = workbench("recipe=quickstart", "benchmark=[piqa]", "--cfg", "job", cwd=tmp_path)
+    assert result.stderr.startswith("error: conf/benchmark/piqa.yaml: 'piqa' is also a benchmark of /")
+    assert result.stderr.endswith("piqa.yaml, which would be taken (rename the file)\n")
+    own.write_bytes((shipped("conf") / "benchmark" / "piqa.yaml").read_bytes())
+    result = workbench("recipe=quickstart", "benchmark=[piqa]", "--cfg", "job", cwd=tmp_path)
+    assert result.returncode == 0 and "piqa:" in result.stdout, result.stderr
 
 
 def test_a_file_of_ones_own_in_conf_data_or_conf_train_is_an_option_of_that_group(tmp_path):

@@ -227,6 +227,11 @@ def test_a_bad_answer_letter_is_told_with_file_and_line(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("answer", "way_out"), [("c", "`| upper`"), ("3", "`target_index`: `answer - 1`")])
+def test_an_answer_in_another_case_or_by_number_is_told_with_the_way_out(tmp_path, answer, way_out):
+    assert way_out in complaint(config(folder(tmp_path, [f"0,问？,甲,乙,丙,丁,{answer}"])))
+
+
 def test_a_row_with_three_of_four_choices_is_told_with_file_and_line(tmp_path):
     path = folder(tmp_path, ["0,问？,甲,乙,丙,C"])
     assert complaint(config(path)).startswith(f"{path}/test/law.csv:2: 6 cells under 7 column names")

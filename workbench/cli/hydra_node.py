@@ -48,6 +48,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
     for point in points(typed, sources):
         words = [*point, *plugins]
         config = composed(sources, words)
+        sources.check_hidden(config)
         check_node(config, ours, words, sources)
         check_texts(config, sources)
         for swept in points(swept_by_yaml(config, sources), sources):

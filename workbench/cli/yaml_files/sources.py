@@ -101,6 +101,42 @@ class Sources:
                     f"{file}: hydra.searchpath: can't be set in a YAML file (use --config-dir FOLDER)"
                 )
 
+    def check_hidden(self, config: DictConfig) -> None:
+        """Check that no chosen file of the user's has the name of another file that Hydra reads before it.
+
+        A copy with the same bytes is no matter.
+
+        Args:
+            config: The composed configuration, which lists the chosen options.
+
+        Raises:
+            ConfigError: Hydra would read the other file, such as the shipped benchmark of that name.
+        """
+        for group, name in _chosen(config):
+            option = f"{group}/{name}.yaml"
+            read = self.main / option
+            for folder in self.folders() if read.is_file() else ():
+                file = folder / option
+                if file.is_file() and file.read_bytes() != read.read_bytes():
+                    raise ConfigError(
+                        f"{_shown(file)}: {name!r} is also a {group} of {_shown(read)}, which would be "
+                        "taken (rename the file)"
+                    )
+
+
+def _chosen(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield group and option of each file of a group that was chosen; Hydra doesn't list benchmarks."""
+    yield from ((group, name) for group, name in config.hydra.runtime.choices.items() if name)
+    yield from (("benchmark", str(name)) for name in config.get("benchmarks") or ())
+    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+        if override.key_or_group == "benchmark" and isinstance(names := override.value(), list | str):
+            yield from (("benchmark", str(name)) for name in as_list(names))
+
+
+def _shown(file: Path) -> Path:
+    """Return a file's path, relative to the current folder if the file is in it."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+
 
 def as_list(value: Any) -> Sequence[Any]:
     """Return a group's choice, one option or a list of options, as a list."""

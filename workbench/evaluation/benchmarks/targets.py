@@ -153,7 +153,12 @@ def _choice_index(row: Row, text: str, choices: Sequence[str]) -> int:
     stripped = [choice.strip() for choice in choices]
     if text.strip() not in stripped:
         known = ", ".join(repr(choice) for choice in choices)
-        raise DataError(f"{row.where}: the answer {text!r} is not one of the choices ({known})")
+        way_out = ""
+        if text.strip().casefold() in [choice.casefold() for choice in stripped]:
+            way_out = " but for its case (`| upper` or `| lower` in the target changes it)"
+        elif text.strip().isdecimal():
+            way_out = " (numbers of choices, from 0, are `target_index`: `answer - 1` if yours start at 1)"
+        raise DataError(f"{row.where}: the answer {text!r} is not one of the choices ({known}){way_out}")
     return stripped.index(text.strip())
 
 
