@@ -52,3 +52,16 @@ def table(made: dict[str, dict[str, dict[str, Outcome]]]) -> str:
     ]
     lines = [["architecture", "quantization", *COLUMNS], ["---"] * (len(COLUMNS) + 2), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def figures(made: dict[str, dict[str, dict[str, Outcome]]]) -> str:
+    """The largest differences from plain transformers, of all quantizations, as a Markdown table, in nats."""
+    rows = []
+    for name, methods in made.items():
+        trained = [steps["trained"] for steps in methods.values()]
+        losses = max(step["loss"] for step in trained)
+        scores = max(value for step in trained for value in step["scores"].values())
+        rounded = max(steps["bf16"]["scores"] for steps in methods.values())
+        rows.append([name, *(f"{value:.0e}" for value in (losses, scores)), f"{rounded:.1g}"])
+    lines = [["architecture", "losses", "scores", "scores in bfloat16"], ["---"] * 4, *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

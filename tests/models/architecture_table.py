@@ -2,7 +2,7 @@
 
 Trains, resumes, packs, merges, scores and exports a tiny model of each architecture without quantization, in
 int8 and in nf4, and compares losses and scores with plain transformers and peft. One process an architecture.
-Prints a table; what came out is in FOLDER/NAME/outcome.json.
+Prints tables; what came out is in FOLDER/NAME/outcome.json.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import plain_model
 import torch
-from architecture_cells import Outcome, table
+from architecture_cells import Outcome, figures, table
 from architectures import ARCHITECTURES, write_base, write_items, write_rows
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
@@ -256,7 +256,8 @@ def main(arguments: list[str]) -> None:
         made = outcome(arguments[1], folder)
         (folder / "outcome.json").write_text(json.dumps(made, indent=1))
         return
-    print(table(outcomes(Path(arguments[0]).resolve(), arguments[1:] or list(ARCHITECTURES))))
+    made = outcomes(Path(arguments[0]).resolve(), arguments[1:] or list(ARCHITECTURES))
+    print(table(made), figures(made), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 Text = tuple[list[int], int]
 """Token ids, and how many of them, at the start, aren't scored."""
@@ -18,14 +18,17 @@ Text = tuple[list[int], int]
 def load(folder: Path, method: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The model in a folder, quantized by transformers and bitsandbytes and then dequantized."""
     settings: dict[str, Any] = {}
+    is_mamba = AutoConfig.from_pretrained(folder).model_type == "mamba"  # its code multiplies a weight itself
+    skipped = {"llm_int8_skip_modules": ["lm_head", r"(.*\.)?dt_proj"]} if is_mamba else {}
     if method == "int8":
-        settings["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+        settings["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, **skipped)
     if method == "nf4":
         settings["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            **skipped,
         )
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation="eager", **settings

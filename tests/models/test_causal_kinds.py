@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from causal_kinds import KINDS, kind
 from datasets import Dataset
 from tiny_checkpoints import PLAIN, at, words_tokenizer
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from workbench.config.adapter import AdapterConfig
@@ -100,6 +102,17 @@ def test_an_adapter_leaves_out_layers_named_like_quantized_experts(tmp_path):
     adapted = attach.attach(model, AdapterConfig(rank=4), seed=1)
     trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert trained and all("self_attn" in name for name in trained)
+
+
+@pytest.mark.parametrize("method", ["int8", "nf4"])
+def test_a_layer_whose_weight_mamba_multiplies_itself_stays_unquantized(method, tmp_path):
+    kind("mamba").save_pretrained(tmp_path)
+    words_tokenizer().save_pretrained(tmp_path)
+    model = load_model(at(tmp_path), QuantizationConfig(method=QuantizationMethod[method]))
+    mixer = model.backbone.layers[0].mixer
+    assert type(mixer.dt_proj) is nn.Linear
+    assert isinstance(mixer.x_proj, Linear4bit | Linear8bitLt)
+    assert model(torch.tensor([[3, 5, 8]])).logits.isfinite().all()
 
 
 def test_a_layer_that_peft_takes_for_experts_is_refused_by_name():

@@ -50,6 +50,7 @@ from workbench.models.checkpoints.tensor_layouts import with_llama_names
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header
+from workbench.models.quantization import skip_multiplied_directly
 from workbench.models.quantized_experts import has_experts, with_experts
 from workbench.weights.unpacking.unpacked_rows import Format
 
@@ -151,6 +152,7 @@ def load(
     _check_weights(path, model.task, config)
     own = torch.bfloat16 if path.is_file() else config.dtype
     options = loading_options(model, quantization, own if isinstance(own, torch.dtype) else torch.float32)
+    skip_multiplied_directly(options["quantization_config"], config.model_type)
     if has_experts(config):
         options["quantization_config"] = with_experts(options["quantization_config"])
     try:

@@ -22,6 +22,9 @@ from workbench.weights.four_bits import dequantize_4bit, quantize_4bit
 UNQUANTIZED = ["lm_head", "score"]
 """Names of heads, which are never quantized, since no later layer compensates their errors."""
 
+MULTIPLIED_DIRECTLY = {name: ["dt_proj"] for name in ("mamba", "falcon_mamba", "jamba")}
+"""model_type -> linear layers that stay unquantized, since the model's code multiplies their weights."""
+
 
 def check_device(quantization: QuantizationConfig, device: torch.device) -> None:
     """Quantize a small matrix, to find out early whether the device supports the method.
@@ -73,6 +76,13 @@ def bitsandbytes_config(
         bnb_4bit_quant_storage=dtype if is_sharded() else torch.uint8,
         llm_int8_skip_modules=skipped,
     )
+
+
+def skip_multiplied_directly(config: BitsAndBytesConfig | None, model_type: str) -> None:
+    """Add the layers of MULTIPLIED_DIRECTLY to those that a quantization leaves unquantized, in place."""
+    if config is not None and (names := MULTIPLIED_DIRECTLY.get(model_type)):
+        skipped = config.llm_int8_skip_modules or UNQUANTIZED
+        config.llm_int8_skip_modules = [*skipped, *(rf"(.*\.)?{name}" for name in names)]
 
 
 def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:
