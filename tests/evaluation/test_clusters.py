@@ -143,7 +143,7 @@ def test_the_error_of_a_score_is_that_of_its_clusters_sums(tmp_path):
     items = [item(example, 2) for example in benchmark.examples]
     right = [True, True, False, True]
     answers = [
-        Answer(loglikelihoods=(0.0, -1.0) if (example.target == 0) is is_right else (-1.0, 0.0))
+        [Answer(loglikelihoods=(0.0, -1.0) if (example.target == 0) is is_right else (-1.0, 0.0))]
         for example, is_right in zip(benchmark.examples, right, strict=True)
     ]
     [score] = scores(benchmark, items, answers, EvaluateConfig(), "base")

@@ -10,8 +10,8 @@ from test_targets import judged
 
 from workbench.cli.reference import page
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.metrics import aggregate
-from workbench.evaluation.metrics.aggregate import NOT_PLAIN
+from workbench.evaluation.metrics import item_predictions
+from workbench.evaluation.metrics.item_predictions import NOT_PLAIN
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Answer
@@ -140,8 +140,8 @@ def test_gpqa_questions_stay_out_of_predictions(tmp_path):
     for number, one in enumerate(items, 1):
         right = f"({'ABCD'[one.example.target]}) {2 * number}\n"
         assert right in one.contexts[0] and one.pairs[1][1] == " (B)"
-    answers = [Answer(loglikelihoods=(-1.0, -2.0, -3.0, -4.0), num_tokens=(1,) * 4) for _ in items]
-    for prediction in aggregate.predictions(benchmark, items, answers):
+    answers = [[Answer(loglikelihoods=(-1.0, -2.0, -3.0, -4.0), num_tokens=(1,) * 4)] for _ in items]
+    for prediction in item_predictions.predictions(benchmark, items, answers):
         assert prediction.context == NOT_PLAIN and prediction.choices == ["(A)", "(B)", "(C)", "(D)"]
         assert "even" not in repr(prediction)
 

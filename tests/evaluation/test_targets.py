@@ -17,7 +17,7 @@ from workbench.config.benchmark import (
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.metrics import aggregate, text_similarity
+from workbench.evaluation.metrics import aggregate, item_predictions, text_similarity
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Answer, read_predictions, write_predictions
@@ -44,11 +44,11 @@ def judged(benchmark: PreparedBenchmark, generated: list[str]):
     """Predictions and scores of generated texts."""
     items = [item(example, 0) for example in benchmark.examples]
     answers = [
-        extracted(Answer(generation=text), example, benchmark.config)
+        [extracted(Answer(generation=text), example, benchmark.config)]
         for text, example in zip(generated, benchmark.examples, strict=True)
     ]
     scores = aggregate.scores(benchmark, items, answers, EvaluateConfig(), "base")
-    return aggregate.predictions(benchmark, items, answers), scores
+    return item_predictions.predictions(benchmark, items, answers), scores
 
 
 def refusal(path: Path, answer: object, **changes) -> str:
@@ -221,7 +221,7 @@ def choices(path: Path, rows: list[dict], **changes) -> PreparedBenchmark:
 def chosen_first(benchmark: PreparedBenchmark) -> dict:
     """The scores of a model that always chooses the first choice."""
     items = [item(example, 0) for example in benchmark.examples]
-    answers = [Answer(loglikelihoods=(0.0, -1.0)) for _ in items]
+    answers = [[Answer(loglikelihoods=(0.0, -1.0))] for _ in items]
     found = aggregate.scores(benchmark, items, answers, EvaluateConfig(), "base")
     return {score.metric: score for score in found}
 

@@ -88,6 +88,13 @@ class EvaluateConfig:
     repetition_penalty: float | None = number(None, 0, 100, above=True)
     """Makes tokens of the prompt and of the answer so far less likely, 1: doesn't; null: as each benchmark
     says."""
+    samples: int = number(1, 1, 1000)
+    """Number of answers to each item of benchmarks of generated texts, drawn at a temperature above 0. A
+    score is the mean over an item's answers; intervals and tests count each item once. Of answers that are
+    right or wrong there are METRIC,pass@k (the unbiased estimate that one of k is right, for k of 2, 4, ...
+    and all) and METRIC,maj@n (of the answer that most of the n texts state; of equal counts the one that was
+    drawn first; texts that state none have no vote). More answers add to those that are cached. Tasks of
+    lm-eval have `repeats` of their own."""
     thinking_budget: int | None = number(None, 1, 10**6)
     """Most tokens of a thought, which the prompt or the text opens by `<think>` and the model ends by
     `</think>`. Where the budget is used up, the sentence of Qwen3's documentation closes the thought, and the

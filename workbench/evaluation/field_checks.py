@@ -68,6 +68,16 @@ def are_scores(value: object) -> bool:
     return isinstance(value, dict) and all(map(is_score, value.values()))
 
 
+def is_sample(value: object) -> bool:
+    """Return whether the value is one of several answers to an item: text, prediction and scores."""
+    return (
+        isinstance(value, dict)
+        and is_text_or_none(value.get("generation"))
+        and is_answer_or_none(value.get("prediction"))
+        and are_scores(value.get("scores"))
+    )
+
+
 PREDICTION_TYPES: dict[str, Check] = {
     "id": is_text,
     "subset": is_text,
@@ -83,7 +93,8 @@ PREDICTION_TYPES: dict[str, Check] = {
     "cluster": is_text,
     "finish_reason": is_text_or_none,
     "thought_cut": is_bool,
+    "samples": list_of(is_sample),
 }
 """Field of a prediction -> check of its value."""
-LATER = ("cluster", "finish_reason", "thought_cut")
+LATER = ("cluster", "finish_reason", "thought_cut", "samples")
 """Fields of a prediction that earlier versions didn't have; they aren't written where they are empty."""

@@ -20,7 +20,7 @@ from workbench.evaluation.diagnostics import (
 )
 from workbench.evaluation.extraction.thoughts import after_thoughts, opens_thought
 from workbench.evaluation.inference.language_model import LanguageModel
-from workbench.evaluation.metrics import aggregate
+from workbench.evaluation.metrics import aggregate, item_predictions
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.metrics.text_counts import text_counts
@@ -98,12 +98,17 @@ class ItemInterviewer:
         asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
         check_some_left(len(asked), config)
         items = [question.items[0] for question in asked]
-        answers = [combined(question.answers) for question in asked]
+        is_text = self.generates(benchmark)
+        answers = [q.answers if is_text else [combined(q.answers)] for q in asked]
         scored = [
-            extracted(_after_thoughts(item, answer, benchmark.config), item.example, benchmark.config)
-            for item, answer in zip(items, answers, strict=True)
+            [
+                extracted(_after_thoughts(item, answer, benchmark.config), item.example, benchmark.config)
+                for answer in item_answers
+            ]
+            for item, item_answers in zip(items, answers, strict=True)
         ]
-        texts = text_counts(zip((item.contexts[0] for item in items), answers, strict=True))
+        pairs = zip(items, answers, strict=True)
+        texts = text_counts((item.contexts[0], answer) for item, given in pairs for answer in given)
         warn_of_shots(benchmark, items, lm.max_length)
         warn_of_same_tokens(benchmark, answerer)
         if not isinstance(items[0].example, EncodedExample):
@@ -114,25 +119,31 @@ class ItemInterviewer:
                 warn_of_begin_tokens(benchmark.name, lm, items)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, LanguageModel):
             warn_of_closed_texts(benchmark.name, lm)
-        score_fields = letter_fields(benchmark, asked, scored) | {
+        score_fields = letter_fields(benchmark, asked, [first for first, *_ in scored]) | {
             "texts": texts,
             "num_truncated": sum(any(item.is_truncated for item in question.items) for question in asked),
             "num_skipped": len(benchmark.examples) - len(asked),
         }
         _score_ahead(benchmark, items, scored)
         return Outcome(
-            predictions=aggregate.predictions(benchmark, items, scored, answers),
+            predictions=item_predictions.predictions(benchmark, items, scored, answers),
             scores=aggregate.scores(benchmark, items, scored, config, model_name, **score_fields),
             num_asked=num_asked,
             asked=asked,
         )
 
 
-def _score_ahead(benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]) -> None:
-    """Compute what the scores of a metric need side by side for all items, if the metric can do that."""
+def _score_ahead(
+    benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Sequence[Answer]]
+) -> None:
+    """Compute what the scores of a metric need side by side for all answers, if the metric can do that."""
     for metric in map(metric_named, benchmark.config.metrics):
         if metric.score_ahead is not None:
-            pairs = [(item.example, answer) for item, answer in zip(items, answers, strict=True)]
+            pairs = [
+                (item.example, answer)
+                for item, item_answers in zip(items, answers, strict=True)
+                for answer in item_answers
+            ]
             metric.score_ahead([Judged(metric.judge(a, example), a, example) for example, a in pairs])
 
 
@@ -148,6 +159,7 @@ def _ask(
     Also return the number of items that this process asked. Questions that are too long for the model, in any
     order of their options, are left out.
     """
+    num_samples = config.samples if _is_sampled(benchmark.config) else 1
     questions = [[example, *example.rotations] for example in benchmark.examples]
     examples = [example for question in questions for example in question]
     items: list[Item] = []
@@ -157,20 +169,26 @@ def _ask(
             fitted_items = answerer.items(chunk)
             if not items:
                 warn_of_letters(benchmark, answerer, fitted_items[0])
+            fitted_items = [
+                replace(item, sample=sample) for item in fitted_items for sample in range(num_samples)
+            ]
             items.extend(fitted_items)
             asked_items = (item for item in fitted_items if not item.is_skipped)
             yield [(_key(benchmark.config, config, item), item) for item in asked_items]
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
-    answers, num_asked = answer_loop.ask(keyed_items(), answerer.answers, cache, title, len(examples), fits)
+    answers, num_asked = answer_loop.ask(
+        keyed_items(), answerer.answers, cache, title, len(examples) * num_samples, fits
+    )
     remaining_items = iter(items)
     asked = []
     for question in questions:
-        orders = [next(remaining_items) for _ in question]
-        if any(item.is_skipped for item in orders):
+        asked_items = [next(remaining_items) for _ in range(len(question) * num_samples)]
+        if any(item.is_skipped for item in asked_items):
             continue
-        asked.append(Asked(orders, [answers[_key(benchmark.config, config, item)] for item in orders]))
+        keys = [_key(benchmark.config, config, item) for item in asked_items]
+        asked.append(Asked(asked_items, [answers[key] for key in keys]))
     return asked, num_asked
 
 
@@ -196,9 +214,15 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
     """Return the cache key of an item's answer: the hash of its prompts, and up to two suffixes.
 
-    A sampled answer also depends on the item's id, which gets appended. With `invariant`, which promises the
-    same bits, an answer also depends on the length of the prefix that is computed separately.
+    A sampled answer also depends on the item's id and, from the second of several on, on its number: both get
+    appended. With `invariant`, which promises the same bits, an answer also depends on the length of the
+    prefix that is computed separately.
     """
-    is_sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
-    key = f"{item.hash}/{item.example.id}" if is_sampled else item.hash
+    key = f"{item.hash}/{item.example.id}" if _is_sampled(benchmark) else item.hash
+    key = f"{key}/{item.sample}" if item.sample else key
     return f"{key}/{item.num_shared}" if config.invariant else key
+
+
+def _is_sampled(benchmark: BenchmarkConfig) -> bool:
+    """Return whether the benchmark's answers are texts whose tokens are drawn."""
+    return benchmark.output_type is OutputType.generation and benchmark.generation.temperature > 0

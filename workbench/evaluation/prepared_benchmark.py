@@ -31,7 +31,10 @@ class PreparedBenchmark:
 
 @dataclass(frozen=True)
 class Asked:
-    """Question in all orders of its options: one item and one answer per order, the original order first."""
+    """Question with its items and their answers: one per order of its options, the original order first.
+
+    Of a question with several sampled answers, there is one item per answer.
+    """
 
     items: list[Item]
     answers: list[Answer]

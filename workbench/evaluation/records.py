@@ -121,6 +121,9 @@ class Prediction:
     """Why the generated text ends: `stop` or `length`; None, and not written: unknown."""
     thought_cut: bool = False
     """Whether the thinking budget ended the text's thought; not written if not."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    """All answers to the item, if it got several: generation, prediction, finish_reason, thought_cut and the
+    scores of each. The fields above are those of the first, and `scores` of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +174,12 @@ class Score:
     """Number of items whose question was cut to fit the context; it and `num_skipped` aren't written if 0."""
     num_skipped: int = 0
     """Number of items that were too long and not asked; they aren't in `num_items`."""
+    num_samples: int = 1
+    """Number of answers to each item; 1 isn't written."""
     texts: dict[str, int] = field(default_factory=dict)
-    """Numbers of generated `texts`, and of those that end by `stop`, by `length` or `in_thought`, whose
-    thought the budget ended (`thought_cut`), or without an answer to extract (`unextracted`); empty, and not
-    written: none was generated."""
+    """Numbers of generated `texts` (each of several answers to an item counts), and of those that end by
+    `stop`, by `length` or `in_thought`, whose thought the budget ended (`thought_cut`), or without an answer
+    to extract (`unextracted`); empty, and not written: none was generated."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -184,7 +189,7 @@ class Score:
 
 
 LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}, "higher_is_better": None} | {
-    **{"num_truncated": 0, "num_skipped": 0, "texts": {}}
+    **{"num_truncated": 0, "num_skipped": 0, "texts": {}, "num_samples": 1}
 }
 """Field of a Score that earlier versions didn't have -> its default, with which the field isn't written."""
 

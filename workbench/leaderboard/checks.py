@@ -80,6 +80,7 @@ def _counts(score: Score) -> dict[str, Any]:
         "num_shots_dropped": score.num_shots_dropped,
         "num_truncated": score.num_truncated,
         "num_skipped": score.num_skipped,
+        "num_samples": score.num_samples,
     }
     counts |= {} if score.num_total is None else {"num_total": score.num_total}
     counts |= {f"letters.{letter}": count for letter, count in score.letters.items()}

@@ -1,6 +1,6 @@
 """Formats numbers and names in the same way for the terminal, the page and Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.evaluation.records import Score
@@ -71,8 +71,30 @@ def p_value(value: float) -> str:
 
 
 def asked(score: Score) -> str:
-    """Return a score's protocol and number of few-shot examples as text: `default · 5-shot`."""
-    return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
+    """Return a score's protocol and number of few-shot examples as text: `default · 5-shot`.
+
+    Of several answers to an item, also their number: `default · 5-shot · 4 answers an item`.
+    """
+    answers = f" · {score.num_samples} answers an item" if score.num_samples > 1 else ""
+    return f"{clean(score.protocol)} · {score.num_fewshot}-shot{answers}"
+
+
+def several(score: Score, others: Mapping[str, Score]) -> str:
+    """Return the scores of several answers to an item, as `4 answers an item: maj@4 60.0 · pass@2 71.4`.
+
+    Empty with one answer.
+
+    Args:
+        score: The main metric's score, the mean over an item's answers.
+        others: Other metric -> score; of these, the main metric's majority and pass@k are shown.
+    """
+    shown = [
+        f"{clean(name.rpartition(',')[2])} {number(other.value, True)}"
+        for name, other in others.items()
+        if name.startswith((f"{score.metric},", "pass@"))
+    ]
+    told = f"{score.num_samples} answers an item{': ' if shown else ''}{' · '.join(shown)}"
+    return told if score.num_samples > 1 else ""
 
 
 def letters(score: Score) -> str:

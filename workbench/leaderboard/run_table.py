@@ -141,6 +141,8 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
             cell = cells.get((model.key, column.key))
             if cell is not None and (shown := formatting.letters(cell.score)):
                 texts.append(f"{label}: {model.role} answers {shown}")
+            if cell is not None and (shown := formatting.several(cell.score, cell.further)):
+                texts.append(f"{label}: {model.role} gives {shown}")
             if cell is not None and (shown := formatting.texts(cell.score)):
                 texts.append(f"{label}: {model.role} writes {shown}")
         dropped = [cell.score.num_shots_dropped for cell in cells.values() if cell.column == column.key]

@@ -53,6 +53,11 @@ def with_sampling(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) 
                 f"evaluate.{key}: {given[key]} has no effect at temperature 0 "
                 "(give a temperature, as evaluate.temperature=0.7)"
             )
+    if evaluate.samples > 1 and generation.temperature == 0:
+        raise ConfigError(
+            f"evaluate.samples: {evaluate.samples} answers to an item of benchmarks.{name} would all be the "
+            "same at temperature 0 (give a temperature, as evaluate.temperature=0.7)"
+        )
     if evaluate.thinking_budget is not None and _can_close_thoughts(config):
         generation = replace(generation, thinking_budget=evaluate.thinking_budget)
     return replace(config, generation=generation)
@@ -81,6 +86,16 @@ def check_sampling(
         raise ConfigError(
             f"evaluate.{key}: {value} has no effect, because no benchmark generates texts (leave it out, or "
             "choose a protocol that does, such as chat)"
+        )
+    is_of_lm_eval = [config.output_type is OutputType["lm-eval"] for config in benchmarks]
+    if (
+        evaluate.samples > 1
+        and benchmarks
+        and all(task or not generates for task, generates in zip(is_of_lm_eval, generate, strict=True))
+    ):
+        raise ConfigError(
+            f"evaluate.samples: {evaluate.samples} has no effect, because no benchmark generates texts but "
+            "tasks of lm-eval (leave it out; such a task's file may set `repeats`)"
         )
     budget = evaluate.thinking_budget
     if budget is not None and benchmarks and all(b.generation.thinking_budget is None for b in benchmarks):

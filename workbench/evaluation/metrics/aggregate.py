@@ -1,7 +1,6 @@
-"""Aggregates answers to predictions and scores: mean, standard error, interval, and the score of guessing."""
+"""Aggregates answers to scores: mean, standard error, interval, and the score of guessing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,112 +8,41 @@ import numpy as np
 from workbench.config.benchmark import Average, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
-from workbench.evaluation.benchmarks.option_orders import option_logprobs
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics.guessing import can_be_guessed, chance, majority
 from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
 from workbench.evaluation.metrics.lookup import metric_named
-from workbench.evaluation.metrics.metric import Judged, Metric
+from workbench.evaluation.metrics.metric import Metric
+from workbench.evaluation.metrics.samples import Samples, SampleScore, judged, sample_scores
 from workbench.evaluation.metrics.table import generated
 from workbench.evaluation.metrics.text_counts import UNEXTRACTED, num_unextracted
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score, prompt_hash
+from workbench.evaluation.records import ITEM_ALONE, Answer, Score, prompt_hash
 from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 from workbench.statistics import intervals
 
-NOT_PLAIN = "(not in plain text)"
-"""Stands in predictions for the prompt of a benchmark with `plain_text: false`."""
 _CORPUS_SAMPLES = 200
 """Resamples for scores that aren't means: each takes a pass over all items."""
-
-
-def predictions(
-    benchmark: PreparedBenchmark,
-    items: Sequence[Item],
-    answers: Sequence[Answer],
-    given: Sequence[Answer] | None = None,
-) -> list[Prediction]:
-    """Return one prediction per item, in order, with the answer that the benchmark's first metric scores.
-
-    If the benchmark sets `plain_text: false`, prompts and generated texts are left out.
-
-    If some item was asked in several option orders, the log-likelihoods in the predictions of all items are
-    normalized to log-probabilities among the options.
-
-    Args:
-        benchmark: the benchmark.
-        items: its items that were asked.
-        answers: the answer of each item that is scored.
-        given: the answer of each item as the model gave it, with its thought; None: `answers`.
-
-    Raises:
-        ConfigError: A metric of the benchmark is unknown.
-    """
-    metrics = [(name, metric_named(name)) for name in benchmark.config.metrics]
-    is_normalized = any(example.rotations for example in benchmark.examples)
-    rows = [
-        _prediction(metrics, item, answer, whole, is_normalized)
-        for item, answer, whole in zip(items, answers, given or answers, strict=True)
-    ]
-    return rows if benchmark.config.plain_text else [_without_texts(row) for row in rows]
-
-
-def _without_texts(prediction: Prediction) -> Prediction:
-    """Return a prediction without prompt and generated text; choices but letters become `(1)`, `(2)`, ..."""
-    numbers = [f"({number})" for number in range(1, len(prediction.choices) + 1)]
-    is_lettered = all(len(choice.strip(" .()")) == 1 for choice in prediction.choices)
-    choices = prediction.choices if is_lettered else numbers
-    return replace(prediction, context=NOT_PLAIN, choices=choices, generation=None)
-
-
-def _prediction(
-    metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer, given: Answer, is_normalized: bool
-) -> Prediction:
-    example = item.example
-    scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
-    return Prediction(
-        id=example.id,
-        subset=example.subset,
-        prompt_hash=item.hash[:16],
-        context=item.contexts[0],
-        choices=list(example.choices),
-        loglikelihoods=(
-            option_logprobs(answer.loglikelihoods)
-            if is_normalized and not example.rotations
-            else list(answer.loglikelihoods)
-        ),
-        generation=given.generation,
-        prediction=metrics[0][1].judge(answer, example),
-        target=_as_json(example.target),
-        scores=scores,
-        num_shots_dropped=item.num_shots_dropped,
-        cluster=example.cluster,
-        finish_reason=given.finish_reason,
-        thought_cut=bool(given.thought_cut),
-    )
-
-
-def _as_json(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
-    """Return a target as a value for JSON: a tuple as a list."""
-    return list(target) if isinstance(target, tuple) else target
 
 
 def scores(
     benchmark: PreparedBenchmark,
     items: Sequence[Item],
-    answers: Sequence[Answer],
+    answers: Sequence[Sequence[Answer]],
     evaluate: EvaluateConfig,
     model_name: str,
     **more: Any,
 ) -> list[Score]:
-    """Return one score per metric of the benchmark, the main metric first.
+    """Return the scores by each metric of the benchmark, the main metric first.
+
+    Of several answers to an item, these are the scores of `sample_scores`.
 
     Args:
         benchmark: the benchmark.
         items: its items that were asked.
-        answers: one answer per item.
+        answers: the answers to each item; one, or as many to each item.
         evaluate: coverage of the intervals, and number of option orders.
         model_name: name of the model, a field of each score.
         more: further fields of each score.
@@ -122,74 +50,79 @@ def scores(
     Raises:
         ConfigError: A metric's value is infinite or NaN.
     """
-    return [
-        _score(name, benchmark, items, answers, evaluate, model=model_name, **more)
-        for name in benchmark.config.metrics
-    ]
+    found = []
+    for name in benchmark.config.metrics:
+        metric = metric_named(name)
+        pairs = zip(items, answers, strict=True)
+        item_samples = [judged(metric, item, item_answers) for item, item_answers in pairs]
+        for score in sample_scores(name, metric, len(answers[0])):
+            found.append(_score(score, benchmark, items, item_samples, evaluate, model=model_name, **more))
+    return found
 
 
 def _score(
-    name: str,
+    score: SampleScore,
     benchmark: PreparedBenchmark,
     items: Sequence[Item],
-    answers: Sequence[Answer],
+    item_samples: Sequence[Samples],
     evaluate: EvaluateConfig,
     **more: Any,
 ) -> Score:
-    config, metric = benchmark.config, metric_named(name)
-    judged = [
-        Judged(metric.judge(answer, item.example), answer, item.example)
-        for item, answer in zip(items, answers, strict=True)
-    ]
-    by_subset: dict[str, list[Judged]] = {}
-    for item in judged:
-        by_subset.setdefault(item.example.subset, []).append(item)
+    config, metric = benchmark.config, score.metric
+    by_subset: dict[str, list[Samples]] = {}
+    for samples in item_samples:
+        by_subset.setdefault(samples[0].example.subset, []).append(samples)
     macro = config.average == Average.macro and len(by_subset) > 1
-    parts = by_subset if macro else {"": judged}
-    value, stderr, interval = _estimate(metric, parts, evaluate)
-    is_guessable = can_be_guessed(metric, config, judged)
+    parts = by_subset if macro else {"": list(item_samples)}
+    value, stderr, interval = _estimate(score, parts, evaluate)
+    firsts = {name: [samples[0] for samples in part] for name, part in parts.items()}
+    is_guessable = score.is_of_metric and can_be_guessed(
+        metric, config, [first for part in firsts.values() for first in part]
+    )
     if texts := more.get("texts"):
-        more["texts"] = {**texts, UNEXTRACTED: num_unextracted([item.prediction for item in judged])}
+        found = num_unextracted([sample.prediction for samples in item_samples for sample in samples])
+        more["texts"] = {**texts, UNEXTRACTED: found}
     return Score(
         benchmark=benchmark.name,
         language=config.language,
-        metric=name,
+        metric=score.name,
         value=value,
         stderr=stderr,
         interval=list(interval) if interval else None,
-        num_items=len(judged),
+        num_items=len(item_samples),
         num_fewshot=config.num_fewshot or 0,
         protocol=config.protocol,
         prompts=prompt_hash([item.hash for item in items]),
-        chance=chance(parts) if is_guessable else None,
-        majority=majority(config, parts) if is_guessable else None,
+        chance=chance(firsts) if is_guessable else None,
+        majority=majority(config, firsts) if is_guessable else None,
         average="macro" if macro else "micro",
         subsets={
-            subset: {"value": _value(metric, subset_items), "num_items": len(subset_items)}
+            subset: {"value": score.value(subset_items), "num_items": len(subset_items)}
             for subset, subset_items in by_subset.items()
             if subset
         },
-        groups=_groups(metric, config.groups, by_subset, macro),
+        groups=_groups(score, config.groups, by_subset, macro),
         num_shots_dropped=sum(item.num_shots_dropped for item in items),
         confidence=evaluate.confidence,
         rule=_rule(config, evaluate, metric),
-        item_score=_item_score(name, metric),
+        item_score=_item_score(score),
         num_total=benchmark.num_total,
+        num_samples=len(item_samples[0]),
         group_members=_group_members(config.groups, by_subset),
         **more,
     )
 
 
-def _item_score(name: str, metric: Metric) -> str:
-    """Say in words which score each item has, if the metric is not the mean of these scores; else ""."""
-    if metric.corpus is None:
+def _item_score(score: SampleScore) -> str:
+    """Say in words which score each item has, if the score is not the mean of these scores; else ""."""
+    if score.corpus is None:
         return ""
     known: dict[object, str] = {
         is_right: "1 where the answer is right, else 0",
         text_loglikelihood: "log-likelihood of the text, in nats",
         target_loglikelihood: "log-likelihood of the target, in nats",
     }
-    return known.get(metric.score, f"{name} {ITEM_ALONE}")
+    return known.get(score.metric.score, f"{score.name} {ITEM_ALONE}")
 
 
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:
@@ -216,27 +149,22 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
 
 
 def _estimate(
-    metric: Metric, parts: Mapping[str, Sequence[Judged]], evaluate: EvaluateConfig
+    score: SampleScore, parts: Mapping[str, Sequence[Samples]], evaluate: EvaluateConfig
 ) -> tuple[float, float | None, intervals.Interval | None]:
-    """Return a metric's value, standard error and interval, averaged over parts of the items.
+    """Return a score's value, standard error and interval, averaged over parts of the items.
 
-    The parts are the subsets (macro average), or all items as a single part (micro average).
+    The parts are the subsets (macro average), or all items as a single part (micro average). An item is one
+    unit, however many answers it has.
     """
-    value = intervals.mean([_value(metric, part) for part in parts.values()])
-    corpus = metric.corpus
+    value = intervals.mean([score.value(part) for part in parts.values()])
+    corpus = score.corpus
     if corpus is not None:
         if min(len(part) for part in parts.values()) < 2:
             return value, None, None
         return value, *resampled(lambda _, sample: corpus(sample), parts, evaluate)
-    items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
-    clusters = [item.example.cluster for part in parts.values() for item in part]
+    items = {name: [score.score(samples) for samples in part] for name, part in parts.items()}
+    clusters = [samples[0].example.cluster for part in parts.values() for samples in part]
     return value, *intervals.error_and_interval(items, clusters, evaluate.confidence)
-
-
-def _value(metric: Metric, judged: Sequence[Judged]) -> float:
-    if metric.corpus is not None:
-        return metric.corpus(judged)
-    return intervals.mean([metric.score(*item) for item in judged])
 
 
 def resampled(
@@ -265,7 +193,7 @@ def resampled(
 
 
 def _group_members(
-    groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, Sequence[Judged]]
+    groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, Sequence[Samples]]
 ) -> dict[str, list[str]]:
     """Return group -> those of its subsets that have items; groups without items are left out."""
     members = {
@@ -275,15 +203,18 @@ def _group_members(
 
 
 def _groups(
-    metric: Metric, groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, list[Judged]], macro: bool
+    score: SampleScore,
+    groups: Mapping[str, Sequence[str]],
+    by_subset: Mapping[str, list[Samples]],
+    macro: bool,
 ) -> dict[str, dict[str, float]]:
-    """Return group of subsets -> a metric's value, and the number of items."""
+    """Return group of subsets -> a score's value, and the number of items."""
     group_scores: dict[str, dict[str, float]] = {}
     for name, subsets in groups.items():
         parts = [by_subset[subset] for subset in subsets if subset in by_subset]
         if not parts:
             continue
         items = [item for part in parts for item in part]
-        value = intervals.mean([_value(metric, p) for p in parts]) if macro else _value(metric, items)
+        value = intervals.mean([score.value(part) for part in parts]) if macro else score.value(items)
         group_scores[name] = {"value": value, "num_items": len(items)}
     return group_scores

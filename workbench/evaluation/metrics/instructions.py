@@ -110,6 +110,7 @@ METRICS = {
         output_types=(OutputType.generation,),
         judge=text,
         score=partial(follows_all if level == "prompt" else share_followed, kind=kind),
+        right_or_wrong=level == "prompt",
         corpus=None if level == "prompt" else partial(all_instructions, kind=kind),
         needs=("lm_eval", "langdetect", "immutabledict", "nltk"),
         extra="ifeval",

@@ -36,6 +36,11 @@ class Metric:
     guessing: bool = False
     """Whether the expected score of guessing among the choices is reported: of a likelihood, or of a letter
     that a generated text states."""
+    right_or_wrong: bool = False
+    """Whether the score of an item is 1 or 0, so that pass@k of several answers can be estimated."""
+    vote: Callable[[str], str] | None = None
+    """Returns of a prediction what those that count as the same answer have in common, for the majority of
+    several answers; None: predictions are not counted."""
     compares_texts: bool = False
     """Whether the score depends on `text_similarity.comparable`."""
     needs: tuple[str, ...] = ()
@@ -45,6 +50,6 @@ class Metric:
     runs_programs: bool = False
     """Whether the metric runs programs that a model wrote."""
     score_ahead: Callable[[Sequence[Judged]], None] | None = None
-    """Computes what the scores of many items need, side by side, before `score` is called for each."""
+    """Computes what the scores of many answers need, side by side, before `score` is called for each."""
     check_items: Callable[[str, Sequence[Example]], None] | None = None
     """Checks that all items can be scored, before a model is loaded; it gets the benchmark's key, too."""

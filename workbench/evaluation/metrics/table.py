@@ -117,16 +117,36 @@ METRICS: dict[str, Metric] = {
         score=of_texts(text_similarity.same),
         guessing=True,
         compares_texts=True,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
     ),
     "strict_match": Metric(
-        output_types=_TEXT, judge=extracted_by(number_after_marks), score=of_plain_targets
+        output_types=_TEXT,
+        judge=extracted_by(number_after_marks),
+        score=of_plain_targets,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
     ),
-    "flexible_match": Metric(output_types=_TEXT, judge=extracted_by(last_number), score=of_plain_targets),
+    "flexible_match": Metric(
+        output_types=_TEXT,
+        judge=extracted_by(last_number),
+        score=of_plain_targets,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
+    ),
     "unpunctuated_match": Metric(
-        output_types=_TEXT, judge=extracted_by(str.strip), score=of_unpunctuated_targets
+        output_types=_TEXT,
+        judge=extracted_by(str.strip),
+        score=of_unpunctuated_targets,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
     ),
     "flexible_unpunctuated_match": Metric(
-        output_types=_TEXT, judge=extracted_by(last_number_as_written), score=of_unpunctuated_targets
+        output_types=_TEXT,
+        judge=extracted_by(last_number_as_written),
+        score=of_unpunctuated_targets,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
     ),
     "char_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1), compares_texts=True
@@ -153,6 +173,7 @@ METRICS: dict[str, Metric] = {
         output_types=_TEXT,
         judge=program_tests.code,
         score=program_tests.passes,
+        right_or_wrong=True,
         runs_programs=True,
         score_ahead=program_tests.run_ahead,
     ),
@@ -163,13 +184,27 @@ METRICS: dict[str, Metric] = {
         needs=("math_verify",),
         extra="math",
         score_ahead=math_equality.compare_ahead,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
     ),
     "cmrc_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1), needs=("nltk",)
     ),
-    "cmrc_em": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_em)),
+    "cmrc_em": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(reading_answers.cmrc_em),
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
+    ),
     "squad_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_f1)),
-    "squad_em": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_em)),
+    "squad_em": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(reading_answers.squad_em),
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
+    ),
     "bleu": Metric(
         output_types=_TEXT,
         judge=generated,

@@ -26,7 +26,7 @@ class ChatGeneration:
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         chats = [json.loads(item.contexts[0]) for item in items]
-        seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
+        seeds = [item.seed(self.evaluate.fewshot_seed) for item in items]
         for index, (text, reason, _) in self.endpoint.texts(chats, seeds, self.config.generation):
             yield index, Answer(generation=text, finish_reason=reason)
 

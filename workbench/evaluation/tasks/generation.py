@@ -72,7 +72,7 @@ class Generation:
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Yield index and answer of each item, as soon as the answer is known; nothing is extracted yet."""
         prompts = self._prompts(items)
-        seeds = [f"{self.evaluate.fewshot_seed}/{item.example.id}" for item in items]
+        seeds = [item.seed(self.evaluate.fewshot_seed) for item in items]
         budget = self.config.generation.thinking_budget
         if budget is None:
             stream = texts(self.decoder, prompts, seeds)

@@ -34,6 +34,12 @@ class Item:
     """Whether the question was cut because it was too long for the model."""
     is_skipped: bool = False
     """Whether the item is too long for the model and isn't asked."""
+    sample: int = 0
+    """Number of the answer to draw, if the item gets several: 0, 1, ..."""
+
+    def seed(self, fewshot_seed: int) -> str:
+        """Return the seed of the item's sampled answer: `SEED/ID`, and `SEED/ID/k` for answer k from 1 on."""
+        return f"{fewshot_seed}/{self.example.id}" + (f"/{self.sample}" if self.sample else "")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

@@ -65,6 +65,7 @@ SCORE_COLUMNS: dict[str, Callable[[ScoreEntry], Any]] = {
     "num_fewshot": lambda entry: entry.cell.score.num_fewshot,
     "average": lambda entry: entry.column.average,
     "chance": lambda entry: entry.cell.score.chance,
+    "answers_per_item": lambda entry: entry.cell.score.num_samples,
     "unextracted": _share_of_texts("unextracted"),
     "cut_at_limit": _share_of_texts("length"),
     "in_thought": _share_of_texts("in_thought"),

@@ -153,6 +153,7 @@ def _details(cell: Cell) -> dict[str, Any]:
         if score.num_truncated + score.num_skipped
         else None,
         "texts": score.texts,
+        "num_samples": score.num_samples if score.num_samples > 1 else None,
         "item_score": _item_score(score.item_score),
         "note": score.note,
         "groups": {

@@ -67,7 +67,7 @@ export const chinese = {
   direction: "方向", lower_is_better: "越低越好", higher_is_better: "越高越好", rule: "规则", prompts: "提示", apart: "不参与排名：{why}",
   by_mcnemar_exact: "精确 McNemar 检验", by_sign_flip_exact: "精确符号翻转检验", by_linearised_t: "线性化指标的 t 检验", by_swap_permutation: "交换置换检验", by_ratio_t: "比值的 t 检验", by_recipe_t: "种子与题目的 t 检验",
   compared_items: "比较所用", of_both: "两者提问相同的 {n} 题",
-  against: "对 {name}", adjusted_p: "校正后 p", problem: "问题", stderr: "标准误", note: "说明", item_score: "单题分数", dropped: "去掉的示例", too_long: "超出上下文长度", too_long_counts: "截短 {cut} 题，略去 {skipped} 题", answer_letters: "所答字母", texts: "生成的文本", texts_count: "{n} 条文本", unextracted: "{share} 提取不出答案", cut_at_limit: "{share} 因长度上限被截断", in_thought: "{share} 停在思考中", thought_cut: "{share} 的思考被预算截断",
+  against: "对 {name}", adjusted_p: "校正后 p", problem: "问题", stderr: "标准误", note: "说明", item_score: "单题分数", dropped: "去掉的示例", too_long: "超出上下文长度", too_long_counts: "截短 {cut} 题，略去 {skipped} 题", answer_letters: "所答字母", texts: "生成的文本", texts_count: "{n} 条文本", unextracted: "{share} 提取不出答案", cut_at_limit: "{share} 因长度上限被截断", in_thought: "{share} 停在思考中", num_samples: "每题回答数", thought_cut: "{share} 的思考被预算截断",
   role_base: "基座", role_adapter: "适配器", role_merged: "合并", role_trained: "训练后", role_imported: "导入",
   chip_quantization: "{value}", chip_rank: "秩 {value}", chip_learning_rate: "学习率 {value}", chip_seed: "种子 {value}",
   fact_role: "角色", fact_tool: "评分程序", fact_quantization: "量化", fact_dtype: "数据类型", fact_method: "方法", fact_rank: "秩", fact_learning_rate: "学习率", fact_seed: "种子",

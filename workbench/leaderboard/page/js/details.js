@@ -130,6 +130,7 @@ function detailRows(details, measure) {
     details.note ? [t("note"), messageText(details.note)] : null,
     details.item_score ? [t("item_score"), messageText(details.item_score)] : null,
     details.dropped ? [t("dropped"), String(details.dropped)] : null,
+    details.num_samples ? [t("num_samples"), count(details.num_samples)] : null,
     details.texts ? [t("texts"), textsText(details.texts)] : null,
     details.too_long ? [t("too_long"), t("too_long_counts", { cut: details.too_long[0], skipped: details.too_long[1] })] : null,
     total ? [t("answer_letters"), Object.entries(details.letters).map(([letter, n]) => `${letter} ${(100 * n / total).toFixed(0)}%`).join(" · ")] : null,
