@@ -108,12 +108,12 @@ def quantized_folder(folder: Path, name: str, dtype: torch.dtype = torch.float16
     return pack_layers(folder, name)
 
 
-def pack_layers(folder: Path, name: str) -> dict[str, np.ndarray]:
+def pack_layers(folder: Path, name: str, is_packed=is_linear) -> dict[str, np.ndarray]:
     """Replace the layers of a folder by packed ones; the result is what the weight of each stands for."""
     settings, pack, options = FORMATS[name]
     tensors, exact = {}, {}
     for tensor_name, tensor in load_file(folder / "model.safetensors").items():
-        if not is_linear(tensor_name):
+        if not is_packed(tensor_name):
             tensors[tensor_name] = tensor
             continue
         layer, exact[tensor_name] = pack(tensor.float(), **options)
