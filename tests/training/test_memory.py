@@ -18,11 +18,13 @@ from workbench.models.trials.chunked_loss import use_chunked_loss
 from workbench.models.trials.fused_norms import use_fused_norms
 from workbench.models.trials.gated_mlps import use_gated_mlps
 from workbench.models.trials.lora_layers import use_lora_products
+from workbench.models.trials.saved_bytes import count_saved_bytes
 from workbench.training.estimate import workload as forecast_module
 from workbench.training.estimate.memory import (
     NATIVE,
     TRIED,
     Batch,
+    SavedBytes,
     Setting,
     Shape,
     activations_bytes,
@@ -71,8 +73,8 @@ def setting(config, batch, outputs=0, **changes):
     )
 
 
-def saved_bytes(model, inputs):
-    """What autograd keeps of one forward pass, weights aside."""
+def saved_bytes(model, inputs, *, of_layers=False):
+    """What autograd keeps of one forward pass, weights aside; `of_layers`: without that of head and loss."""
     kept = {}
 
     def keep(tensor):
@@ -81,7 +83,8 @@ def saved_bytes(model, inputs):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(**inputs).loss  # noqa: B018
+        outputs = model.base_model(**inputs) if of_layers else model(**inputs).loss
+    del outputs
     own = {each.untyped_storage().data_ptr() for each in model.parameters()}
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in own)
 
@@ -139,6 +142,50 @@ def test_activations_of_tried_layers_are_what_autograd_keeps_at_most(name, dtype
     saved = saved_bytes(model, {"input_ids": ids, "labels": ids})
     rows = 1024 * SIZES["hidden_size"] * dtype.itemsize  # of the loss
     assert 0.5 < (saved - rows) / activations_bytes(counted) <= 1
+
+
+WIDE = {"n_embd": 64, "n_head": 4, "n_layer": 3}
+STORING_SCORES = {
+    "Gemma2": {"head_dim": 16},  # soft cap
+    "GPT2": WIDE,  # dropout of probabilities
+    "GPTJ": {**WIDE, "rotary_dim": 8},
+    "Bloom": {"n_layer": 3, "n_head": 4},
+    "GptOss": {"head_dim": 16, "num_local_experts": 4},  # sinks
+}
+
+
+@pytest.mark.parametrize("has_adapter", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", STORING_SCORES)
+def test_activations_of_attention_that_stores_scores_are_what_autograd_keeps(name, dtype, has_adapter):
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 1, "eos_token_id": 2}
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **ends, **STORING_SCORES[name]})
+    model, empty = AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), empty_model(config)
+    use_fused_norms(model)
+    use_gated_mlps(model)
+    adapter = AdapterConfig(rank=8) if has_adapter else None
+    if adapter is not None:
+        use_lora_products(attach.attach(model, adapter, 0))
+        attach.check_attachable(empty.to(dtype), adapter)
+    bytes_each = count_saved_bytes(empty.to(dtype), fused=True)
+    if name == "GptOss" and dtype is torch.float32:  # PyTorch has no shapes of its experts' products
+        assert bytes_each is None
+        return
+    counted = setting(config, Batch(3, 600, 600), dtype_bytes=dtype.itemsize, adapter=adapter)
+    inputs = {"input_ids": torch.randint(1, 300, (3, 200)), "use_cache": False}
+    measured = saved_bytes(model.train(), inputs, of_layers=True)
+    counted = replace(counted, shape=replace(counted.shape, saved=SavedBytes(*bytes_each)))
+    assert activations_bytes(counted) == pytest.approx(measured, rel=0.08)
+    longer = replace(counted, batch=Batch(3, 1200, 1200))
+    assert activations_bytes(longer) > 2.2 * activations_bytes(counted)
+
+
+def test_code_that_depends_on_values_is_not_counted():
+    model = empty_model(LlamaConfig(**{**SIZES, "num_hidden_layers": 1}))
+    layer = model.model.layers[0]
+    layer.mlp.register_forward_hook(lambda module, inputs, output: output * float(output.max()))
+    assert count_saved_bytes(model, fused=True) is None
 
 
 def test_weights_and_trained_weights_are_those_of_the_model():

@@ -3,7 +3,6 @@
 import logging
 
 import torch
-from transformers import PreTrainedModel
 
 from workbench.api.examples import Examples
 from workbench.config import Config
@@ -18,15 +17,15 @@ from workbench.models.device import EMULATED, emulated_dtype, torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
 from workbench.models.merging.adapter_updates import NotStreamable
-from workbench.models.trials.without_weights import has_known_layers, will_chunk_loss
+from workbench.models.trials.without_weights import will_chunk_loss
 from workbench.pipeline.plan.merge_forecast import forecast_merge
 from workbench.pipeline.plan.planned_adapter import planned_adapter
+from workbench.pipeline.plan.stored_activations import layer_factor, saved_by_layers
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype
 from workbench.training.arguments import SCALED, UNSCALED
 from workbench.training.estimate.memory import (
     NATIVE,
-    TRIED,
     Batch,
     Setting,
     Shape,
@@ -217,8 +216,10 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
     empty_model = outline(config.model, num_classes or None)
     is_chunked = config.model.fused and (not is_native(config.model) or will_chunk_loss(empty_model))
     factor = layer_factor(run, empty_model)
+    saved = saved_by_layers(run, num_classes, on_cpu=on_cpu) if factor == NATIVE else None
+    shape = Shape.of(empty_model, num_classes, factor=factor, stores_logits=not is_chunked, saved=saved)
     setting = Setting(
-        shape=Shape.of(empty_model, num_classes, factor=factor, stores_logits=not is_chunked),
+        shape=shape,
         quantization=config.quantization,
         adapter=None if config.adapter.is_none else planned_adapter(config.adapter),
         batch=largest,
@@ -230,20 +231,6 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )
     return setting.on_this_cpu(resident_bytes()) if on_cpu else setting
-
-
-def layer_factor(run: Run, empty_model: PreTrainedModel) -> float:
-    """Return the activations that a layer stores, divided by those of Open-Llama's layers.
-
-    Args:
-        run: The run.
-        empty_model: Its model, without weights.
-    """
-    model = run.config.model
-    if model.fused and not is_native(model):
-        return 1.0
-    is_tried = model.fused and run_autocast_dtype(run) is None and has_known_layers(empty_model)
-    return TRIED if is_tried else NATIVE
 
 
 def has_matrices(adapter: AdapterConfig) -> bool:

@@ -1,7 +1,8 @@
 """Estimates the peak memory (part by part) and the FLOP of a training from the sizes of model and batch.
 
 The tensors that a layer saves for its backward pass are counted one by one for our own model (a test compares
-them with what autograd saves); models with transformers' own code are estimated by a factor.
+them with what autograd saves). For transformers' own code they are a multiple of those, where its layers are
+known; else what autograd saves in a pass without values; and where that fails, a multiple again.
 
 Shapes: T tokens of a batch, padding included, H hidden size, I inner size of the MLP, V vocabulary.
 """
@@ -12,6 +13,7 @@ from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterMethod
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.training.estimate.setting import Batch as Batch
 from workbench.training.estimate.setting import Linear
+from workbench.training.estimate.setting import SavedBytes as SavedBytes
 from workbench.training.estimate.setting import Setting as Setting
 from workbench.training.estimate.setting import Shape as Shape
 
@@ -123,6 +125,8 @@ def trained_weights(setting: Setting) -> int:
 def layer_bytes(setting: Setting) -> int:
     """Return the bytes of activations that one decoder layer saves for the largest batch's backward pass."""
     shape, batch = setting.shape, setting.batch
+    if shape.saved is not None:
+        return shape.saved.of(batch.rows, batch.tokens) // shape.layers
     # Input and output of both norms; gate, up and their product; input of the output projection.
     widths = 2 * shape.hidden + 3 * shape.inner + shape.queries
     is_half = setting.dtype_bytes == 2

@@ -42,6 +42,19 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class SavedBytes:
+    """Bytes that all layers of a model together store for the backward pass, by the size of the batch."""
+
+    per_token: float
+    per_pair: float
+    """Bytes for each pair of tokens of a row; attention that stores its scores has such."""
+
+    def of(self, rows: int, tokens: int) -> int:
+        """Return the bytes for a batch of `rows` rows of one length with `tokens` tokens together."""
+        return int(tokens * self.per_token + tokens * tokens / max(rows, 1) * self.per_pair)
+
+
+@dataclass(frozen=True)
 class Shape:
     """Sizes of a decoder, as far as they decide memory and FLOP."""
 
@@ -69,10 +82,18 @@ class Shape:
     """Activations that a layer stores, divided by those of Open-Llama's layers."""
     stores_logits: bool = False
     """Whether a training stores the logits of a whole batch."""
+    saved: SavedBytes | None = None
+    """Activations that all layers store, counted in the model's own code; None: they are estimated."""
 
     @classmethod
     def of(
-        cls, model: PreTrainedModel, outputs: int = 0, *, factor: float = 1.0, stores_logits: bool = False
+        cls,
+        model: PreTrainedModel,
+        outputs: int = 0,
+        *,
+        factor: float = 1.0,
+        stores_logits: bool = False,
+        saved: SavedBytes | None = None,
     ) -> "Shape":
         """Read the sizes of a model, which may be on the meta device.
 
@@ -81,6 +102,7 @@ class Shape:
             outputs: Number of classes; 0 for a causal model.
             factor: Activations that a layer stores, divided by those of Open-Llama's layers.
             stores_logits: Whether a training stores the logits of a whole batch.
+            saved: Activations that all layers store; None: they are estimated.
 
         Raises:
             CheckpointError: The configuration doesn't give a size under any known name.
@@ -111,6 +133,7 @@ class Shape:
             outputs=outputs,
             factor=factor,
             stores_logits=stores_logits,
+            saved=saved,
         )
 
     @property
