@@ -88,6 +88,28 @@ def test_a_folder_that_is_being_written_is_left_alone_and_a_forgotten_one_delete
     assert [path.name for path in (tmp_path / "merged").iterdir()] == ["weights"]
 
 
+@pytest.mark.parametrize("failing", ["merged to aside", "new to merged"])
+def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path, monkeypatch, failing):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "weights").write_text("old")
+    rename = os.replace
+
+    def replace(source, target):
+        """Rename, but fail once as a full or vanished disk does."""
+        if (Path(target).name == "merged") and (Path(source).name == "merged") is (
+            failing == "merged to aside"
+        ):
+            monkeypatch.setattr(os, "replace", rename)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Input/output error"), new_folder(tmp_path / "merged") as temporary:
+        (temporary / "weights").write_text("new")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["merged"]
+    assert (tmp_path / "merged" / "weights").read_text() == "old"
+
+
 def test_a_line_that_a_killed_process_left_without_an_end_is_cut_off(tmp_path):
     for content, kept in ((b"a\nbc", b"a\n"), (b"a\n", b"a\n"), (b"bc", b""), (b"", b"")):
         (tmp_path / "lines").write_bytes(content)

@@ -62,15 +62,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         for child in temporary.rglob("*"):  # safetensors makes files that only the owner can read
             os.chmod(child, (0o777 if child.is_dir() else 0o666) & ~mask)
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
+            _replace_folder(path, temporary)
         else:
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Rename the folder `new` to `path` and delete the folder that was there; on failure, put that back."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    replaced = aside / path.name
+    try:
+        os.replace(path, replaced)
+        os.replace(new, path)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)
 
 
 def settle_folder(path: Path) -> None:
