@@ -25,9 +25,9 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
 from workbench.evaluation import answer_cache
 from workbench.evaluation.engine import Evaluation, evaluate
-from workbench.evaluation.inference import decoder as decoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.inference.decoder import Decoder, takes_beginning
+from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.decoding.slot_decoding import takes_shared_prefixes
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
@@ -259,7 +259,7 @@ def open_llama(llama, tmp_path) -> OpenLlamaForCausalLM:
 @pytest.mark.parametrize("model", ["llama", "open_llama"])
 def test_generated_texts_equal_those_generated_alone(request, model, tokenizer, exam, tmp_path, shared):
     llama = request.getfixturevalue(model)
-    assert takes_beginning(llama) == (model == "open_llama")
+    assert takes_shared_prefixes(llama) == (model == "open_llama")
     run_dir = RunDir(tmp_path / "run")
     run(llama, tokenizer, generation(exam), {"shared_prefix": shared}, predictions=run_dir.predictions)
     predictions = read_predictions(run_dir.predictions("base", "exam"))
@@ -287,10 +287,8 @@ def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):
     decoder = Decoder(lm, GenerationConfig(max_new_tokens=99, stop=["这里还有别的问题"]))
     made = tokenizer("想想这里还有别的问题", add_special_tokens=False)["input_ids"]
     assert len(made) > 24  # so many tokens as bytes
-    row = decoding._Row(0, [0], torch.Generator(), made)
-    assert decoder._finished(row)
-    row.generated.pop()
-    assert not decoder._finished(row)
+    assert decoder.endings.finished(made, 99)
+    assert not decoder.endings.finished(made[:-1], 99)
 
 
 def test_a_generated_text_ends_before_the_first_stop_text(llama, tokenizer, exam, tmp_path):

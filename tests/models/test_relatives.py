@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from relatives import RELATIVES, as_open_llama, relative, tokens
 from transformers import DynamicCache, StaticCache
 
-from workbench.evaluation.inference.preallocated_cache import GrowingCache
+from workbench.evaluation.inference.decoding.preallocated_cache import GrowingCache
 from workbench.models import OpenLlamaConfig
 from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops import cpu_attention, lora_projection
@@ -85,19 +85,21 @@ def test_packed_texts_and_rows_behind_a_shared_prefix_are_as_alone(name, attenti
     packed = ours(torch.cat([first, second], 1), position_ids=positions).logits
     wanted = torch.cat([reference(text).logits for text in (first, second)], 1)
     torch.testing.assert_close(packed, wanted, **CLOSE)
-    beginning = DynamicCache()
-    ours(prefix, past_key_values=beginning)
-    rows = torch.cat([first, second[:, :8]])
-    causal = torch.ones(8, 8, dtype=torch.bool).tril().expand(2, 1, 8, 8)
+    caches = [DynamicCache(), DynamicCache()]
+    for cache, length in zip(caches, (6, 2), strict=True):
+        ours(prefix[:, :length], past_key_values=cache)
+    starts = [prefix, prefix[:, :2], prefix[:, :0]]  # two rows with a prefix, one without
+    rows = torch.cat([first[:, :1], second[:, :1], second[:, :1]])
     after = ours(
         rows,
-        attention_mask=causal,
-        position_ids=torch.arange(6, 14)[None],
-        beginning=beginning,
+        attention_mask=torch.ones(3, 1, 1, 1, dtype=torch.bool),
+        position_ids=torch.tensor([[6], [2], [0]]),
+        shared_prefixes=[(caches[0], slice(0, 1)), (caches[1], slice(1, 2))],
         use_cache=False,
     ).logits
-    whole = torch.cat([prefix.expand(2, -1), rows], 1)
-    torch.testing.assert_close(after, reference(whole).logits[:, 6:], **CLOSE)
+    for row, start in enumerate(starts):
+        whole = torch.cat([start, rows[row : row + 1]], 1)
+        torch.testing.assert_close(after[row, -1], reference(whole).logits[0, -1], **CLOSE)
 
 
 @pytest.mark.parametrize("name", [name for name in RELATIVES if name != "granite"])  # has no classifier

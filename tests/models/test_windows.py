@@ -6,7 +6,7 @@ from relatives import as_open_llama, relative, tokens
 from test_relatives import CLOSE, left_padded, trained_step
 from transformers import DynamicCache, Qwen2MoeConfig, Qwen2MoeForCausalLM, StaticCache
 
-from workbench.evaluation.inference.preallocated_cache import GrowingCache
+from workbench.evaluation.inference.decoding.preallocated_cache import GrowingCache
 from workbench.models import OpenLlamaConfig
 from workbench.models.open_llama.relatives import relative_config
 from workbench.models.ops import cpu_attention
@@ -107,16 +107,21 @@ def test_rows_share_a_prefix_within_the_window_and_not_beyond_it(name, attention
     reference, ids = relative(name), tokens(length=WINDOW + 1)
     ours = as_open_llama(reference, attn_implementation=attention)
     ids[1, :3] = ids[0, :3]
-    beginning = ours(ids[:1, :3], past_key_values=DynamicCache()).past_key_values
+    prefix = ours(ids[:1, :3], past_key_values=DynamicCache()).past_key_values
 
-    def behind(length):
-        mask = torch.ones(length - 3, length - 3, dtype=torch.bool).tril().expand(2, 1, -1, -1)
-        places = {"position_ids": torch.arange(3, length)[None], "use_cache": False}
-        return ours(ids[:, 3:length], attention_mask=mask, beginning=beginning, **places).logits
+    def last(length):
+        """Logits of the last of `length` tokens, the first three of which are shared."""
+        own = DynamicCache()
+        for end in range(4, length + 1):
+            mask = torch.ones(2, 1, 1, end - 3, dtype=torch.bool)
+            places = {"position_ids": torch.tensor([[end - 1]]), "past_key_values": own}
+            shared = [(prefix, slice(0, 2))]
+            logits = ours(ids[:, end - 1 : end], attention_mask=mask, shared_prefixes=shared, **places).logits
+        return logits[:, 0]
 
-    torch.testing.assert_close(behind(WINDOW), reference(ids[:, :WINDOW]).logits[:, 3:], **CLOSE)
+    torch.testing.assert_close(last(WINDOW), reference(ids[:, :WINDOW]).logits[:, -1], **CLOSE)
     with pytest.raises(ValueError, match="a prefix and its row of 9 tokens exceed sliding_window=8"):
-        behind(WINDOW + 1)
+        last(WINDOW + 1)
 
 
 @pytest.mark.parametrize(

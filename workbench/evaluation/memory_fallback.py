@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 log = logging.getLogger("workbench")
 
-_ROWS = 32
+_ROWS = 64  # the slots of a decoder
 """Number of prompts from which the first halving of a decoder's batches starts."""
 
 

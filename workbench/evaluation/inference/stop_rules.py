@@ -69,6 +69,10 @@ class Endings:
         newest = str(self.tokenizer.decode(list(generated[-self._window :]), skip_special_tokens=False))
         return any(text in newest for text in self.stop)
 
+    def finished(self, generated: Sequence[int], max_new_tokens: int) -> bool:
+        """Return whether an answer has ended, or has as many tokens as it may have."""
+        return len(generated) >= max_new_tokens or self.reached(generated)
+
     def finish_reason(self, generated: Sequence[int]) -> str:
         """Return `stop` if an end token or stop text ended the answer, else `length`: the token limit did."""
         return "stop" if generated and self.reached(generated) else "length"

@@ -36,7 +36,7 @@ from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
 from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.ops.prepacked_linear import multiply
-from workbench.models.ops.torch_attention import attend_with_prefix, eager
+from workbench.models.ops.torch_attention import attend_with_prefixes, eager
 
 logger = logging.get_logger(__name__)
 
@@ -89,14 +89,15 @@ class OpenLlamaAttention(nn.Module):
         masks: dict[int | None, Tensor | None],
         past_key_values: Cache | None,
         implementation: str,
-        beginning: Cache | None = None,
+        shared_prefixes: Sequence[tuple[Cache, slice]] | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K), else None.
 
         `tables` are cosine and signed sine for `rotate`. `masks` maps each window, or None, to its mask. The
-        new keys and values are added to `past_key_values`. `beginning` is the cache of a prefix that all rows
-        share. `implementation` is the name of the attention kernel, and `kwargs` are its arguments.
+        new keys and values are added to `past_key_values`. `shared_prefixes` are caches, each with the
+        rows that share it. `implementation` is the name of the attention kernel, and `kwargs` are its
+        arguments.
         """
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
@@ -111,8 +112,8 @@ class OpenLlamaAttention(nn.Module):
                 key, value, self.layer_idx
             )  # (B, G, K, D), keys after rotation
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
-        if beginning is not None:
-            attend = partial(attend_with_prefix, beginning, attend)
+        if shared_prefixes is not None:
+            attend = partial(attend_with_prefixes, shared_prefixes)
         dropout = self.config.attention_dropout_prob if self.training else 0.0
         output, probabilities = attend(
             self,
@@ -180,8 +181,8 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     config_class = OpenLlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    takes_beginning = True
-    """Whether rows can share the keys and values of a prefix, by the argument `beginning`."""
+    takes_shared_prefixes = True
+    """Whether rows can share the keys and values of a prefix, by the argument `shared_prefixes`."""
     takes_known_values = True
     """Whether the arguments `text_lengths` and `label_positions` spare reads from the device."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]
@@ -281,9 +282,9 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             output_hidden_states: Return the input of each layer and the final hidden states.
             text_lengths: Lengths of the texts that `position_ids` separate, in order. Without them a GPU has
                 to send the lengths to the CPU first.
-            **kwargs: Arguments of the attention kernel. `beginning`: cache of a prefix that all rows share,
-                stored as one row and not in `past_key_values`; it needs a boolean mask (B, 1, S, K), in
-                which K doesn't count the prefix, and `sdpa` or `xformers`.
+            **kwargs: Arguments of the attention kernel. `shared_prefixes`: caches of prefixes, each stored as
+                one row and not in `past_key_values`, with the slice of the rows that share it. Each row has
+                one new token then, and a boolean mask (B, 1, 1, K), in which K doesn't count the prefix.
 
         Raises:
             ValueError: Both or neither of `input_ids` and `inputs_embeds` are given, or a filled cache with
@@ -311,7 +312,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             set(config.windows),
             text_lengths,
         )
-        _check_window(config, attention_mask, kwargs.get("beginning"))
+        _check_window(config, attention_mask, kwargs.get("shared_prefixes"))
         lengths = self.rotary_emb.lengths(position_ids, attention_mask, past_key_values)
         if position_ids is None:
             past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -388,14 +389,18 @@ def _check_empty(past_key_values: Cache | None) -> None:
         )
 
 
-def _check_window(config: OpenLlamaConfig, mask: Tensor | None, beginning: Cache | None) -> None:
+def _check_window(
+    config: OpenLlamaConfig, mask: Tensor | None, prefixes: Sequence[tuple[Cache, slice]] | None
+) -> None:
     """Refuse a shared prefix if prefix and row exceed the window, which isn't applied to the prefix."""
     window = config.sliding_window
-    if beginning is None or mask is None or window is None:
+    if not prefixes or mask is None or window is None or not mask.is_cpu:  # reading a GPU's mask takes time
         return
-    length = beginning.get_seq_length() + mask.shape[-1]
-    if length > window:
-        raise ValueError(f"beginning: a prefix and its row of {length} tokens exceed sliding_window={window}")
+    longest = max(int(mask[rows].sum(-1).max()) + cache.get_seq_length() for cache, rows in prefixes)
+    if longest > window:
+        raise ValueError(
+            f"shared_prefixes: a prefix and its row of {longest} tokens exceed sliding_window={window}"
+        )
 
 
 class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, OpenLlamaGeneration, GenerationMixin):  # type: ignore[no-untyped-call]

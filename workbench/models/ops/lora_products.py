@@ -1,6 +1,6 @@
 """Computes linear layers with LoRA adapters in few operations, for devices on which each costs a launch.
 
-The products of a layer and of its adapter, forward and backward, are all that is computed, ashare from one
+The products of a layer and of its adapter, forward and backward, are all that is computed, apart from one
 conversion of the adapters' matrices and one of their gradients. `lora_projection` has the variant for a CPU,
 where caches matter more than the number of operations.
 

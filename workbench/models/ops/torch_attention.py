@@ -3,7 +3,7 @@
 Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/value heads, D head width.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -172,54 +172,53 @@ def causal_band(length: int, window: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 
-def attend_with_prefix(
-    prefix: Cache,
-    attend: Callable[..., tuple[Tensor, Tensor | None]],
+def attend_with_prefixes(
+    prefixes: Sequence[tuple[Cache, slice]],
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor,
     scaling: float,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """Compute attention of rows with a shared prefix, whose keys and values are stored once for all rows.
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention of rows with one new token, whose shared prefixes are stored once.
 
     Args:
-        prefix: Cache of one row, to which all queries attend.
-        attend: Attention kernel for rows of several new tokens; one new token needs only plain products.
+        prefixes: Caches of one row, and the rows that attend to each of them; a row has at most one.
         module: The attention layer.
-        query: (B, A, S, D).
-        key: (B, G, K, D), of the tokens after the prefix.
+        query: (B, A, 1, D).
+        key: (B, G, K, D), of the tokens after the prefixes.
         value: (B, G, K, D).
-        attention_mask: (B, 1, S, K), True where a query attends to one of these keys.
+        attention_mask: (B, 1, 1, K), True where a query attends to one of these keys.
         scaling: Factor on the scores.
-        **kwargs: Arguments of `attend`.
+        **_: Arguments of other kernels.
 
     Returns:
-        Outputs (B, S, A, D), and the probabilities that `attend` gives; None for one new token.
+        Outputs (B, 1, A, D), and None in place of probabilities.
     """
-    layer: Any = prefix.layers[module.layer_idx]  # type: ignore[index]
     batch, heads, length, width = query.shape
-    groups, prefix_length = layer.keys.shape[1:3]
-    if length > 1:
-        mask = F.pad(attention_mask, (prefix_length, 0), value=True)
-        pairs = ((layer.keys, key), (layer.values, value))
-        keys, values = (torch.cat((shared.expand(batch, -1, -1, -1), new), 2) for shared, new in pairs)
-        return attend(module, query, keys, values, mask, scaling=scaling, **kwargs)
-
-    def with_prefix(states: Tensor, other: Tensor) -> Tensor:
-        """Multiply `states` (B, G, A / G, N) with `other` (G, N, M), to (B, G, A / G, M)."""
-        product = states.transpose(0, 1).reshape(groups, -1, states.shape[-1]) @ other
-        return product.view(groups, batch, -1, product.shape[-1]).transpose(0, 1)
-
-    grouped = query.view(batch, groups, -1, width) * scaling
-    scores = grouped @ key.transpose(2, 3)
-    scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    scores = torch.cat((with_prefix(grouped, layer.keys[0].transpose(1, 2)), scores), -1)
+    if length != 1:
+        raise ValueError(f"shared_prefixes: rows of {length} new tokens (give one token a row)")
+    groups, num_keys = key.shape[1:3]
+    grouped = query.view(batch, groups, -1, width) * scaling  # heads of a group share its keys
+    own = (grouped @ key.transpose(2, 3)).masked_fill_(~attention_mask, torch.finfo(query.dtype).min)
+    layers: list[tuple[Any, slice]] = [(cache.layers[module.layer_idx], rows) for cache, rows in prefixes]  # type: ignore[index]
+    longest = max((layer.keys.shape[2] for layer, _ in layers), default=0)
+    scores = own.new_full((*own.shape[:3], longest + num_keys), torch.finfo(query.dtype).min)
+    scores[..., longest:] = own  # (B, G, A / G, longest + K)
+    for layer, rows in layers:
+        product = _for_all_rows(grouped[rows], layer.keys[0].transpose(1, 2))
+        scores[rows, ..., : product.shape[-1]] = product
     probabilities = scores.softmax(-1)
-    output = (
-        with_prefix(probabilities[..., :prefix_length], layer.values[0])
-        + probabilities[..., prefix_length:] @ value
-    )
+    output = probabilities[..., longest:] @ value  # (B, G, A / G, D)
+    for layer, rows in layers:
+        output[rows] += _for_all_rows(probabilities[rows, ..., : layer.keys.shape[2]], layer.values[0])
     return output.reshape(batch, 1, heads, width), None
+
+
+def _for_all_rows(states: Tensor, shared: Tensor) -> Tensor:
+    """Multiply `states` (B, G, A / G, N) with `shared` (G, N, M), to (B, G, A / G, M)."""
+    batch, groups = states.shape[:2]
+    product = states.transpose(0, 1).reshape(groups, -1, states.shape[-1]) @ shared
+    return product.view(groups, batch, -1, product.shape[-1]).transpose(0, 1)

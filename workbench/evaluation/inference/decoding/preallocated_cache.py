@@ -37,28 +37,37 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self._value_buffer = self._value_buffer.index_select(0, indices)
             self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
 
-    def shared_by(self, rows: int) -> "GrowingLayer":
-        """Return a layer of `rows` views of this layer's single row; the views are copied when they grow."""
-        layer = GrowingLayer()  # type: ignore[no-untyped-call]
-        layer.lazy_initialization(self.keys, self.values)
-        layer.keys = self.keys.expand(rows, -1, -1, -1)
-        layer.values = self.values.expand(rows, -1, -1, -1)
-        return layer
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first `length`; new tokens take the room of the others."""
+        self.keys, self.values = self.keys[:, :, :length], self.values[:, :, :length]
 
 
 class GrowingCache(DynamicCache):
     """Cache for decoding: each step writes into preallocated buffers, without copying earlier tokens."""
+
+    layers: list[Any]
 
     def __init__(self) -> None:
         """Create an empty cache; layers are created with their first tokens."""
         super().__init__()
         self.layer_class_to_replicate = GrowingLayer
 
-    def shared_by(self, rows: int) -> "GrowingCache":
-        """Return a cache of `rows` rows, all views of this cache's single row."""
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first `length`."""
+        for layer in self.layers:
+            layer.truncate(length)
+
+    def prefix(self, length: int) -> "GrowingCache":
+        """Return a copy of the first `length` tokens."""
         cache = GrowingCache()
-        cache.layers = [layer.shared_by(rows) for layer in self.layers if isinstance(layer, GrowingLayer)]
+        for index, layer in enumerate(self.layers):
+            cache.update(layer.keys[:, :, :length], layer.values[:, :, :length], index)
         return cache
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of a token's keys and values in all layers, for each row; 0 for an empty cache."""
+        return sum(states[0, :, :1].nbytes for layer in self.layers for states in (layer.keys, layer.values))
 
 
 def _extended(buffer: Tensor | None, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
