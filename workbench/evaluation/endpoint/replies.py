@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from workbench.errors import EndpointError
 
@@ -136,7 +136,7 @@ def prompt_tokens(reply: dict[str, Any]) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def is_logprob(value: Any) -> bool:
+def is_logprob(value: Any) -> TypeGuard[float]:
     """Return whether a value of a reply can be a log-probability in nats."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and value <= ROUNDING
