@@ -18,6 +18,7 @@ LAYER = {
     "machine": 0.5,
     "files": 0.5,
     "folders": 0.75,
+    "log_once": 0.5,
     "config": 1,
     "run_dir": 1,
     "run_record": 1.5,

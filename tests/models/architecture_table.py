@@ -30,7 +30,7 @@ from workbench.config.adapter import AdapterConfig
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import WorkbenchError
-from workbench.model_trials.outcome import log_once
+from workbench.log_once import log_once
 from workbench.models.adapters import attach
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir, file_fingerprint, read_json

@@ -187,7 +187,7 @@ def test_mask_of_four_dimensions_is_taken_as_it_is():
 def test_which_attention_runs_is_said_once(caplog):
     xformers_attention.log_once.cache_clear()
     made, _ = twins("xformers")
-    with caplog.at_level(logging.INFO, "workbench.models.ops.xformers_attention"):
+    with caplog.at_level(logging.INFO, "workbench"):
         made(tokens())
         made(tokens())
     assert [record.message for record in caplog.records] == [
@@ -258,7 +258,7 @@ def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype, window, cap
     pytest.importorskip("xformers")
     assert missing_reason(torch.device("cuda")) is None
     xformers_attention.log_once.cache_clear()
-    caplog.set_level(logging.INFO, "workbench.models.ops.xformers_attention")
+    caplog.set_level(logging.INFO, "workbench")
     fields = dict(num_key_value_heads=2, sliding_window=window)
     one, other = (each.to("cuda", dtype) for each in twins("xformers", **fields))
     ids = tokens().cuda()

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from causal_kinds import KINDS, kind
-from relatives import RELATIVES, relative
+from model_steps import small_model
 from torch import nn
 from transformers import Gemma3ForCausalLM
 
@@ -23,10 +23,6 @@ MAPPED = {
     "granite": {"logits_scaling": 2.5},
 }
 """Models that scale or cap the output of their head, so that it matters."""
-
-
-def made(name: str, **fields):
-    return relative(name, **fields) if name in RELATIVES else kind(name, **fields)
 
 
 def batch(size: int = 100):
@@ -53,7 +49,7 @@ def loss_and_gradients(model):
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
 )
 def test_loss_and_gradients_are_those_of_the_models_own_loss(name, fields):
-    own, ours = made(name, **fields), made(name, **fields)
+    own, ours = small_model(name, **fields), small_model(name, **fields)
     assert use_chunked_loss(ours) == ""
     loss, gradients = loss_and_gradients(own)
     chunked, chunked_gradients = loss_and_gradients(ours)
@@ -120,14 +116,14 @@ def test_a_cap_is_computed_in_float32_where_the_model_does():
 
 @pytest.mark.parametrize("name", MAPPED)
 def test_16_bit_losses_are_rounded_as_the_models_own(name):
-    own, ours = made(name, **MAPPED[name]).bfloat16(), made(name, **MAPPED[name]).bfloat16()
+    own, ours = small_model(name, **MAPPED[name]).bfloat16(), small_model(name, **MAPPED[name]).bfloat16()
     assert use_chunked_loss(ours) == ""
     torch.testing.assert_close(loss_and_gradients(ours)[0], loss_and_gradients(own)[0], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("name", MAPPED)
 def test_logits_that_are_read_are_scaled_and_capped(name):
-    model = made(name, **MAPPED[name])
+    model = small_model(name, **MAPPED[name])
     expected = model.train()(**batch()).logits
     assert use_chunked_loss(model.eval()) == ""
     torch.testing.assert_close(model.train()(**batch()).logits, expected, rtol=0, atol=1e-5)

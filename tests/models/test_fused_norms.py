@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 from causal_kinds import KINDS, kind
+from model_steps import changed_modules, small_model, step_results
 from peft import LoraConfig, get_peft_model
-from relatives import RELATIVES, relative
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,30 +23,13 @@ TORCH_NORMS = ("starcoder2", "gpt2", "bloom")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def made(name: str, **fields):
-    return relative(name, **fields) if name in RELATIVES else kind(name, **fields)
-
-
-def norms(model) -> list[nn.Module]:
-    return [module for module in model.modules() if "forward" in vars(module)]
-
-
-def results(model):
-    ids = torch.randint(3, 96, (2, 20), generator=torch.Generator().manual_seed(3))
-    torch.manual_seed(5)  # of dropout
-    output = model.train()(input_ids=ids, labels=ids, use_cache=False)
-    output.loss.backward()
-    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return output.logits.detach(), output.loss.detach(), gradients
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_loss_and_gradients_are_those_of_the_models_own_norms(name):
-    own, ours = made(name), made(name)
+    own, ours = small_model(name), small_model(name)
     left = use_fused_norms(ours)
     assert left == (["Qwen3_5RMSNormGated"] if name == "qwen3_5" else [])
-    assert bool(norms(ours)) is (name not in TORCH_NORMS)
-    (logits, loss, gradients), (own_logits, own_loss, own_gradients) = results(ours), results(own)
+    assert bool(changed_modules(ours)) is (name not in TORCH_NORMS)
+    (logits, loss, gradients), (own_logits, own_loss, own_gradients) = step_results(ours), step_results(own)
     torch.testing.assert_close(logits, own_logits, rtol=0, atol=1e-5)
     torch.testing.assert_close(loss, own_loss, rtol=1e-5, atol=0)
     assert gradients.keys() == own_gradients.keys()
@@ -58,11 +41,11 @@ def test_logits_loss_and_gradients_are_those_of_the_models_own_norms(name):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TORCH_NORMS])
 def test_a_formula_is_known_in_each_dtype(name, dtype):
-    model = made(name).to(dtype)
+    model = small_model(name).to(dtype)
     names = {type(module): type(module).__name__ for module in model.modules()}
     known = {of: 0 for of, name in names.items() if name.endswith("Norm") and name != "LayerNorm"}
     use_fused_norms(model)
-    for module in norms(model):
+    for module in changed_modules(model):
         known[type(module)] += 1
     assert known and all(known.values())
 
@@ -70,7 +53,7 @@ def test_a_formula_is_known_in_each_dtype(name, dtype):
 def test_a_float32_model_gets_the_formula_that_rounds_16_bit_states_as_its_own():
     model = kind("olmo2")
     use_fused_norms(model)
-    [norm, *_] = norms(model)
+    [norm, *_] = changed_modules(model)
     hidden = torch.randn(4, 50, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
     output, expected = norm(hidden), type(norm).forward(norm, hidden)
     assert output.dtype == expected.dtype
@@ -107,7 +90,7 @@ CHANGES = {
 def test_another_formula_stays(change):
     model = nn.Sequential(Norm(change))
     assert use_fused_norms(model) == ["Norm"]
-    assert not norms(model)
+    assert not changed_modules(model)
 
 
 class OtherNorm(Norm):
@@ -152,7 +135,7 @@ def test_other_roundings_stay(rounded, dtype):
 def test_norms_of_one_class_with_other_attributes_have_trials_of_their_own(dtype):
     model = nn.Sequential(Norm(), Norm(eps=1e-3), Norm(CHANGES["factor"])).to(dtype)
     assert use_fused_norms(model) == ["Norm"]
-    assert norms(model) == [model[0], model[1]]
+    assert changed_modules(model) == [model[0], model[1]]
     hidden = torch.full((3, 32), 1e-2, dtype=dtype)
     for norm in model:
         torch.testing.assert_close(norm(hidden), type(norm).forward(norm, hidden), rtol=4e-3, atol=0)
@@ -188,7 +171,7 @@ def test_a_norm_that_peft_trains_whole_gets_its_gradient():
         if is_ours:
             use_fused_norms(model)
         model = get_peft_model(model, LoraConfig(target_modules=["q_proj"], modules_to_save=["norm"]))
-        results_of.append(results(model)[2])
+        results_of.append(step_results(model)[2])
     own, ours = ({name: of[name] for name in of if "modules_to_save" in name} for of in results_of)
     assert any(name.endswith("model.norm.modules_to_save.default.weight") for name in own)
     torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-6)
@@ -220,7 +203,7 @@ class Passes(TorchDispatchMode):
 def test_fewer_passes_and_no_float32_copies(name):
     passes, stored = [], []
     for is_ours in (False, True):
-        model, sizes = made(name).bfloat16(), []
+        model, sizes = small_model(name).bfloat16(), []
         if is_ours:
             use_fused_norms(model)
         hidden = torch.randn(1, 200, 32, dtype=torch.bfloat16, requires_grad=True)

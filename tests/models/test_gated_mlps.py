@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from causal_kinds import KINDS, kind
-from relatives import RELATIVES, relative
+from model_steps import changed_modules, small_model, step_results
 from tiny_checkpoints import at, words_tokenizer
 from torch import nn
 from transformers.activations import ACT2FN
@@ -21,30 +21,13 @@ UNGATED = ("starcoder2", "gpt2", "bloom", "qwen3_moe", "mixtral", "gpt_oss", "fa
 GATED = [name for name in (*KINDS, "qwen3", "mistral, window", "granite") if name not in UNGATED]
 
 
-def made(name: str, **fields):
-    return relative(name, **fields) if name in RELATIVES else kind(name, **fields)
-
-
-def changed(model) -> list[nn.Module]:
-    return [module for module in model.modules() if "forward" in vars(module)]
-
-
-def results(model):
-    ids = torch.randint(3, 96, (2, 20), generator=torch.Generator().manual_seed(3))
-    torch.manual_seed(5)  # of dropout
-    output = model.train()(input_ids=ids, labels=ids, use_cache=False)
-    output.loss.backward()
-    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return output.logits.detach(), output.loss.detach(), gradients
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", GATED)
 def test_logits_loss_and_gradients_are_the_models_own_to_the_bit(name, dtype):
-    own, ours = made(name).to(dtype), made(name).to(dtype)
+    own, ours = small_model(name).to(dtype), small_model(name).to(dtype)
     assert use_gated_mlps(ours) == []
-    assert changed(ours)
-    (logits, loss, gradients), (own_logits, own_loss, own_gradients) = results(ours), results(own)
+    assert changed_modules(ours)
+    (logits, loss, gradients), (own_logits, own_loss, own_gradients) = step_results(ours), step_results(own)
     assert logits.equal(own_logits) and loss.equal(own_loss)
     assert gradients.keys() == own_gradients.keys()
     assert all(gradient.equal(own_gradients[weight]) for weight, gradient in gradients.items())
@@ -54,7 +37,7 @@ def test_logits_loss_and_gradients_are_the_models_own_to_the_bit(name, dtype):
 def test_other_mlps_stay(name):
     model = kind(name, **({"mlp_multipliers": [0.7, 0.4]} if name == "falcon_h1" else {}))
     assert use_gated_mlps(model) == (["FalconH1MLP"] if name == "falcon_h1" else [])
-    assert not changed(model)
+    assert not changed_modules(model)
 
 
 class MLP(nn.Module):
@@ -116,13 +99,13 @@ class SwappedHalvesMLP(nn.Module):
 def test_swapped_factors_stay(swapped):
     model = nn.Sequential(swapped())
     assert use_gated_mlps(model) == [swapped.__name__]
-    assert not changed(model)
+    assert not changed_modules(model)
 
 
 def test_mlps_of_one_class_with_other_attributes_have_trials_of_their_own():
     model = nn.Sequential(MLP(), MLP(share=0.5), MLP())
     assert use_gated_mlps(model) == ["MLP"]
-    assert changed(model) == [model[0], model[2]]
+    assert changed_modules(model) == [model[0], model[2]]
 
 
 def test_further_arguments_plain_layers_and_passes_without_gradients_run_the_modules_own_code():
@@ -158,7 +141,7 @@ def test_mlps_of_quantized_layers_give_their_own_values(method, tmp_path):
         model = load_model(at(tmp_path), QuantizationConfig(method=QuantizationMethod[method]))
         if is_ours:
             assert use_gated_mlps(model) == []
-        losses.append(results(attach.attach(model, AdapterConfig(rank=4), seed=1))[:2])
+        losses.append(step_results(attach.attach(model, AdapterConfig(rank=4), seed=1))[:2])
     assert losses[0][0].equal(losses[1][0]) and losses[0][1].equal(losses[1][1])
 
 

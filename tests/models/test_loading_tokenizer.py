@@ -36,7 +36,7 @@ def test_a_tokenizer_of_its_own_folder_or_file_is_loaded(folder, tmp_path_factor
 
 def test_a_missing_padding_token_is_borrowed_and_said_once(folder, caplog):
     caplog.set_level(logging.INFO, "workbench")
-    room._log_once.cache_clear()
+    room.log_once.cache_clear()
     for _ in range(2):
         tokenizer = load_tokenizer(at(folder))
     assert (tokenizer.pad_token, tokenizer.pad_token_id, len(tokenizer)) == ("<unk>", 0, 96)

@@ -12,7 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from workbench.config.train import TrainConfig
-from workbench.model_trials.outcome import log_once
+from workbench.log_once import log_once
 from workbench.models.loading import load_model
 from workbench.training.fit import fit
 from workbench.training.packing_support import keeps_texts_apart, packing_fault

@@ -12,7 +12,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.inference import prefix_probe
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.prefix_tree import TokenRequest
-from workbench.model_trials.outcome import log_once
+from workbench.log_once import log_once
 
 WINDOW = 64
 

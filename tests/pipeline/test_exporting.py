@@ -43,7 +43,11 @@ def test_an_adapter_is_exported_merged_or_not_at_all(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("model.path=native",), "only a checkpoint of Open-Llama or LLaMA can be exported"),
+        (
+            ("model.path=native",),
+            "only a checkpoint of Open-Llama or LLaMA can be exported .model_type 'gpt2' is not a LLaMA; "
+            "transformers loads its folder, merged or not, without an export",
+        ),
         (("export.format=gguf",), "llama.cpp doesn't have the pre-tokenizer Split . ByteLevel"),
         (("export.path=file",), "export.path: 'file'"),
         (("steps=[train,export]",), "the adapter is trained, but not merged before"),

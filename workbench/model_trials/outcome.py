@@ -1,9 +1,7 @@
-"""Scales of a trial, the errors that it may end with, and the line for the log that says its outcome."""
+"""Scales of a trial, and the errors that it may end with."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,8 +21,6 @@ ERRORS = (
 """Exceptions of models that don't take what a trial gives them."""
 SCALES = (1.0, 30.0)
 """Factors on the outputs of all norms: a soft cap on attention scores changes small ones too little."""
-
-log = logging.getLogger("workbench")
 
 
 def scales(dtype: torch.dtype) -> tuple[float, ...]:
@@ -51,9 +47,3 @@ def amplified(model: nn.Module, factor: float) -> Iterator[None]:
 def failure(error: BaseException) -> str:
     """Describe, as a phrase, the exception that a trial ended with."""
     return f"the trial ended with {type(error).__name__}: {first_line(error):.80}"
-
-
-@cache
-def log_once(line: str) -> None:
-    """Log `line` as info, unless this function has logged the same line in this process."""
-    log.info("%s", line)

@@ -21,7 +21,7 @@ from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
 from workbench.models.adapters.provenance import copy_record
-from workbench.models.architecture import is_native
+from workbench.models.architecture import native_reason
 from workbench.models.checkpoints.checkpoint import SCORE, Checkpoint, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
@@ -159,10 +159,12 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
         ConfigError, DeviceError: As in `export`.
         CheckpointError: There is no model at `model.path`.
     """
-    if is_native(model) or model.init:
+    if model.init:
+        raise ConfigError("model.init: a new model has no weights yet (train it: steps=[train,export])")
+    if reason := native_reason(model):
         raise ConfigError(
-            "model: only a checkpoint of Open-Llama or LLaMA can be exported (of another architecture "
-            "recipe=merge writes a folder that transformers loads)"
+            f"model: only a checkpoint of Open-Llama or LLaMA can be exported ({reason}; transformers loads "
+            "its folder, merged or not, without an export, and llama.cpp's convert_hf_to_gguf.py converts it)"
         )
     check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):

@@ -12,6 +12,7 @@ from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
+from workbench.log_once import log_once
 from workbench.models import auto_model
 from workbench.models.architecture import is_native, native_reason
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
@@ -33,7 +34,7 @@ from workbench.models.ops.fused import enable_fused
 from workbench.models.ops.native_rope import separate_ropes
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
-from workbench.models.trials.native_note import log_once, native_note
+from workbench.models.trials.native_note import native_note
 
 __all__ = [
     "check_model",

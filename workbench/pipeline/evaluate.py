@@ -13,7 +13,7 @@ from workbench.evaluation import engine
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.evaluation.result_checksums import score_digests
-from workbench.model_trials.outcome import log_once
+from workbench.log_once import log_once
 from workbench.models.loading import has_trained_head
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.quantization import batch_dependence

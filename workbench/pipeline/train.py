@@ -101,18 +101,28 @@ def train(run: Run) -> None:
     if prompts:
         name = TRAINED if config.adapter.is_none else ADAPTER
         endings[name] = count_endings(model, tokenizer, prompts, config.evaluate, name)
-    train_json = {
+    answers = answer_report(prompts, endings) if prompts else None
+    write_json(run_dir.train_json, described_rows(config, examples, held_out) | {"answers": answers})
+    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
+    written, digests = [file for file in files if file.exists()], training_digests(config, settings, output)
+    record.finish("train", inputs, output, measured(config, report), files=written, digests=digests)
+
+
+def described_rows(config: Config, examples: Examples, held_out: dict[str, Any]) -> dict[str, Any]:
+    """Return what train.json says of the rows that were trained on.
+
+    Args:
+        config: The configuration.
+        examples: The rows.
+        held_out: The field `held_out`, from `write_rows`.
+    """
+    return {
         "schema_version": 1,
         "labels": examples.labels,
         "data": examples.training.account.as_json(),
         "held_out": held_out,
         "is_chat": trained_on_chats(config, examples.rows),
-        "answers": answer_report(prompts, endings) if prompts else None,
     }
-    write_json(run_dir.train_json, train_json)
-    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
-    written, digests = [file for file in files if file.exists()], training_digests(config, settings, output)
-    record.finish("train", inputs, output, measured(config, report), files=written, digests=digests)
 
 
 def measured(config: Config, report: TrainReport) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.errors import ConfigError
-from workbench.model_trials.outcome import log_once
+from workbench.log_once import log_once
 from workbench.run_dir import RunDir
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches

@@ -135,14 +135,31 @@ def fit(
         if checkpoint and checkpoint.is_final:
             load_final(model, checkpoint, folder)
         else:
-            if checkpoint is None and (loss := trainer.initial_validation_loss()) is not None:
-                counters.initial_validation_loss = loss
-                log.info("train: validation loss %.4f before training", loss)
-            run(trainer, progress, checkpoint)
-            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # removes autocast
+            train_to_the_end(trainer, progress, counters, checkpoint)
             gather_trained_weights(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
     return broadcast_from_rank0(lambda: train_report(folder, counters, checkpoint, step))
+
+
+def train_to_the_end(
+    trainer: CountingTrainer, progress: ProgressBar, counters: TrainCounters, checkpoint: Checkpoint | None
+) -> None:
+    """Train all steps that are left; a new training begins with the validation loss, which `counters` gets.
+
+    Args:
+        trainer: The Trainer, whose model is trained in place.
+        progress: Progress bar to stop at the end.
+        counters: Counters of the training.
+        checkpoint: Checkpoint to resume from; None: start at step 0.
+
+    Raises:
+        TrainingError, KeyboardInterrupt: As in `run`.
+    """
+    if checkpoint is None and (loss := trainer.initial_validation_loss()) is not None:
+        counters.initial_validation_loss = loss
+        log.info("train: validation loss %.4f before training", loss)
+    run(trainer, progress, checkpoint)
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # removes autocast
 
 
 def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:

@@ -9,8 +9,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
+from workbench.log_once import log_once
 from workbench.model_trials.lengths import edges
-from workbench.model_trials.outcome import ERRORS, amplified, failure, log_once, scales
+from workbench.model_trials.outcome import ERRORS, amplified, failure, scales
 
 _FIRST = {2: 1, 12: 8, 48: 8}
 """Length of the first trials' texts -> length of their prefix, in tokens. An attention sink takes most in the

@@ -21,10 +21,11 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_utils import AttentionInterface
 
+from workbench.log_once import log_once
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.packed_sequences import PackedTexts, packed_texts
 from workbench.models.ops.torch_attention import eager, sdpa
-from workbench.models.ops.xformers_attention import log_once, xformers, xformers_mask
+from workbench.models.ops.xformers_attention import xformers, xformers_mask
 from workbench.models.ops.xformers_kernels import missing_reason
 
 
@@ -93,7 +94,7 @@ def default_attention(memory_efficient: bool) -> str:
     reason = missing_reason(torch.device("cuda"))
     if reason is None:
         return "xformers"
-    log_once("sdpa", reason)
+    log_once(f"attention: sdpa ({reason})")
     return "sdpa"
 
 

@@ -3,8 +3,6 @@
 Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/value heads, D head width.
 """
 
-import logging
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import sdpa_mask
 
+from workbench.log_once import log_once
 from workbench.models.ops.packed_sequences import PackedTexts
 from workbench.models.ops.torch_attention import sdpa
 from workbench.models.ops.xformers_kernels import Call, kernels_for, missing_reason, no_kernel_reason
-
-log = logging.getLogger(__name__)
 
 
 def xformers(
@@ -54,11 +51,11 @@ def xformers(
         )
         kernels = kernels_for(call)
         if kernels is not None:
-            log_once("xformers", f"its {kernels.name} kernel: {call}")
+            log_once(f"attention: xformers (its {kernels.name} kernel: {call})")
             bias = xformers_bias(attention_mask, packed, query, key.shape[2], sliding_window)
             return _attend(inputs, bias, packed is not None, dropout, scaling, kernels.pair), None
         reason = no_kernel_reason(call)
-    log_once("sdpa", reason)
+    log_once(f"attention: sdpa ({reason})")
     length, keys = query.shape[2], key.shape[2]
     if attention_mask is None and 1 < length < keys:
         attention_mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril(keys - length)
@@ -159,9 +156,3 @@ def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | 
     ):
         return None
     return sdpa_mask(**kwargs, allow_is_causal_skip=False)
-
-
-@cache
-def log_once(name: str, reason: str) -> None:
-    """Log once per process which attention kernel runs and why."""
-    log.info("attention: %s (%s)", name, reason)

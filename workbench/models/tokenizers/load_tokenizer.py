@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from workbench.config.model import ModelConfig
 from workbench.contexts import quiet_transformers, without_panics
 from workbench.errors import CheckpointError, ConfigError
+from workbench.log_once import log_once
 from workbench.models import auto_model
 from workbench.models.architecture import is_native
 from workbench.models.checkpoints.checkpoint import describe
@@ -247,7 +248,7 @@ def _disable_dropout(tokenizer: PreTrainedTokenizerFast) -> None:
     """Disable BPE dropout, which skips merges at random: the same text would have other tokens each time."""
     if share := getattr(tokenizer.backend_tokenizer.model, "dropout", None):
         tokenizer.backend_tokenizer.model.dropout = None
-        _log_once(f"the tokenizer has BPE dropout {share:.3g}, which is disabled")
+        log_once(f"the tokenizer has BPE dropout {share:.3g}, which is disabled")
 
 
 def _choose_padding(tokenizer: PreTrainedTokenizerFast, requested: str | None) -> None:
@@ -270,9 +271,4 @@ def _choose_padding(tokenizer: PreTrainedTokenizerFast, requested: str | None) -
         )
     tokenizer.pad_token = chosen
     if requested is None:
-        _log_once(f"the tokenizer has no padding token, {chosen!r} is used (model.pad_token chooses another)")
-
-
-@cache
-def _log_once(message: str) -> None:
-    logger.info(message)
+        log_once(f"the tokenizer has no padding token, {chosen!r} is used (model.pad_token chooses another)")

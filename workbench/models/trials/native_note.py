@@ -1,8 +1,5 @@
 """Chooses faster attention and norms for a model of transformers' own class; says in a line what it lacks."""
 
-import logging
-from functools import cache
-
 import torch
 from transformers import PreTrainedModel
 
@@ -12,15 +9,7 @@ from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.trials.blocked_attention import use_blocked_attention
 from workbench.models.trials.fused_norms import use_fused_norms
 
-logger = logging.getLogger("workbench")
-
 COST = "rotating positions takes more passes than in Open-Llama, about 3% more memory traffic in training"
-
-
-@cache
-def log_once(line: str) -> None:
-    """Log `line` as info, unless this function has logged the same line in this process."""
-    logger.info("%s", line)
 
 
 def native_note(loaded: PreTrainedModel, model: ModelConfig, reason: str) -> str:
