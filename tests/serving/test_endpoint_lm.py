@@ -203,16 +203,19 @@ def test_tokens_that_no_text_has_are_not_sent_as_a_text(spoiled, lm, monkeypatch
         list(decoder.stream([[*lm.encode(["a"])[0], 100, 100, 100, 200]], [""]))
 
 
-def test_a_named_model_is_asked_where_there_is_no_list_of_models(lm, served):
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_named_model_is_asked_where_there_is_no_list_of_models(lm, served, status):
     server = JsonServer(
-        lambda path, body: (404, {"detail": "Not Found"}) if body is None else ask(served.port, path, body)
+        lambda path, body: (status, {"detail": "none"}) if body is None else ask(served.port, path, body)
     )
     try:
         assert endpoint(server.url, lm, model="base").endpoint.complete([5], max_tokens=1)["choices"]
-        with pytest.raises(EndpointError, match="404"):
-            endpoint(server.url, lm)
+        with pytest.raises(EndpointError, match=str(status)):
+            endpoint(server.url, lm, retries=0)
     finally:
         server.stop()
+    with pytest.raises(EndpointError, match="ConnectionRefusedError"):
+        endpoint(server.url, lm, model="base", retries=0)
 
 
 def test_an_endpoint_that_fails_at_first_is_asked_again(spoiled, lm, monkeypatch):

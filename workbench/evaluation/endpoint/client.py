@@ -13,7 +13,12 @@ from urllib.parse import SplitResult, urlsplit
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
-from workbench.evaluation.endpoint.replies import NoSuchPathError, RefusedRequestError, UnsuitableError
+from workbench.evaluation.endpoint.replies import (
+    FailedStatusError,
+    NoSuchPathError,
+    RefusedRequestError,
+    UnsuitableError,
+)
 from workbench.shown import clean, remember_secret
 
 KEY_VARIABLE = "WORKBENCH_ENDPOINT_KEY"
@@ -68,23 +73,25 @@ class Client:
 
     def _ask(self, method: str, path: str, body: bytes | None, retries: int | None = None) -> dict[str, Any]:
         retries = self._config.retries if retries is None else min(retries, self._config.retries)
+        kind: type[EndpointError] = EndpointError
         for attempt in range(retries + 1):
             self._wait_for_turn()
             try:
                 status, pause, data = self._send(method, self._target(path), body)
             except (OSError, HTTPException) as error:
                 reason, pause = f"{type(error).__name__} ({clean(str(error))[:200]})", None
+                kind = EndpointError
             else:
                 if status == 200:
                     return self._parsed(data)
-                reason = f"status {status}: {self._message(data)}"
+                reason, kind = f"status {status}: {self._message(data)}", FailedStatusError
                 if 300 <= status < 400:
                     raise EndpointError(f"{self.shown}: redirects {path}, not followed")
                 if status not in AGAIN:
                     raise REFUSALS.get(status, UnsuitableError)(f"{self.shown}: {path} was refused, {reason}")
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
-        raise EndpointError(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")
+        raise kind(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")
 
     def _target(self, path: str) -> str:
         below = self.url.path

@@ -11,7 +11,12 @@ from torch import nn
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.client import Client
-from workbench.evaluation.endpoint.replies import NoSuchPathError, RefusedRequestError, UnsuitableError
+from workbench.evaluation.endpoint.replies import (
+    FailedStatusError,
+    NoSuchPathError,
+    RefusedRequestError,
+    UnsuitableError,
+)
 
 SAMPLING = {"temperature": 0, "top_p": 1, "seed": 0}
 """Greedy answers, which each request asks for: without them the endpoint's own defaults count."""
@@ -78,7 +83,7 @@ class EndpointModel(nn.Module):
         retries = None if self.settings.model is None else 0
         try:
             listed = self.client.get("models", retries).get("data")
-        except UnsuitableError:
+        except (UnsuitableError, FailedStatusError):
             if self.settings.model is None:
                 raise
             listed = None

@@ -22,6 +22,10 @@ class RefusedRequestError(UnsuitableError):
     """The endpoint refuses the request's content, with status 400 or 422; without some field it may not."""
 
 
+class FailedStatusError(EndpointError):
+    """The endpoint answers, and again and again with a status such as 500."""
+
+
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Log-probabilities of a text's tokens, in nats."""

@@ -119,7 +119,9 @@ class PromptLogprobs:
         best: list[float | None] = []
         for token, entry in zip(tokens[first:], entries[first:], strict=True):
             told = entry if isinstance(entry, dict) else {}
-            numbers = {key: fields.get("logprob") for key, fields in told.items() if isinstance(fields, dict)}
+            numbers: dict[str, Any] = {
+                key: fields.get("logprob") for key, fields in told.items() if isinstance(fields, dict)
+            }
             value = numbers.get(str(token))
             if value is None or not is_logprob(value):
                 raise UnsuitableError(f"{self._where}: has no prompt_logprobs of a token that was sent")
