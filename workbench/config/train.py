@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.config.history import hashed
 from workbench.config.ranges import check_ranges, number
+from workbench.errors import ConfigError
 
 Scheduler = Enum(
     "Scheduler",
@@ -20,6 +21,7 @@ NOT_LEARNED = (
     "save_total_limit",
     "report_to",
     "deterministic",
+    "activation_offloading",
     "sample_answers",
 )
 """Keys that don't decide the trained weights: only logs, checkpoints, samples, or a GPU's rounding."""
@@ -125,6 +127,11 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """true computes activations a second time in the backward pass: less memory, about a third more time."""
 
+    activation_offloading: bool = False
+    """true moves activations from a GPU to the machine's memory until the backward pass needs them: the
+    memory of one layer's stays, and copies take time. Instead of train.gradient_checkpointing, which computes
+    them again. Without effect on a CPU."""
+
     precision: Precision = Precision.mixed
     """For adapter=none on a 16-bit model; adapters are always trained in float32. mixed: float32 copies of
     the weights are trained, products are computed in 16 bits. pure: the 16-bit weights are trained in half
@@ -167,8 +174,17 @@ class TrainConfig:
     as wandb."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
+        """Refuse numbers out of range, and two keys for one purpose.
+
+        Raises:
+            ConfigError: A number is out of range, or activations would be offloaded and computed again.
+        """
         check_ranges(self, "train")
+        if self.activation_offloading and self.gradient_checkpointing:
+            raise ConfigError(
+                "train.activation_offloading: train.gradient_checkpointing leaves no activations to offload "
+                "(set one of the two to false)"
+            )
 
     @property
     def chooses(self) -> bool:

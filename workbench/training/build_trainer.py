@@ -85,6 +85,7 @@ def build_trainer(
         batches=batches,
         lora_plus_ratio=train.lora_plus_ratio,
         deterministic=train.deterministic,
+        offloading=train.activation_offloading and model.device.type != "cpu",
         score=training.score,
         second_term=second_term,
         model=model,

@@ -52,6 +52,8 @@ def check_settings(training: Training) -> None:
     if train.optimizer.is_paged and model.device.type == "cpu":
         log.info("train.optimizer: %s is not paged on a CPU", train.optimizer.value)
         warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+    if train.activation_offloading and model.device.type == "cpu":
+        log.info("train.activation_offloading: without effect on a CPU")
     if is_sharded() and model.device.type == "cpu":
         log.warning("train: accelerate's FSDP needs GPUs; on CPUs each process holds the full model (DDP)")
     if train.chooses and training.metric is None:

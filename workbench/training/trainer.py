@@ -24,6 +24,7 @@ from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic
 from workbench.training.known_values import known_values, on_device
 from workbench.training.microbatches import MicrobatchSplitter
+from workbench.training.offloading import offloaded_activations
 from workbench.training.rank_allocation import OrthogonalityLoss
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
@@ -40,6 +41,7 @@ class CountingTrainer(Trainer):
         batches: Batches,
         lora_plus_ratio: float,
         deterministic: bool,
+        offloading: bool,
         score: Score | None,
         second_term: OrthogonalityLoss | None = None,
         **arguments: Any,
@@ -51,6 +53,7 @@ class CountingTrainer(Trainer):
             batches: Batch sampler of the training rows.
             lora_plus_ratio: Learning rate of LoRA's B matrices divided by that of its A matrices.
             deterministic: Whether only deterministic GPU kernels are used.
+            offloading: Whether activations are kept in the machine's memory until the backward pass.
             score: Function that scores the model at each evaluation; None: only the validation loss is
                 computed.
             second_term: Term of the loss whose gradients are added once a step; None: there is none.
@@ -61,6 +64,7 @@ class CountingTrainer(Trainer):
         self.batches = batches
         self.lora_plus_ratio = lora_plus_ratio
         self.deterministic = deterministic
+        self.offloading = offloading
         self.score = score
         self.second_term = second_term
         self.splitter = MicrobatchSplitter(
@@ -147,7 +151,8 @@ class CountingTrainer(Trainer):
         seed = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first_row
         torch.manual_seed(seed % 2**64)
         inputs = self._model_inputs(inputs)
-        with deterministic(self.args.device) if self.deterministic else nullcontext():
+        offloading = offloaded_activations(model) if self.offloading else nullcontext()
+        with deterministic(self.args.device) if self.deterministic else nullcontext(), offloading:
             return super().training_step(model, inputs, num_items_in_batch)
 
     def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -227,6 +227,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         dtype_bytes=run.model_dtype.itemsize,
         masters=run_autocast_dtype(run) is not None,
         optimizer=config.train.optimizer,
+        offloading=config.train.activation_offloading and not on_cpu,
         on_cpu=on_cpu,
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )

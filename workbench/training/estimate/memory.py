@@ -165,13 +165,14 @@ def copies_bytes(setting: Setting) -> int:
 def activations_bytes(setting: Setting) -> int:
     """Return the bytes that all layers save for their backward passes.
 
-    With gradient checkpointing, these are each layer's input, and everything of one layer.
+    With gradient checkpointing, these are each layer's input, and everything of one layer; with offloading,
+    everything of one layer.
     """
     layers = setting.shape.layers
     inputs = setting.batch.tokens * setting.shape.hidden * setting.residual_bytes
     if setting.checkpointing:
         return (layers + 1) * inputs + layer_bytes(setting)
-    return layers * layer_bytes(setting) + inputs
+    return (1 if setting.offloading else layers) * layer_bytes(setting) + inputs
 
 
 def logits_bytes(setting: Setting) -> int:
@@ -245,7 +246,7 @@ def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[s
     def fits() -> bool:
         return bool(changes) and changes[-1][1] <= room
 
-    if not setting.checkpointing:
+    if not (setting.checkpointing or setting.offloading):
         setting = change("train.gradient_checkpointing=true", replace(setting, checkpointing=True))
     rows, factor = setting.batch.rows, 1
     while not fits() and rows > 1:

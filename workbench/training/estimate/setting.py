@@ -232,6 +232,8 @@ class Setting:
     masters: bool = False
     """Mixed precision: whether weights are trained in float32 and multiplied as 16-bit copies."""
     optimizer: Optimizer = Optimizer.adamw_torch_fused
+    offloading: bool = False
+    """Whether activations are kept in the machine's memory until the backward pass; never on a CPU."""
     process_bytes: int = CONTEXT_BYTES
     """Bytes of memory that the process takes without the model."""
 
