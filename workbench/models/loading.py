@@ -148,8 +148,7 @@ def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str
     """
     if model.init or not is_native(model):
         return quantized_already(model)
-    as_stored = quantization.method is QuantizationMethod.none
-    kind = unpacked_format(locate(model.path, model.revision), as_stored)
+    kind = unpacked_format(locate(model.path, model.revision), quantization.method is QuantizationMethod.none)
     return "" if kind is None else kind.method
 
 
