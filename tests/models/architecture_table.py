@@ -38,7 +38,9 @@ from workbench.training.callbacks import StepCallback
 
 METHODS = ("none", "int8", "nf4")
 BENCHMARK = "toy_choice_en"
-STEPS, SEED, RATE, KILLED_AT = 4, 42, 1e-2, 3
+STEPS, SEED, KILLED_AT = 4, 42, 3
+RATE = 1e-3
+"""Learning rate. AdamW divides small gradients by their size, and a larger rate shows how they round."""
 SETTINGS = (
     *(f"train.max_steps={STEPS}", "train.warmup_steps=0", f"train.learning_rate={RATE}"),
     *("train.logging_steps=1", "train.save_steps=2", "train.per_device_batch_size=10"),
