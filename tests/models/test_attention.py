@@ -45,43 +45,31 @@ def test_attentions_agree_on_padded_rows(name, side, groups):
 
 @pytest.mark.parametrize("groups", [4, 2])
 @pytest.mark.parametrize("name", ["sdpa", "xformers"])
-def test_rows_behind_a_shared_beginning_get_the_logits_of_whole_rows(name, groups):
-    """Several tokens, two of them pads in the first row, then one by one."""
+def test_rows_behind_shared_prefixes_get_the_logits_of_whole_rows(name, groups):
+    """Two rows share a prefix, the third has another, and the last has none; one token at a time."""
     made = twins(name, num_key_value_heads=groups)[0]
-    ids = tokens(3)
-    ids[:, :5] = ids[0, :5]
-    pads = torch.tensor([2, 0, 1])
-    rows = [torch.cat((ids[0, :1].expand(int(count)), row[5:])) for count, row in zip(pads, ids, strict=True)]
-    rows = torch.stack([row[:7] for row in rows])
+    ids, lengths = tokens(4), [5, 5, 3, 0]
+    ids[1, :5] = ids[0, :5]
     with torch.no_grad():
-        beginning = made(ids[:1, :5], use_cache=True).past_key_values
-        whole = [
-            made(torch.cat((ids[:1, :5], row[None, count:]), 1)).logits[0, 5:]
-            for row, count in zip(rows, pads, strict=True)
-        ]
-        held, cache = [layer.keys.clone() for layer in beginning.layers], None
-        for first, last in ((0, 4), (4, 5), (5, 6), (6, 7)):
-            keys = torch.arange(last)
-            seen = (keys >= pads[:, None, None]) & (keys <= torch.arange(first, last)[:, None])
+        caches = [made(ids[r : r + 1, : lengths[r]], use_cache=True).past_key_values for r in (0, 2)]
+        held, cache = [[layer.keys.clone() for layer in prefix.layers] for prefix in caches], None
+        for step in range(4):
+            positions = torch.tensor(lengths)[:, None] + step
             out = made(
-                rows[:, first:last],
-                attention_mask=seen[:, None],
-                position_ids=(torch.arange(first, last) - pads[:, None]).clamp(min=0) + 5,
+                ids.gather(1, positions),
+                attention_mask=torch.ones(4, 1, 1, step + 1, dtype=torch.bool),
+                position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
-                beginning=beginning,
+                shared_prefixes=[(caches[0], slice(0, 2)), (caches[1], slice(2, 3))],
             )
             cache = out.past_key_values
-            for row, count in enumerate(pads.tolist()):
-                start = max(first, count)
-                torch.testing.assert_close(
-                    out.logits[row, start - first :],
-                    whole[row][start - count : last - count],
-                    atol=1e-5,
-                    rtol=1e-5,
-                )
-    assert cache.get_seq_length() == 7
-    assert all(torch.equal(layer.keys, keys) for layer, keys in zip(beginning.layers, held, strict=True))
+            for row, length in enumerate(lengths):
+                whole = made(ids[row : row + 1, : length + step + 1]).logits[0, -1]
+                torch.testing.assert_close(out.logits[row, -1], whole, atol=1e-5, rtol=1e-5)
+    assert cache.get_seq_length() == 4
+    for prefix, keys in zip(caches, held, strict=True):
+        assert all(torch.equal(layer.keys, old) for layer, old in zip(prefix.layers, keys, strict=True))
 
 
 @pytest.mark.parametrize("groups", [4, 2])

@@ -46,7 +46,7 @@ def test_an_adapter_is_exported_merged_or_not_at_all(run, tmp_path):
         (
             ("model.path=native",),
             "only a checkpoint of Open-Llama or LLaMA can be exported .model_type 'gpt2' is not a LLaMA; "
-            "transformers loads its folder, merged or not, without an export",
+            "recipe=merge writes a folder that transformers loads",
         ),
         (("export.format=gguf",), "llama.cpp doesn't have the pre-tokenizer Split . ByteLevel"),
         (("export.path=file",), "export.path: 'file'"),

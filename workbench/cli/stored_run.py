@@ -13,8 +13,8 @@ from workbench.api.benchmarks import benchmark_files, load_benchmark
 from workbench.cli.run_name import as_mapping, identity, run_name
 from workbench.cli.yaml_files.recipes import load_mapping
 from workbench.config import IDENTITY, Config, history
-from workbench.errors import ConfigError
-from workbench.leaderboard.collect import collect
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation.records import read_results
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
@@ -162,8 +162,11 @@ def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir
 
 def scored_later(run_dir: RunDir, stored: Collection[str]) -> list[str]:
     """Return the benchmarks with scores in the folder that aren't `stored` but have a YAML file."""
-    files, runs = benchmark_files(), collect(run_dir.path).runs
-    names = dict.fromkeys(score.benchmark for run in runs for score in run.scores)
+    try:
+        scores = read_results(run_dir.results_json)[1]
+    except (DataError, OSError):  # none yet; a step that needs them names what is damaged
+        return []
+    files, names = benchmark_files(), dict.fromkeys(score.benchmark for score in scores)
     return [name for name in names if name not in stored and name in files]
 
 

@@ -163,8 +163,8 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
         raise ConfigError("model.init: a new model has no weights yet (train it: steps=[train,export])")
     if reason := native_reason(model):
         raise ConfigError(
-            f"model: only a checkpoint of Open-Llama or LLaMA can be exported ({reason}; transformers loads "
-            "its folder, merged or not, without an export, and llama.cpp's convert_hf_to_gguf.py converts it)"
+            f"model: only a checkpoint of Open-Llama or LLaMA can be exported ({reason}; "
+            "recipe=merge writes a folder that transformers loads, as llama.cpp's converter does)"
         )
     check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):

@@ -211,7 +211,8 @@ class Answerer:
             return [[] for _ in rows]
         decoder.on_token = lambda _: work.check()
         if request.temperature == 0:  # the answers to a prompt are all the same
-            found = dict(tokens_within_memory(decoder, [prompt.tokens for prompt in prompts], seeds))
+            unique = [prompt.tokens for prompt in prompts]
+            found = dict(tokens_within_memory(decoder, unique, seeds[:: request.n]))
             return [found[index] for index in range(len(prompts)) for _ in range(request.n)]
         found = dict(tokens_within_memory(decoder, rows, seeds))
         return [found[index] for index in range(len(rows))]
