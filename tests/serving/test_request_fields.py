@@ -202,6 +202,17 @@ def test_answers_that_come_after_another_ones_error_are_not_lost():
 
     results = []
     with pytest.raises(ValueError, match="the first"):
-        for pair in at_once([fails, answers, answers], 2):
+        for pair in at_once([fails, answers], 2):
             results.append(pair)
     assert results == [(1, 7)]
+
+
+def test_no_task_is_begun_after_an_error():
+    begun = []
+
+    def fails() -> None:
+        raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first"):
+        list(at_once([fails, lambda: begun.append(1)], 1))
+    assert not begun

@@ -18,10 +18,10 @@ def at_once(tasks: Sequence[Callable[[], _T]], most: int) -> Iterator[tuple[int,
         running = {pool.submit(task): index for _, (index, task) in zip(range(most), numbered, strict=False)}
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
+            errors += [error for future in done if (error := future.exception()) is not None]
             for future in done:
                 index = running.pop(future)
-                if (error := future.exception()) is not None:
-                    errors.append(error)
+                if future.exception() is not None:
                     continue
                 following = next(numbered, None) if not errors else None
                 if following is not None:
