@@ -168,13 +168,18 @@ def skewed_end(generated: list[int]) -> bool:
     return number % 5 != 0 and len(generated) >= 10 + number // 5 % 10
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16; without them they are slow."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def clock(given: argparse.Namespace) -> float:
     return time.process_time() if given.busy else time.perf_counter()
 
 
-def child(given: argparse.Namespace, task: str, side: str, batch_size: int, dtype: str) -> dict[str, Any]:
+def child(given: argparse.Namespace, task: str, side: str, batch_size: int) -> dict[str, Any]:
     command = [sys.executable, __file__, str(given.gguf), str(given.data), "--side", side, "--task", task]
-    command += ["--batch-sizes", str(batch_size), "--dtype", dtype]
+    command += ["--batch-sizes", str(batch_size), "--dtype", given.dtype]
     command += ["--limit", str(given.limit)] if given.limit else []
     command += ["--busy"] if given.busy else []
     with tempfile.NamedTemporaryFile() as out:
@@ -190,12 +195,12 @@ def compare(given: argparse.Namespace, task: str) -> None:
         other_side, best = "fixed", FIXED_ROWS
     else:
         sizes = given.batch_sizes or SETTINGS[task].batch_sizes
-        tried = {size: child(given, task, "harness", size, "bfloat16") for size in sizes}
+        tried = {size: child(given, task, "harness", size) for size in sizes}
         other_side, best = "harness", min(tried, key=lambda size: tried[size]["seconds"])
     mine, other = [], []
     for _ in range(given.rounds):
-        mine.append(child(given, task, "ours", 1, "bfloat16"))
-        other.append(child(given, task, other_side, best, "bfloat16"))
+        mine.append(child(given, task, "ours", 1))
+        other.append(child(given, task, other_side, best))
     our_seconds, their_seconds = ([run["seconds"] for run in runs] for runs in (mine, other))
     peaks = [max(run["peak_bytes"] for run in runs) / 2**20 for runs in (mine, other)]
     lengths = mine[0]["lengths"]
@@ -212,12 +217,12 @@ def compare(given: argparse.Namespace, task: str) -> None:
 
 def check(given: argparse.Namespace, task: str) -> None:
     """In float32: text by text; where one differs, the log-probabilities of the two tokens at that place."""
-    mine = child(given, task, "ours", 1, "float32")["answers"]
+    mine = child(given, task, "ours", 1)["answers"]
     batch_size = (given.batch_sizes or SETTINGS[task].batch_sizes)[0]
-    other = child(given, task, "harness", batch_size, "float32")["answers"]
+    other = child(given, task, "harness", batch_size)["answers"]
     differing = [index for index, pair in enumerate(zip(mine, other, strict=True)) if pair[0] != pair[1]]
     print(f"{task}, float32: {len(mine) - len(differing)} of {len(mine)} texts the same", flush=True)
-    given.task, given.dtype = task, "float32"
+    given.task = task
     asked = requests(given) if differing else []
     largest = 0.0
     model, tokenizer = loaded(given) if differing else (None, None)
@@ -250,14 +255,20 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=SETTINGS, help=f"default: {', '.join(TIMED)}")
     parser.add_argument("--limit", type=int, help="items of each subset")
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="of the harness")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of both sides; default: float32, and bfloat16 for speed where the processor multiplies it",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", action="store_true", help="one thread, seconds of the processor")
     parser.add_argument("--check", action="store_true", help="compare the texts in float32 instead")
     parser.add_argument("--side", choices=("ours", "fixed", "harness"), help=argparse.SUPPRESS)
-    parser.add_argument("--dtype", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     tasks = given.task or list(TIMED)
+    if given.dtype is None:
+        given.dtype = "bfloat16" if multiplies_bfloat16() and not given.check else "float32"
     if given.busy:
         torch.set_num_threads(1)
     if given.side:
