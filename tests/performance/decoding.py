@@ -6,7 +6,8 @@
 Prompts and stop texts are those of the harness's requests, so both sides read the same texts; generative
 CMMLU is a task that is defined here. Each run has a process of its own. A first round finds the harness's
 fastest batch size; then the two take turns, and medians and ranges of the rounds are told. Seconds are those
-from texts to answers, tokenization included. Memory is the resident peak above what the process held before.
+from texts to answers, tokenization included, loading and the trial of shared prefixes (some seconds) not.
+Memory is the resident peak above what the process held before.
 
 `skewed` compares the decoder with itself, when it gets 32 prompts at a time: 80% of the answers end before 20
 tokens, 20% after 256.
@@ -29,6 +30,8 @@ import torch
 from model import resident
 from rounds import ratios, shown
 from scoring import start_peak
+
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,8 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     asked = requests(given)
     texts, settings = [request.args[0] for request in asked], asked[0].args[1]
     limits = GenerationConfig(max_new_tokens=settings["max_gen_toks"], stop=settings["until"])
-    model, tokenizer = loaded(given)
+    lm = TransformersLM(*loaded(given), EvaluateConfig())
     before, start = start_peak(), clock(given)
-    lm = TransformersLM(model, tokenizer, EvaluateConfig())
     decoder = Decoder(lm, limits, as_harness=True)
     if given.task == "skewed":
         decoder.endings.reached = skewed_end  # type: ignore[method-assign]
@@ -168,11 +170,6 @@ def skewed_end(generated: list[int]) -> bool:
     return number % 5 != 0 and len(generated) >= 10 + number // 5 % 10
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products in bfloat16; without them they are slow."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 def clock(given: argparse.Namespace) -> float:
     return time.process_time() if given.busy else time.perf_counter()
 
@@ -195,8 +192,8 @@ def compare(given: argparse.Namespace, task: str) -> None:
         other_side, best = "fixed", FIXED_ROWS
     else:
         sizes = given.batch_sizes or SETTINGS[task].batch_sizes
-        tried = {size: child(given, task, "harness", size) for size in sizes}
-        other_side, best = "harness", min(tried, key=lambda size: tried[size]["seconds"])
+        tried = {size: child(given, task, "harness", size)["seconds"] for size in sizes if len(sizes) > 1}
+        other_side, best = "harness", min(sizes, key=lambda size: tried.get(size, 0.0))
     mine, other = [], []
     for _ in range(given.rounds):
         mine.append(child(given, task, "ours", 1))
