@@ -12,6 +12,8 @@ from test_shipped_benchmarks import load, write
 from tiny_llama import llama_config
 from transformers import LlamaForSequenceClassification
 
+import workbench
+from workbench.api.benchmarks import Benchmark
 from workbench.config.evaluate import EvaluateConfig, TooLong
 from workbench.errors import DataError
 from workbench.evaluation.engine import evaluate
@@ -138,8 +140,9 @@ def test_where_all_items_are_too_long_nothing_is_scored(llama, tokenizer, exam, 
     words = r"^benchmarks\.exam: all items are longer than the model's context, so none would be scored \("
     with pytest.raises(DataError, match=words):
         check_lengths(512, tokenizer, prepared, config)
-    with pytest.raises(DataError, match=words):
-        evaluate(llama, tokenizer, prepared, config, model_name="base")
+    files = RunDir(tmp_path / "run").predictions
+    found = evaluate(llama, tokenizer, prepared, config, model_name="base", predictions=files)
+    assert found.scores == [] and read_predictions(files("base", "exam")) == []
 
 
 def test_where_no_question_can_be_cut_enough_nothing_is_scored(llama, tokenizer, exam):  # noqa: F811
@@ -147,7 +150,11 @@ def test_where_no_question_can_be_cut_enough_nothing_is_scored(llama, tokenizer,
     prepared = prepare_benchmarks({"exam": exam}, config)
     words = r"none would be scored \(a model with a longer context\)"
     with pytest.raises(DataError, match=words):
-        evaluate(llama, tokenizer, prepared, config, model_name="base")
+        check_lengths(512, tokenizer, prepared, config)
+    with pytest.raises(DataError, match=words):
+        workbench.evaluate(
+            llama, tokenizer, Benchmark("exam", exam), max_length=2, too_long="truncate-middle"
+        )
 
 
 @pytest.mark.parametrize("policy", ["skip", *CUT])

@@ -16,6 +16,7 @@ from workbench.evaluation.model_checks import check_kind
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
+from workbench.evaluation.too_long_items import check_each_left
 from workbench.leaderboard.results import Results
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
@@ -53,7 +54,8 @@ def evaluate(
         The scores with the answer to every item; no files are kept.
 
     Raises:
-        WorkbenchError: A setting is unknown, a benchmark can't be read, or it needs another kind of model.
+        WorkbenchError: A setting is unknown, a benchmark can't be read or needs another kind of model, or all
+            items of all benchmarks are too long for the model.
     """
     known = [field for field in EvaluateConfig.__dataclass_fields__ if field not in OF_A_RUN]
     for setting in settings:
@@ -76,6 +78,8 @@ def evaluate(
             predictions=lambda _, benchmark: files[benchmark],
             decoding=prepacked,
         )
+        if not evaluation.scores:
+            check_each_left(prepared, (), config)
         predictions = {key: read_predictions(file) for key, file in files.items() if file.exists()}
     return Results(
         model=name, scores=evaluation.scores, predictions=predictions, measured=evaluation.measured

@@ -73,8 +73,9 @@ class EvaluateConfig:
     """What becomes of a question that is too long even without few-shot examples. refuse: an error before the
     model is loaded. truncate-left: its first characters are left out. truncate-middle: characters in its
     middle are, as in LongBench. skip: the item is not scored. All but refuse skip an item whose answers alone
-    are too long. Scores say how many items were cut and skipped. Texts of perplexity benchmarks are read in
-    windows, and prompts of lm-eval tasks are cut at the start, whatever is set here."""
+    are too long. Scores say how many items were cut and skipped; a benchmark of which no item fits has none,
+    and the board says so. Texts of perplexity benchmarks are read in windows, and prompts of lm-eval tasks
+    are cut at the start, whatever is set here."""
     fewshot_seed: int = number(1234, 0, 2**63 - 1)
     """Seed of random few-shot examples and of sampled answers. It differs from `seed`, so that runs with
     different seeds are asked the same."""

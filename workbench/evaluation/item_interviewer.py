@@ -33,7 +33,7 @@ from workbench.evaluation.tasks.requests import ChatFormat, Item, item, possibly
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
 from workbench.evaluation.tasks.thinking import most_new_tokens
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample
-from workbench.evaluation.too_long_items import check_some_left
+from workbench.evaluation.too_long_items import warn_of_none_left
 
 _CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
 """Output types whose prompts use the chat template."""
@@ -89,14 +89,17 @@ class ItemInterviewer:
     ) -> Outcome:
         """Ask a model the items that have no cached answer, and return predictions and scores of all.
 
-        New answers are added to `cache`; warnings about prompts and answers are logged.
+        New answers are added to `cache`; warnings about prompts and answers are logged. Where all items are
+        too long for the model and skipped, there are neither predictions nor scores.
 
         Raises:
-            WorkbenchError: The model can't answer, or all items are too long for it.
+            WorkbenchError: The model can't answer.
         """
         answerer = answerer_for(lm, benchmark.config, config)
         asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
-        check_some_left(len(asked), config)
+        if not asked:
+            warn_of_none_left(benchmark.name, len(benchmark.examples), lm.max_length)
+            return Outcome(predictions=[], scores=[], num_asked=0)
         items = [question.items[0] for question in asked]
         is_text = self.generates(benchmark)
         answers = [q.answers if is_text else [combined(q.answers)] for q in asked]

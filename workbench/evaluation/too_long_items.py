@@ -1,7 +1,7 @@
 """Finds the items of benchmarks that are longer than a model's context, before the model is loaded."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
@@ -34,21 +34,26 @@ def check_lengths(
     tokenizer: PreTrainedTokenizerBase,
     benchmarks: Mapping[str, PreparedBenchmark],
     config: EvaluateConfig,
+    needed: Collection[str] = (),
 ) -> None:
     """Count the items that are too long without few-shot examples; log what becomes of them, or refuse.
 
-    Only questions with more bytes than the model has tokens are encoded: all others fit.
+    Only questions with more bytes than the model has tokens are encoded: all others fit. A benchmark of
+    which no item can be scored is logged, too.
 
     Args:
         context_length: number of tokens that the model can read.
         tokenizer: tokenizer of the model.
         benchmarks: name -> prepared benchmark.
         config: the evaluate section, with `max_length` and `too_long`.
+        needed: benchmarks that must have a score, such as those that choose a checkpoint.
 
     Raises:
-        DataError: Some items are too long and `too_long` is `refuse`, or all items are too long to be scored.
+        DataError: Some items are too long and `too_long` is `refuse`; or none can be scored, of all
+            benchmarks together or of one that is needed.
     """
     encoder = PromptEncoder(tokenizer, config.max_length or context_length)
+    without_items = []
     for name, benchmark in benchmarks.items():
         with naming_benchmark(name):
             found = too_long_items(benchmark, encoder, config)
@@ -61,13 +66,42 @@ def check_lengths(
                     f"the context, as item {found[0]} (a model with a longer context, or "
                     "evaluate.too_long=truncate-left, truncate-middle or skip)"
                 )
-            if config.too_long is TooLong.skip:
-                check_some_left(len(benchmark.examples) - len(found), config)
+            num_items = len(benchmark.examples)
+            if len(found) == num_items == len(skipped_items(benchmark, encoder, config)):
+                check_some_left(int(name not in needed), config)
+                without_items.append(name)
+                continue
         if is_rank0():
             log.warning(
                 "benchmarks.%s: %s are longer than the %s tokens of the context: %s (evaluate.too_long=%s)",
                 *(name, count, f"{encoder.max_length:,}", _DONE[config.too_long], config.too_long.name),
             )
+    if without_items and len(without_items) == len(benchmarks):
+        with naming_benchmark(without_items[0]):
+            check_some_left(0, config)
+    for name in without_items:
+        warn_of_none_left(name, len(benchmarks[name].examples), encoder.max_length)
+
+
+def warn_of_none_left(name: str, num_items: int, max_length: int) -> None:
+    """Log that a benchmark gets no score, because each of its items is longer than `max_length` tokens."""
+    if is_rank0():
+        log.warning(
+            "benchmarks.%s: no item fits the %s tokens of the context, so it gets no score (%s left out)",
+            *(name, f"{max_length:,}", f"{num_items:,}"),
+        )
+
+
+def check_each_left(names: Iterable[str], left: Collection[str], config: EvaluateConfig) -> None:
+    """Check that of each benchmark in `names` some items remain: that its name is in `left`.
+
+    Raises:
+        DataError: Of one no item remains.
+    """
+    for name in names:
+        if name not in left:
+            with naming_benchmark(name):
+                check_some_left(0, config)
 
 
 def check_some_left(num_left: int, config: EvaluateConfig) -> None:

@@ -100,7 +100,7 @@ def score_writer(
         if not is_rank0():
             return
         step = f"evaluate/{name}/{benchmark.name}"
-        checksum = write_scores(run, identities, name, model, scores)
+        checksum = write_scores(run, identities, name, model, benchmark, scores)
         record = RunRecord(run_dir.run_json)
         record.values["results"] = checksum
         record.finish(
@@ -108,7 +108,7 @@ def score_writer(
             scoring_fingerprint(identities[name], benchmark, config),
             run_dir.predictions(name, benchmark.name),
             measured,
-            digests={"scores": score_digests(run_dir.results_json)[name, benchmark.name]},
+            digests={"scores": score_digests(run_dir.results_json)[name, benchmark.name]} if scores else {},
         )
 
     return publish

@@ -18,7 +18,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example, Score, read_results, write_results
 from workbench.evaluation.result_checksums import RECIPE_DIGEST, check_results, facts_digest
 from workbench.files import check_replaceable, local_path
-from workbench.leaderboard.rows.models import OF_TRAINING
+from workbench.leaderboard.rows.models import OF_TRAINING, UNSCORED
 from workbench.leaderboard.run_files import config_of
 from workbench.leaderboard.run_remarks import record_of
 from workbench.models.adapters import adapter_config
@@ -53,8 +53,9 @@ def waiting_benchmarks(
     """
     config, run_dir = run.config, run.run_dir
     record = RunRecord(run_dir.run_json)
-    _, scores = valid_results(run_dir, identities, log_problems=True)
+    models, scores = valid_results(run_dir, identities, log_problems=True)
     known = {(score.model, score.benchmark) for score in scores}
+    known |= {(name, key) for name, facts in models.items() for key in facts.get(UNSCORED, {})}
 
     def is_finished(name: str, key: str) -> bool:
         inputs = scoring_fingerprint(identities[name], prepared[key], config)
@@ -190,9 +191,10 @@ def write_scores(
     identities: Mapping[str, Identity],
     name: str,
     model: PreTrainedModel,
+    benchmark: PreparedBenchmark,
     scores: Sequence[Score],
 ) -> str:
-    """Add a model's new scores to results.json, in place of its older scores on the same benchmarks.
+    """Add a model's new scores to results.json, in place of its older scores on the same benchmark.
 
     Scores and models that are no longer valid are removed.
 
@@ -201,7 +203,8 @@ def write_scores(
         identities: Model -> its identity, for the models that the run has.
         name: The scored model.
         model: The same model, loaded.
-        scores: Its new scores.
+        benchmark: The benchmark.
+        scores: The model's scores on it; empty if no item fits the model's context, which is recorded then.
 
     Returns:
         The checksum of the facts about run and models in results.json.
@@ -209,6 +212,9 @@ def write_scores(
     config, run_dir = run.config, run.run_dir
     models, valid_scores = valid_results(run_dir, identities)
     identity, is_here = identities[name], config.model.endpoint is None
+    unscored = dict(models.get(name, {}).get(UNSCORED, {}))
+    unscored.pop(benchmark.name, None)
+    unscored |= {} if scores else {benchmark.name: len(benchmark.examples)}
     models[name] = {
         "quantization": identity["quantization"],
         "dtype": dtype_name(model.dtype) if is_here else SERVED,
@@ -216,14 +222,16 @@ def write_scores(
         "weights": identity["weights"],
         "identity": fingerprint(identity),
     }
+    if unscored:
+        models[name][UNSCORED] = unscored
     reads_base = is_here and name in (BASE, ADAPTER)
     if reads_base and (unpacked := unpacked_method(config.model, config.quantization)):
         models[name]["unpacked"] = unpacked
     adapter, is_trained_here = config.adapter.path, run_dir.adapter.is_dir()
     if adapter and name != BASE and not is_trained_here:
         models[name]["training"] = training_of(adapter)
-    renewed = {(score.model, score.benchmark) for score in scores}
-    all_scores = [score for score in valid_scores if (score.model, score.benchmark) not in renewed]
+    renewed = (name, benchmark.name)
+    all_scores = [score for score in valid_scores if (score.model, score.benchmark) != renewed]
     all_scores += scores
     all_scores.sort(key=lambda score: (score.benchmark, MODELS.index(score.model)))
     about = {

@@ -22,6 +22,7 @@ from workbench.evaluation import engine
 from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
+from workbench.evaluation.too_long_items import check_each_left
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved
 from workbench.models.loading import outline, unpacked_method
@@ -276,6 +277,7 @@ def mean_scorer(
             inner, tokenizer, scored, config.evaluate, model_name="training", decoding=prepacked
         )
         main_scores = {score.benchmark: score for score in reversed(evaluation.scores)}  # of the first metric
+        check_each_left(scored, main_scores, config.evaluate)
         metrics = {name: main_scores[name].metric for name in scored}  # lm-eval's are known only now
         check_mean(metrics, {name for name in scored if main_scores[name].lower_is_better})
         mean = math.fsum(main_scores[name].value for name in scored) / len(scored)

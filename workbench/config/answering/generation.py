@@ -34,12 +34,14 @@ class GenerationConfig:
     """Factor that makes tokens of the prompt and of the answer so far less likely, as in transformers, also
     without a temperature; 1: none."""
     extract: Extract = Extract.verbatim
-    """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
-    as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. code: the
-    first block of Python between ``` or ~~~ marks that has a function, else the first block; without marks
-    all of it; a function's body whose first line, or each line, lacks its indentation gets it where that is
-    Python. Thoughts (`<think>`) are removed first; with protocol=lm-eval, verbatim and pattern read them.
-    The target is read the same way, except for code."""
+    """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text
+    states as its answer; of several unmarked numbers the last. A letter that the text only calls wrong is
+    the answer to a question that asks for the wrong statement (`下列说法错误的是`), not to one that asks
+    for the right one. pattern: what `generation.pattern` finds. code: the first block of Python between ```
+    or ~~~ marks that has a function, else the first block; without marks all of it; a function's body whose
+    first line, or each line, lacks its indentation gets it where that is Python. Thoughts (`<think>`) are
+    removed first; with protocol=lm-eval, verbatim and pattern read them. The target is read the same way,
+    except for code."""
     pattern: str = ""
     r"""Regular expression for `extract: pattern`, for answers that are neither a number nor a letter, such as
     `\\boxed\{(.*?)\}`. The answer is the first group of the last match."""

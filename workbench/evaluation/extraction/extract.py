@@ -11,6 +11,7 @@ from workbench.evaluation.extraction.cleaning import without_thoughts
 from workbench.evaluation.extraction.code_blocks import code
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
+from workbench.evaluation.extraction.sought import seeks_wrong
 from workbench.patterns import matching
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
 
 INVALID = "[invalid]"
 """What rules of lm-evaluation-harness extract from a text without an answer."""
-EXTRACTION_VERSION = "7"
+EXTRACTION_VERSION = "8"
 """Raised when the extraction of numbers, letters or code changes: scores of versions aren't comparable."""
 
 
@@ -37,6 +38,7 @@ def extract(
     letters: str = string.ascii_uppercase,
     several: bool = False,
     as_harness: bool = False,
+    question: str = "",
 ) -> str | None:
     """Return the answer in a generated text; None: the text states none that the rule accepts.
 
@@ -49,6 +51,8 @@ def extract(
         letters: letters of the choices, for `extract: letter`.
         several: whether the answer may be several letters.
         as_harness: whether `verbatim` and `pattern` read thoughts, as lm-evaluation-harness does.
+        question: text of the question with its options, for `extract: letter`, which needs to know whether it
+            asks for the wrong statement; empty: unknown.
 
     Raises:
         ConfigError: Matching the pattern takes too long.
@@ -61,7 +65,7 @@ def extract(
     if config.extract == Extract.number:
         return number(text)
     if config.extract == Extract.letter:
-        return letter(text, letters, several)
+        return letter(text, letters, several, seeks_wrong(question, letters))
     if config.extract == Extract.pattern:
         return last_match(config.pattern, text)
     if config.extract == Extract.code:

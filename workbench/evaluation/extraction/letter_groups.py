@@ -1,6 +1,7 @@
 """Reads letters that a text names together, such as `A和B`, and detects their negation."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workbench.evaluation.extraction import cleaning
@@ -87,6 +88,20 @@ def group_at(text: str, start: int, letters: str) -> Group | None:
         clauses.pop()
     stated = frozenset().union(*clauses)
     return Group(stated, start, end) if stated else None
+
+
+def groups_called_wrong(text: str, letters: str) -> Iterator[Group]:
+    """Yield the letters that a text calls wrong, as in `B不正确`; of `A正确，B错误` only B."""
+    end = 0
+    for match in re.finditer(r"(?<![A-Za-z0-9])[A-Z]", text):
+        names = _names(text, match.start(), letters) if match.start() >= end else []
+        if not names:
+            continue
+        end = names[-1][0] + len(names[-1][1])
+        last_comma = max((index for index, (_, _, after_comma) in enumerate(names) if after_comma), default=0)
+        if WRONG_AFTER.match(text, end) and not is_negated_before(text, names[0][0]):
+            clause = names[last_comma:]
+            yield Group(frozenset().union(*(set(name) for _, name, _ in clause)), clause[0][0], end)
 
 
 def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:

@@ -11,6 +11,7 @@ from workbench.evaluation.extraction.letter_groups import (
     WRONG_AFTER,
     Group,
     group_at,
+    groups_called_wrong,
     is_negated_before,
 )
 
@@ -69,6 +70,13 @@ _BEING = re.compile(
     rf"|\b(?:is|so|hence|thus|therefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
 """`是B。` and `so B.`: an answer if no other rule finds one."""
+_CALLED_WRONG = (
+    r"(?:(?:错误|有误|[不欠](?:正确|对|恰当|准确|妥当?|合理|真实|成立|符合[^,。\n]{0,8}))的?"
+    r"(?:一?[个项组句]|选?项|[说做作]法|叙述|[描表论陈]述|观点|答案){0,2}(?:应该?|应当|就|只)?"
+    r"|\b(?:wrong|incorrect|false|untrue|inaccurate)\s(?:statement|option|answer|choice|one)?\s?)"
+)
+_WRONG_BEING = re.compile(_CALLED_WRONG + rf"(?:[是为有:]|is\b)(?={OPEN}{{0,3}}[A-Za-z])", re.I)
+"""`错误的是B`: an answer to a question that asks for the wrong statement."""
 _FIRST = re.compile(
     rf"(?:{OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{OPEN}{{0,3}}", re.I
 )
@@ -83,7 +91,9 @@ _LAST_LINE = re.compile(rf"(?:{OPEN}|[#>]){{0,12}}([A-Za-z])(?:{CLOSE}|[.。]){{
 _ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
 
 
-def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | None:
+def letter(
+    text: str, letters: str = "ABCD", several: bool = False, seeks_wrong: bool | None = None
+) -> str | None:
     """Return the letter that a text states as its answer, or None.
 
     The rules are tried in this order, and the last match of a rule counts: a final answer or a box; an
@@ -94,14 +104,19 @@ def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | Non
     among `letters`, or words (`A common misconception`) don't count. Thoughts and invented next questions are
     not read.
 
+    A letter that a text only calls wrong (`错误的选项是A`) is an answer, after all other rules, unless the
+    question asks for the right statement. Where it asks for the wrong one, `A不正确` is one, too.
+
     Args:
         text: text of a model.
         letters: letters of the choices.
         several: whether the answer may be several letters, returned in alphabetical order, `BD`. Otherwise a
             text that states several letters has no answer.
+        seeks_wrong: whether the question asks for the wrong statement, rather than for the right one; None:
+            unknown.
     """
     for section in cleaning.parts(text):
-        stated = _stated(_without_emphasis(cleaning.normalized(section)), letters)
+        stated = _stated(_without_emphasis(cleaning.normalized(section)), letters, seeks_wrong)
         if stated:
             return "".join(sorted(stated)) if several or len(stated) == 1 else None
     return None
@@ -111,7 +126,7 @@ def _without_emphasis(text: str) -> str:
     return text.replace("*", "").replace("`", "").replace("__", "").replace("_", " ")
 
 
-def _stated(text: str, letters: str) -> frozenset[str]:
+def _stated(text: str, letters: str, seeks_wrong: bool | None) -> frozenset[str]:
     """Return the letters that a text states as its answer, by the first rule of `letter` that matches."""
     *_, retraction = None, *_RETRACTED.finditer(text)
     if retraction is not None and (restated := _restated(text[retraction.end() :], letters)):
@@ -127,7 +142,7 @@ def _stated(text: str, letters: str) -> frozenset[str]:
         groups = sorted(rule(text, letters), key=lambda group: group.start)
         if groups:
             return groups[-1].letters
-    for rule in (_called_right, lambda text, letters: _marked(text, letters, _BEING)):
+    for rule in _LAST_RULES[seeks_wrong]:
         stated = frozenset().union(*(group.letters for group in rule(text, letters)))
         if stated:
             return stated
@@ -163,6 +178,17 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
                     group = replace(group, letters=group.letters | previous)
                 previous = group.letters
                 yield group
+
+
+def _being(text: str, letters: str) -> Iterator[Group]:
+    """Yield the letters after `是`, as in `是B。`, but those that `_being_wrong` yields."""
+    wrong = {group.start for group in _being_wrong(text, letters)}
+    yield from (group for group in _marked(text, letters, _BEING) if group.start not in wrong)
+
+
+def _being_wrong(text: str, letters: str) -> Iterator[Group]:
+    """Yield the letters that a text names as what is wrong, as in `错误的是B`."""
+    return _marked(text, letters, _WRONG_BEING)
 
 
 def _first(text: str, letters: str) -> Iterator[Group]:
@@ -206,6 +232,14 @@ def _called_right(text: str, letters: str) -> Iterator[Group]:
             end = group.end
             if _RIGHT_AFTER.match(text, group.end) and not is_negated_before(text, group.start):
                 yield group
+
+
+_LAST_RULES: dict[bool | None, tuple[Callable[[str, str], Iterator[Group]], ...]] = {
+    True: (_being_wrong, groups_called_wrong, _called_right, _being),
+    False: (_called_right, _being),
+    None: (_called_right, _being_wrong, _being),
+}
+"""Whether the question asks for the wrong statement -> rules for texts without an announced answer."""
 
 
 def _only_enclosed(text: str, letters: str) -> frozenset[str]:

@@ -104,5 +104,6 @@ def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answ
         return answer
     several = any(len(reference) > 1 for reference in example.reference_texts)
     letters, as_harness = letters_of(example.choices), config.protocol == "lm-eval"
-    extracted_text = extract(answer.generation, config.generation, letters, several, as_harness)
+    question = example.questions[0]
+    extracted_text = extract(answer.generation, config.generation, letters, several, as_harness, question)
     return replace(answer, extracted=extracted_text)

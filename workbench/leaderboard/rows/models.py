@@ -28,6 +28,9 @@ TOLD_OF_TRAINING = ("method", "rank", "learning_rate", "seed", "trained_on")
 COMBINED = "combined"
 """Key in run.json of the adapters or models that the run's model was combined from."""
 
+UNSCORED = "unscored"
+"""Key, in results.json, of a model's benchmarks of which no item fits its context: name -> count."""
+
 KEY_DIGITS = 16
 
 
@@ -49,6 +52,7 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
     keys: dict[tuple[str, str], str] = {}
     for run in runs:
         scored = {score.model for score in run.scores}
+        scored |= {name for name, facts in run.models.items() if _section(facts, UNSCORED)}
         for name in sorted(run.models.keys() & scored, key=_order) + sorted(scored - run.models.keys()):
             model = _model(run, name)
             found.setdefault(model.key, []).append(model)
@@ -105,8 +109,18 @@ def _model(run: Run, name: str) -> Model:
         facts=_facts(run, name, facts, role),
         sources=(run.label,),
         recipe_key=_recipe_key(run, facts, role),
-        remarks=tuple(run.remarks),
+        remarks=(*run.remarks, *_unscored(facts)),
     )
+
+
+def _unscored(facts: dict[str, Any]) -> list[str]:
+    """Return a remark for each benchmark of which no item fits the model's context."""
+    return [
+        message(
+            "{benchmark}: no item fits the model's context ({count} left out)", benchmark=key, count=count
+        )
+        for key, count in _section(facts, UNSCORED).items()
+    ]
 
 
 def _program(run: Run) -> str:

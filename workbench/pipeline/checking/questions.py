@@ -15,7 +15,12 @@ from workbench.evaluation.model_checks import check_prompting, naming_benchmark
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.chat_generation import check_written
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
-from workbench.evaluation.too_long_items import check_lengths, check_some_left, skipped_items
+from workbench.evaluation.too_long_items import (
+    check_lengths,
+    check_some_left,
+    skipped_items,
+    warn_of_none_left,
+)
 from workbench.pipeline.held_out.encoded_rows import context_length, model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.run_state import Run
@@ -95,7 +100,7 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
     length = model_length(run, tokenizer)
     check_prompting(length, tokenizer, benchmarks, evaluate)
     if is_here:
-        check_lengths(length, tokenizer, benchmarks, evaluate)
+        check_lengths(length, tokenizer, benchmarks, evaluate, run.config.train.score_on or ())
 
 
 def answerable(
@@ -103,7 +108,8 @@ def answerable(
 ) -> dict[str, PreparedBenchmark]:
     """Return copies of the benchmarks without the items that `evaluate.too_long` leaves out of scores.
 
-    The model answers each item that is left, so that two models' answers can be paired.
+    The model answers each item that is left, so that two models' answers can be paired. A benchmark of which
+    no item is left is logged and left out.
 
     Args:
         benchmarks: Name -> prepared benchmark.
@@ -111,15 +117,19 @@ def answerable(
         tokenizer: The model's tokenizer.
 
     Raises:
-        DataError: No item of a benchmark is left.
+        DataError: No item of any benchmark is left.
     """
     left_out = skipped_ids(benchmarks, run, tokenizer)
     answered = {}
     for name, benchmark in benchmarks.items():
         examples = [example for example in benchmark.examples if example.id not in left_out[name]]
-        with naming_benchmark(name):
-            check_some_left(len(examples), run.config.evaluate)
-        answered[name] = replace(benchmark, examples=examples)
+        if examples:
+            answered[name] = replace(benchmark, examples=examples)
+        else:
+            warn_of_none_left(name, len(benchmark.examples), context_length(run, tokenizer))
+    if benchmarks and not answered:
+        with naming_benchmark(next(iter(benchmarks))):
+            check_some_left(0, run.config.evaluate)
     return answered
 
 

@@ -16,6 +16,7 @@ from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.too_long_items import check_each_left
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.combining.combine_adapters import combine_adapters
@@ -136,6 +137,7 @@ def _search(run: Run, divided: Halves, identity: dict[str, Any]) -> None:
     settings = all_factors(config)
     with _loaded(run, identity) as scored:
         first, second = (answerable(half, run, scored.tokenizer) for half in divided)
+        check_each_left(divided[0], first.keys() & second.keys(), config.evaluate)
         judged = _judged(scored, settings, first, guard)
         winner = best(judged, margin)
         base, given = settings[0], (1.0,) * len(config.merge.adapters)

@@ -32,6 +32,7 @@ export const chineseMessages = {
   "The logits of the merged model ({dtype}) are within {distance} of the {reference}'s (allowed: {bound}); {flips} of {positions} next tokens or labels differ.":
     "合并后的模型（{dtype}）的 logits 与 {reference} 的相差不超过 {distance}（容许 {bound}）；{positions} 个下一词元或标签中有 {flips} 个不同。",
   "its name looks like that of another row, but has {letters}": "其名称看起来与另一行相同，但含有 {letters}",
+  "{benchmark}: no item fits the model's context ({count} left out)": "{benchmark}：没有一题能放进模型的上下文（略去 {count} 题）",
   "not scored on everything: {reason}": "没有评完全部内容：{reason}",
   "{column}: the merged model answers {count} of {total} items otherwise than the adapter": "{column}：{total} 题中有 {count} 题，合并后的模型的回答与适配器不同",
   "contaminated: its training rows have items of the benchmarks ({counts}; {file} lists them)": "受污染：其训练数据中有基准的题目（{counts}；详见 {file}）",
