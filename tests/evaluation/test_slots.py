@@ -17,10 +17,13 @@ from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.decoding.next_tokens import argmax
 from workbench.evaluation.inference.decoding.preallocated_cache import GrowingCache
+from workbench.evaluation.inference.decoding.prefix_store import PrefixStore
 from workbench.evaluation.inference.decoding.prompt_groups import groups
 from workbench.evaluation.inference.decoding.row import Row
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 from workbench.evaluation.inference.decoding.slot_cache import SlotCache, compacted
 from workbench.evaluation.inference.decoding.slot_decoding import SlotDecoding
+from workbench.evaluation.inference.stop_rules import Endings
 from workbench.models.loading import load_model
 
 MOST_NEW = 24
@@ -70,11 +73,11 @@ def alone(model: LlamaForCausalLM, prompt: list[int]) -> list[int]:
 
 
 def slot_decoding(model, tokenizer, **changes) -> SlotDecoding:
-    decoder = Decoder(
-        TransformersLM(model, tokenizer, EvaluateConfig(**changes)),
-        GenerationConfig(max_new_tokens=MOST_NEW, stop=[]),
-    )
-    return SlotDecoding(decoder.lm, decoder.limits, decoder.endings, None, None, decoder._prefixes)
+    lm = TransformersLM(model, tokenizer, EvaluateConfig(**changes))
+    limits = GenerationConfig(max_new_tokens=MOST_NEW, stop=[])
+    endings = Endings(model, tokenizer, limits.stop)
+    settings = DecodingSettings(lm, limits, endings, on_token=None, most_cached=None)
+    return SlotDecoding(settings, PrefixStore(lm))
 
 
 def rows_of(prompts: Sequence[list[int]]) -> list[Row]:

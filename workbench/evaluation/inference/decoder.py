@@ -10,6 +10,7 @@ from workbench.evaluation.inference.decoding.generate_alone import GenerateAlone
 from workbench.evaluation.inference.decoding.padded_batches import PaddedBatches
 from workbench.evaluation.inference.decoding.prefix_store import PrefixStore
 from workbench.evaluation.inference.decoding.row import Row
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 from workbench.evaluation.inference.decoding.slot_decoding import SlotDecoding
 from workbench.evaluation.inference.sampling import sampler
 from workbench.evaluation.inference.stop_rules import Endings
@@ -69,15 +70,15 @@ class Decoder:
         """
         most_new = self.limits.max_new_tokens - 1  # the last one is not an input
         rows = [Row(index, prompt, sampler(seeds[index])) for index, prompt in enumerate(prompts)]
-        settings = self.lm, self.limits, self.endings, self.on_token
+        settings = DecodingSettings(self.lm, self.limits, self.endings, self.on_token, self.most_cached)
         if not self.lm.shares_prefixes:
-            ended = GenerateAlone(*settings).run(rows)
+            ended = GenerateAlone(settings).run(rows)
         else:
             can_share = [self.lm.can_share(len(row.prompt) + most_new) for row in rows]
             sharing = [row for row, can in zip(rows, can_share, strict=True) if can]
             others = [row for row, can in zip(rows, can_share, strict=True) if not can]
             ended = chain(
-                SlotDecoding(*settings, self.most_cached, self._prefixes).run(sharing),
-                PaddedBatches(*settings, self.most_cached).run(others),
+                SlotDecoding(settings, self._prefixes).run(sharing),
+                PaddedBatches(settings).run(others),
             )
         yield from ((row.index, row.generated) for row in ended)

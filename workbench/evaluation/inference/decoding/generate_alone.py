@@ -1,31 +1,25 @@
 """Generates texts one by one with transformers' `generate`, for models that can't share prefixes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import transformers
 
-from workbench.config.benchmark import GenerationConfig
 from workbench.contexts import forked_random_state
-from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoding.row import Row
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 from workbench.evaluation.inference.not_numbers import not_numbers
-from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
+from workbench.evaluation.inference.stop_rules import EndingCriteria
 
 
 class GenerateAlone:
     """Continues each prompt alone, by calls of `generate`."""
 
-    def __init__(
-        self,
-        lm: TransformersLM,
-        limits: GenerationConfig,
-        endings: Endings,
-        on_token: Callable[[Sequence[int]], None] | None,
-    ) -> None:
-        """Create it for a model, with the settings of `Decoder`."""
-        self.lm, self.limits, self.endings, self.on_token = lm, limits, endings, on_token
+    def __init__(self, settings: DecodingSettings) -> None:
+        """Create it for a model."""
+        self.lm, self.limits, self.endings = settings.lm, settings.limits, settings.endings
+        self.on_token = settings.on_token
 
     def run(self, rows: Sequence[Row]) -> Iterator[Row]:
         """Yield each row with its `generated` tokens.

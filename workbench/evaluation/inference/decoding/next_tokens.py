@@ -1,4 +1,4 @@
-"""Chooses the next token of each row from the model's logits."""
+"""Chooses the next token of each row from the model's logits, and says which rows it ends."""
 
 from collections.abc import Sequence
 from math import gcd
@@ -8,11 +8,31 @@ from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.inference.decoding.row import Row
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.sampling import nucleus, penalized
 
 _BLOCK = 512
 """Largest number of logits whose maximum is taken at once."""
+
+
+def append_next(rows: Sequence[Row], logits: Tensor, settings: DecodingSettings) -> set[int]:
+    """Append the next token of each row to its `generated`; return the indices of the rows that have ended.
+
+    Args:
+        rows: prompts with the tokens generated so far.
+        logits: (rows, vocabulary).
+        settings: how tokens are chosen, where answers end, and what is called with each new token.
+
+    Raises:
+        CheckpointError: The logits are NaN.
+    """
+    for row, token in zip(rows, next_tokens(rows, logits, settings.limits), strict=True):
+        row.generated.append(token)
+        if settings.on_token is not None:
+            settings.on_token(row.generated)
+    most_new = settings.limits.max_new_tokens
+    return {i for i, row in enumerate(rows) if settings.endings.finished(row.generated, most_new)}
 
 
 def next_tokens(rows: Sequence[Row], logits: Tensor, limits: GenerationConfig) -> list[int]:

@@ -1,17 +1,15 @@
 """Decodes prompts whose prefixes can't be shared, because of their length, in batches padded on the left."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import torch
 
-from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.inference import encoding
-from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.inference.decoding.next_tokens import next_tokens
+from workbench.evaluation.inference.decoding.next_tokens import append_next
 from workbench.evaluation.inference.decoding.preallocated_cache import GrowingCache
 from workbench.evaluation.inference.decoding.row import Row
-from workbench.evaluation.inference.stop_rules import Endings
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 
 _ROWS = 32
 """Largest number of prompts in a batch."""
@@ -20,17 +18,9 @@ _ROWS = 32
 class PaddedBatches:
     """Continues prompts that exceed a window, or up to which a model's rotary frequencies change."""
 
-    def __init__(
-        self,
-        lm: TransformersLM,
-        limits: GenerationConfig,
-        endings: Endings,
-        on_token: Callable[[Sequence[int]], None] | None,
-        most_cached: int | None,
-    ) -> None:
-        """Create it for a model, with the settings of `Decoder`."""
-        self.lm, self.limits, self.endings, self.on_token = lm, limits, endings, on_token
-        self.most_cached = most_cached
+    def __init__(self, settings: DecodingSettings) -> None:
+        """Create it for a model."""
+        self.settings, self.lm = settings, settings.lm
 
     def run(self, rows: Sequence[Row]) -> Iterator[Row]:
         """Yield each row with its `generated` tokens, batch by batch.
@@ -50,10 +40,11 @@ class PaddedBatches:
 
     def _batch_end(self, lengths: Sequence[int]) -> int:
         """Return how many of the next prompts, of these lengths, are decoded as one batch."""
-        if self.most_cached is None:
+        most_new, most_cached = self.settings.limits.max_new_tokens, self.settings.most_cached
+        if most_cached is None:
             return len(lengths)
-        longest = accumulate((length + self.limits.max_new_tokens for length in lengths), max)
-        fitting = [number * length <= self.most_cached for number, length in enumerate(longest, 1)]
+        longest = accumulate((length + most_new for length in lengths), max)
+        fitting = [number * length <= most_cached for number, length in enumerate(longest, 1)]
         return max(1, sum(fitting))
 
     @torch.no_grad()
@@ -72,14 +63,8 @@ class PaddedBatches:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            for row, token in zip(rows, next_tokens(rows, logits, self.limits), strict=True):
-                row.generated.append(token)
-                if self.on_token is not None:
-                    self.on_token(row.generated)
-            most_new = self.limits.max_new_tokens
-            unfinished = [
-                index for index, row in enumerate(rows) if not self.endings.finished(row.generated, most_new)
-            ]
+            ended = append_next(rows, logits, self.settings)
+            unfinished = [index for index in range(len(rows)) if index not in ended]
             if not unfinished:
                 return
             if len(unfinished) < len(rows):

@@ -4,29 +4,27 @@ New rows are computed in passes over the prefix tree of their prompts, after the
 shares. Each step computes one token of all rows in slots, and reads the chosen tokens from the device once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
 
-from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation.inference import prefix_tree
-from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.inference.decoding.next_tokens import next_tokens
+from workbench.evaluation.inference.decoding.next_tokens import append_next
 from workbench.evaluation.inference.decoding.preallocated_cache import GrowingCache
 from workbench.evaluation.inference.decoding.prefix_store import PrefixStore
 from workbench.evaluation.inference.decoding.prompt_groups import Group, groups
 from workbench.evaluation.inference.decoding.row import Row
+from workbench.evaluation.inference.decoding.settings import DecodingSettings
 from workbench.evaluation.inference.decoding.slot_cache import SlotCache, columns
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest
-from workbench.evaluation.inference.stop_rules import Endings
 
 SLOTS = 64
 """Largest number of rows in a step, which reads all weights once for all of them."""
-_CACHE_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+_CPU_CACHE_BYTES, _GPU_CACHE_BYTES = 1 << 28, 1 << 32
 _CACHE_SHARE = 4
 """Largest size of the slots, unless the caller gives a number of tokens; a quarter of the weights' if that is
 more."""
@@ -52,25 +50,16 @@ class _Slot:
 class SlotDecoding:
     """Continues prompts that can share prefixes."""
 
-    def __init__(
-        self,
-        lm: TransformersLM,
-        limits: GenerationConfig,
-        endings: Endings,
-        on_token: Callable[[Sequence[int]], None] | None,
-        most_cached: int | None,
-        prefixes: PrefixStore,
-    ) -> None:
-        """Create it for a model, with the settings of `Decoder` and the prefixes that it keeps."""
-        self.lm, self.limits, self.endings, self.on_token = lm, limits, endings, on_token
-        self.most_cached, self.prefixes = most_cached, prefixes
-        self.copies_prefixes = not takes_shared_prefixes(lm.model)
+    def __init__(self, settings: DecodingSettings, prefixes: PrefixStore) -> None:
+        """Create it for a model, with the store that keeps its latest prefix."""
+        self.settings, self.lm, self.prefixes = settings, settings.lm, prefixes
+        self.copies_prefixes = not takes_shared_prefixes(self.lm.model)
         """Whether each slot holds a copy of its group's prefix."""
-        self.rounds_rows = lm.device.type == "cuda"
+        self.rounds_rows = self.lm.device.type == "cuda"
         """Whether a step computes a power of two of rows, so that few shapes occur."""
-        self.num_slots = 1 if lm.invariant else SLOTS
+        self.num_slots = 1 if self.lm.invariant else SLOTS
         self._bytes_per_token = 0
-        self._cache = SlotCache(0, lm.device)
+        self._cache = SlotCache(0, self.lm.device)
         self._slots: list[_Slot] = []
 
     @torch.no_grad()
@@ -98,7 +87,7 @@ class SlotDecoding:
         """Return the rows of a group, whose prefix is computed here."""
         prefix, num_shared = self.prefixes.cache(group.prefix), len(group.prefix)
         self._bytes_per_token = self._bytes_per_token or prefix.bytes_per_token
-        most_new = self.limits.max_new_tokens - (0 if self.copies_prefixes else num_shared)
+        most_new = self.settings.limits.max_new_tokens - (0 if self.copies_prefixes else num_shared)
         return [_Slot(row, number, num_shared, prefix, len(row.prompt) + most_new) for row in group.rows]
 
     def _num_joining(self, waiting: Sequence[_Slot]) -> int:
@@ -110,17 +99,18 @@ class SlotDecoding:
         if self._slots and free < min(len(waiting), max(1, usable // _JOIN_SHARE)):
             return 0
         lengths = accumulate(len(slot.row.prompt) - slot.num_shared for slot in waiting[:free])
-        most_new = min(self.lm.budget, self.most_cached or self.lm.budget)
+        most_new = min(self.lm.budget, self.settings.most_cached or self.lm.budget)
         return max(1, sum(length <= most_new for length in lengths))
 
     def _most_cached(self) -> int:
         """Return the number of tokens that all slots may hold; 0 while unknown, so that one row joins."""
-        if self.most_cached is not None:
-            return self.most_cached
+        if self.settings.most_cached is not None:
+            return self.settings.most_cached
         if not self._bytes_per_token:
             return 0
         weights = sum(parameter.nbytes for parameter in self.lm.model.parameters())
-        return max(_CACHE_BYTES[self.lm.device.type], weights // _CACHE_SHARE) // self._bytes_per_token
+        smallest = _CPU_CACHE_BYTES if self.lm.device.type == "cpu" else _GPU_CACHE_BYTES
+        return max(smallest, weights // _CACHE_SHARE) // self._bytes_per_token
 
     def _join(self, joining: Sequence[_Slot]) -> Iterator[Row]:
         """Compute the first token of rows of a group, and put the rows into slots; yield those that end."""
@@ -129,7 +119,7 @@ class SlotDecoding:
         tree = prefix_tree.build([TokenRequest((*row.prompt, 0), len(row.prompt)) for row in rows])
         step = Pass(list(range(num_shared, len(tree.tokens))), num_shared, keep=True)
         last = [path[-1] - num_shared for path in tree.paths]
-        ended = self._append(rows, self.lm.tree_logits(tree, step, cache, last))
+        ended = append_next(rows, self.lm.tree_logits(tree, step, cache, last), self.settings)
         staying = [index for index in range(len(rows)) if index not in ended]
         if staying:
             first_own = 0 if self.copies_prefixes else num_shared
@@ -154,7 +144,7 @@ class SlotDecoding:
             logits_to_keep=1,
             **({} if self.copies_prefixes else {"shared_prefixes": self._shared_prefixes()}),
         ).logits[: len(rows), -1]
-        ended = self._append(rows, logits)
+        ended = append_next(rows, logits, self.settings)
         if ended:
             order = self._cache.drop([slot.group for slot in self._slots], ended)
             self._slots = [self._slots[index] for index in order]
@@ -177,15 +167,6 @@ class SlotDecoding:
                 shared.append((slots[0].prefix, slice(start, start + len(slots))))
             start += len(slots)
         return shared
-
-    def _append(self, rows: Sequence[Row], logits: Tensor) -> set[int]:
-        """Append the next token of each row; return the indices of the rows that have ended."""
-        for row, token in zip(rows, next_tokens(rows, logits, self.limits), strict=True):
-            row.generated.append(token)
-            if self.on_token is not None:
-                self.on_token(row.generated)
-        most_new = self.limits.max_new_tokens
-        return {i for i, row in enumerate(rows) if self.endings.finished(row.generated, most_new)}
 
 
 def takes_shared_prefixes(model: torch.nn.Module) -> bool:
