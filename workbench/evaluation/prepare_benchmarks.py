@@ -120,10 +120,11 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
 
 
 def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
-    """Map an unfolded row's position in its file to the index, as text, of the first row made from it.
+    """Return, for each position of a row that was unfolded into several, the index of the first of them.
 
-    Rows that weren't unfolded have the position "", which is mapped to "". So is the position of a row from
-    which all rows were unfolded: a file that is one object with a list of items is no text that they share.
+    A position is that of the row in its file; indices are texts. Rows that weren't unfolded have the position
+    "", whose value is "". If all rows come from the same position, its value is "" too: then the file is one
+    object with a list of items, and not a text with several questions.
     """
     parents: dict[str, str] = {"": ""}
     for number, row in rows:

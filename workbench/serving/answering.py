@@ -212,10 +212,10 @@ class Answerer:
         decoder.on_token = lambda _: work.check()
         if request.temperature == 0:  # the answers to a prompt are all the same
             unique = [prompt.tokens for prompt in prompts]
-            found = dict(tokens_within_memory(decoder, unique, seeds[:: request.n]))
-            return [found[index] for index in range(len(prompts)) for _ in range(request.n)]
-        found = dict(tokens_within_memory(decoder, rows, seeds))
-        return [found[index] for index in range(len(rows))]
+            generated_by_prompt = dict(tokens_within_memory(decoder, unique, seeds[:: request.n]))
+            return [generated_by_prompt[index] for index in range(len(prompts)) for _ in range(request.n)]
+        generated_by_row = dict(tokens_within_memory(decoder, rows, seeds))
+        return [generated_by_row[index] for index in range(len(rows))]
 
     def _choice(
         self, work: Work, decoder: Decoder, prompt: _Prompt, generated: list[int], texts: TokenTexts

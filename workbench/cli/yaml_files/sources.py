@@ -104,7 +104,7 @@ class Sources:
     def check_hidden(self, config: DictConfig) -> None:
         """Check that no chosen file of the user's has the name of another file that Hydra reads before it.
 
-        A copy with the same bytes is no matter.
+        A copy with the same bytes is allowed.
 
         Args:
             config: The composed configuration, which lists the chosen options.

@@ -11,7 +11,7 @@ _OPENING = re.compile(
     r"|(?<![`~])(?P<inline>`{3,}|~{3,})(?P<python>(?:python3?|py)(?=\s)[^\n`~]*)",
     re.M | re.I,
 )
-"""A fence with what is beside it; within a line only one of Python counts."""
+"""A fence with the rest of its line; within a line only a fence that names Python counts."""
 _PYTHON = ("python", "python3", "py")
 _ATTRIBUTES = re.compile(
     r"(?:[ \t]+(?:[\w-]+=(?:\"[^\"]*\"|'[^']*'|[^\s\"'=(]+)|\{[^}]*\}|[\w./-]+\.\w+|[A-Za-z][\w-]*))*[ \t\r]*"
@@ -63,11 +63,11 @@ def _blocks(text: str) -> list[Block]:
     while opening:
         fence = opening["fence"] or opening["inline"]
         following = text[opening.end() : text.find(fence, opening.end())]
-        language, beside = _language_and_code(opening["info"] or opening["python"] or "", following)
+        language, inline_code = _language_and_code(opening["info"] or opening["python"] or "", following)
         is_python = language in _PYTHON
         end = None
-        if beside:
-            start = opening.end() - len(beside)
+        if inline_code:
+            start = opening.end() - len(inline_code)
             end = re.compile(fence).search(text, opening.end())
             content = text[start : end.start()] if end else ""
         elif text.startswith("\n", opening.end()):
@@ -82,26 +82,30 @@ def _blocks(text: str) -> list[Block]:
 
 
 def _language_and_code(info: str, following: str) -> tuple[str, str]:
-    """Return the language that a fence names, and the code that is beside it.
+    """Return the language that a fence names, and the code in the fence's own line; "" for what it lacks.
 
-    What follows the language is code unless it reads as a block's attributes, of whose names the `following`
-    code uses none. Without a language the whole is code: it starts with a word of Python, or goes on as no
-    attributes do.
+    What follows the language is code, unless it reads as attributes of the block, and the block's code uses
+    none of their names. The whole line is code if it starts with a keyword of Python, if its first word can't
+    be a language, or if such code follows the word and it isn't Python's name.
+
+    Args:
+        info: rest of the fence's line.
+        following: text between that line and the next fence.
     """
     words = info.split()
     if not words:
         return "", ""
     rest = info[info.index(words[0]) + len(words[0]) :]
     if words[0].lower() in _PYTHON:
-        return words[0].lower(), rest.lstrip() if _is_beside(rest, following) else ""
+        return words[0].lower(), rest.lstrip() if _is_inline_code(rest, following) else ""
     starts_code = keyword.iskeyword(words[0].rstrip(":")) and (rest.strip() or following.strip())
-    if starts_code or not _LANGUAGE.fullmatch(words[0]) or _is_beside(rest, following):
+    if starts_code or not _LANGUAGE.fullmatch(words[0]) or _is_inline_code(rest, following):
         return "", info.lstrip()
     return words[0].lower(), ""
 
 
-def _is_beside(rest: str, following: str) -> bool:
-    """Return whether what follows a fence's language is code."""
+def _is_inline_code(rest: str, following: str) -> bool:
+    """Return whether `rest`, the text behind a fence's language in its line, is code."""
     words = rest.split()
     if not words:
         return False

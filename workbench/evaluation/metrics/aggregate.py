@@ -50,14 +50,16 @@ def scores(
     Raises:
         ConfigError: A metric's value is infinite or NaN.
     """
-    found = []
+    all_scores = []
     for name in benchmark.config.metrics:
         metric = metric_named(name)
         pairs = zip(items, answers, strict=True)
         item_samples = [judged(metric, item, item_answers) for item, item_answers in pairs]
         for score in sample_scores(name, metric, len(answers[0])):
-            found.append(_score(score, benchmark, items, item_samples, evaluate, model=model_name, **more))
-    return found
+            all_scores.append(
+                _score(score, benchmark, items, item_samples, evaluate, model=model_name, **more)
+            )
+    return all_scores
 
 
 def _score(
@@ -80,8 +82,8 @@ def _score(
         metric, config, [first for part in firsts.values() for first in part]
     )
     if texts := more.get("texts"):
-        found = num_unextracted([sample.prediction for samples in item_samples for sample in samples])
-        more["texts"] = {**texts, UNEXTRACTED: found}
+        predictions = [sample.prediction for samples in item_samples for sample in samples]
+        more["texts"] = {**texts, UNEXTRACTED: num_unextracted(predictions)}
     return Score(
         benchmark=benchmark.name,
         language=config.language,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
@@ -39,7 +40,7 @@ from workbench.evaluation.records import Answer, Example
 
 
 def generated(answer: Answer, example: Example) -> str | None:
-    """Return the answer that the benchmark's `extract` rule found in the generated text; None: none."""
+    """Return the answer that the benchmark's `extract` rule found in the generated text, or None."""
     return answer.extracted
 
 
@@ -93,6 +94,24 @@ def of_one(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -
     return score
 
 
+def stated_answer(judge: Judge, score: ItemScore, **more: Any) -> Metric:
+    """Return a metric of the answer that a text states: it is right or wrong, and several have a majority.
+
+    Args:
+        judge: takes the stated answer from the text.
+        score: returns 1 for a right answer, else 0.
+        more: further fields of the metric.
+    """
+    return Metric(
+        output_types=_TEXT,
+        judge=judge,
+        score=score,
+        right_or_wrong=True,
+        vote=text_similarity.comparable,
+        **more,
+    )
+
+
 _CHOICE = (OutputType.multiple_choice,)
 _TEXT = (OutputType.generation,)
 _HEAD = (OutputType.classification,)
@@ -111,42 +130,14 @@ METRICS: dict[str, Metric] = {
     "target_perplexity": Metric(
         output_types=_CHOICE, judge=most_likely, score=target_loglikelihood, corpus=target_perplexity
     ),
-    "exact_match": Metric(
-        output_types=_TEXT,
-        judge=generated,
-        score=of_texts(text_similarity.same),
-        guessing=True,
-        compares_texts=True,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
+    "exact_match": stated_answer(
+        generated, of_texts(text_similarity.same), guessing=True, compares_texts=True
     ),
-    "strict_match": Metric(
-        output_types=_TEXT,
-        judge=extracted_by(number_after_marks),
-        score=of_plain_targets,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
-    ),
-    "flexible_match": Metric(
-        output_types=_TEXT,
-        judge=extracted_by(last_number),
-        score=of_plain_targets,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
-    ),
-    "unpunctuated_match": Metric(
-        output_types=_TEXT,
-        judge=extracted_by(str.strip),
-        score=of_unpunctuated_targets,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
-    ),
-    "flexible_unpunctuated_match": Metric(
-        output_types=_TEXT,
-        judge=extracted_by(last_number_as_written),
-        score=of_unpunctuated_targets,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
+    "strict_match": stated_answer(extracted_by(number_after_marks), of_plain_targets),
+    "flexible_match": stated_answer(extracted_by(last_number), of_plain_targets),
+    "unpunctuated_match": stated_answer(extracted_by(str.strip), of_unpunctuated_targets),
+    "flexible_unpunctuated_match": stated_answer(
+        extracted_by(last_number_as_written), of_unpunctuated_targets
     ),
     "char_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1), compares_texts=True
@@ -177,34 +168,19 @@ METRICS: dict[str, Metric] = {
         runs_programs=True,
         score_ahead=program_tests.run_ahead,
     ),
-    "math_verify": Metric(
-        output_types=_TEXT,
-        judge=generated,
-        score=math_equality.states_target,
+    "math_verify": stated_answer(
+        generated,
+        math_equality.states_target,
         needs=("math_verify",),
         extra="math",
         score_ahead=math_equality.compare_ahead,
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
     ),
     "cmrc_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1), needs=("nltk",)
     ),
-    "cmrc_em": Metric(
-        output_types=_TEXT,
-        judge=generated,
-        score=of_texts(reading_answers.cmrc_em),
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
-    ),
+    "cmrc_em": stated_answer(generated, of_texts(reading_answers.cmrc_em)),
     "squad_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_f1)),
-    "squad_em": Metric(
-        output_types=_TEXT,
-        judge=generated,
-        score=of_texts(reading_answers.squad_em),
-        right_or_wrong=True,
-        vote=text_similarity.comparable,
-    ),
+    "squad_em": stated_answer(generated, of_texts(reading_answers.squad_em)),
     "bleu": Metric(
         output_types=_TEXT,
         judge=generated,
