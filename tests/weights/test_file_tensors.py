@@ -1,5 +1,6 @@
 """Tensors are read from and written to safetensors files one by one, byte for byte as the library does."""
 
+import hashlib
 import json
 from io import FileIO
 from pathlib import Path
@@ -163,6 +164,20 @@ def test_the_fingerprint_is_of_the_tensors_and_not_of_their_files(tmp_path):
     values["t4"][1, 2] += 1
     save_file(values, tmp_path / "changed.safetensors")
     assert tensors_fingerprint(file_tensors([tmp_path / "changed.safetensors"])) != prints[0]
+
+
+def test_the_fingerprint_is_the_sha256_of_names_dtypes_shapes_and_bytes(tmp_path):
+    """Of tensors of several blocks, of one without values and of a scalar."""
+    values = {"b": torch.randn(700, 500), "a": torch.empty(0, 3), "c": torch.tensor(2, dtype=torch.int64)}
+    save_file(values, tmp_path / "model.safetensors")
+    parts = [(b"a F32 [0, 3]\n", "a"), (b"b F32 [700, 500]\n", "b"), (b"c I64 []\n", "c")]
+    expected = hashlib.sha256(b"".join(head + values[name].numpy().tobytes() for head, name in parts))
+    stored = file_tensors([tmp_path / "model.safetensors"])
+    assert tensors_fingerprint(stored) == expected.hexdigest()
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.truncate(stored["b"].start + 500_000)
+    with pytest.raises(CheckpointError, match="ends within b"):
+        tensors_fingerprint({"b": stored["b"]})
 
 
 def test_damaged_files_are_named(tmp_path):

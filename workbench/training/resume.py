@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ COUNTER_TYPES: dict[str, Any] = {
     **{"seconds": int | float, "losses": list, "validation_before": int | float | None},
 }
 """Name of a counter in a manifest -> type of its value."""
+
+HASHING_THREADS = 4
+"""Number of a checkpoint's files that are hashed at a time: weights, optimizer state and random states."""
 
 OTHER_TRAINING = "belongs to a training with other rows, settings or number of processes"
 
@@ -54,8 +58,9 @@ def write_manifest(
         counters: Counters to resume from.
         is_final: Whether this was the last step.
     """
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
-    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    files = dict(zip(names, checksums(paths), strict=True))
     manifest = {
         "schema_version": 1,
         "step": step,
@@ -148,10 +153,11 @@ def checkpoint_problem(folder: Path, identity: str) -> str | None:
         return f"{MANIFEST} is damaged"
     if not is_manifest(manifest, folder):
         return f"{MANIFEST} is damaged"
-    for name, checksum in manifest["files"].items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if sha256(folder / name) != checksum:
+    files = manifest["files"]
+    if missing := next((name for name in files if not (folder / name).is_file()), None):
+        return f"{missing} is missing"
+    for name, checksum in zip(files, checksums([folder / name for name in files]), strict=True):
+        if checksum != files[name]:
             return f"{name} is damaged"
     return None if manifest["identity"] == identity else OTHER_TRAINING
 
@@ -182,6 +188,12 @@ def _are_counters(values: dict[str, Any]) -> bool:
         )
         and all(isinstance(loss, int | float) for loss in values.get("losses", []))
     )
+
+
+def checksums(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each file, as 64 hex digits; up to HASHING_THREADS files are read at a time."""
+    with ThreadPoolExecutor(HASHING_THREADS) as threads:
+        return list(threads.map(sha256, paths))
 
 
 def sha256(path: Path) -> str:

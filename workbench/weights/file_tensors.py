@@ -7,10 +7,12 @@ import hashlib
 import json
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +21,8 @@ from torch import Tensor
 from workbench.errors import CheckpointError
 
 log = logging.getLogger("workbench")
+
+Item = TypeVar("Item")
 
 DTYPES = {
     "F64": torch.float64,
@@ -175,18 +179,38 @@ def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
     that has NaN or infinite values.
     """
     digest = hashlib.sha256()
+    damaged: list[str] = []
+    for name, block, is_finite in read_ahead(_checked_blocks(tensors)):
+        digest.update(block)
+        if not is_finite and name not in damaged[-1:]:
+            damaged.append(name)
+    for name in damaged:
+        log.warning(
+            "%s: %s has NaN or infinite values (damaged, or its training diverged)", tensors[name].file, name
+        )
+    return digest.hexdigest()
+
+
+def _checked_blocks(tensors: Mapping[str, FileTensor]) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield (name, bytes to hash, whether all values are finite) for the parts of all tensors, by name."""
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name} {NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode())
-        is_finite = True
+        yield name, f"{name} {NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode(), True
         for block in tensor.blocks():
-            digest.update(block)
-            is_finite = is_finite and has_finite_values(block, tensor.dtype)
-        if not is_finite:
-            log.warning(
-                "%s: %s has NaN or infinite values (damaged, or its training diverged)", tensor.file, name
-            )
-    return digest.hexdigest()
+            yield name, block, has_finite_values(block, tensor.dtype)
+
+
+def read_ahead(items: Iterator[Item], most: int = 8) -> Iterator[Item]:
+    """Yield the items of an iterator, of which another thread makes up to `most` in advance.
+
+    An exception of the iterator is raised where its item would come.
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        pending = deque(thread.submit(next, items, end) for _ in range(most))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(thread.submit(next, items, end))
+            yield cast(Item, item)
 
 
 def has_finite_values(block: bytes, dtype: torch.dtype) -> bool:
