@@ -59,6 +59,29 @@ def test_a_part_that_fails_or_takes_too_long_is_recorded_and_leaves_the_others(t
     assert [line["output"] for line in lines[:2]] == [["done"], ["broken"]]
 
 
+def test_the_exit_status_is_of_the_parts_of_this_call_and_a_table_ends_it(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "results.jsonl"
+    parts = [
+        day_module.Part(name, 60, ("-c", f"raise SystemExit({name!r} == 'bad')")) for name in ("bad", "good")
+    ]
+    monkeypatch.setattr(day_module, "PARTS", parts)
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["day.py", "--dry", "--out", str(out), *arguments])
+        day_module.main()
+
+    with pytest.raises(SystemExit, match="1"):
+        called()
+    with pytest.raises(SystemExit, match="1"):
+        called("--total", "1")
+    called("--parts", "good")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    ends = [(line["part"], line["exit_status"]) for line in lines]
+    late = "no time left"
+    assert ends == [("bad", 1), ("good", 0), ("bad", late), ("good", late), ("good", 0)]
+    assert capsys.readouterr().out.count("| | goal | figure | reached |") == 3
+
+
 def test_all_parts_take_less_than_nine_minutes_and_most_have_their_whole_limit():
     assert day_module.TOTAL_SECONDS < 540
     assert sum(part.seconds for part in day_module.PARTS) <= day_module.TOTAL_SECONDS + 15
