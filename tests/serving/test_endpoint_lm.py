@@ -271,6 +271,8 @@ def test_the_key_is_sent_and_never_shown(spoiled, lm, monkeypatch):
         "http://127.0.0.1:99999",
         "http://[abc",
         "http://[abc]",
+        "http://127.0.0.1/模型",
+        "http://127.0.0.1/a b/v1",
     ],
 )
 def test_an_address_that_would_lose_secrets_or_is_none_is_refused(url):

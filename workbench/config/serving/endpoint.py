@@ -41,9 +41,11 @@ class EndpointConfig:
     requests_per_minute: int | None = number(None, 1, 10**6)
     """Most requests in a minute. null: any number."""
     retries: int = number(5, 0, 100)
-    """Times that a request is sent again after a failed connection or a status such as 429 or 503."""
+    """Times that a request is sent again after a failed connection, a reply that is cut off, or a status such
+    as 429 or 503, also if a gateway names it within a reply of status 200. The server's Retry-After is waited
+    for, at most 60 seconds."""
     timeout_seconds: int = number(600, 1, 10**5)
-    """Seconds to wait for the reply to a request."""
+    """Seconds within which the reply to a request must come."""
     plain_http: bool = False
     """true allows http to another machine, which sends texts and the key unencrypted."""
 

@@ -1,6 +1,8 @@
 """Asks models behind an endpoint of OpenAI's interface, and refuses endpoints that answer wrongly.
 
 client.py             requests over HTTP: retries, rate, no redirects, the key masked
+reply_bytes.py        reads the body of a reply, of bounded size
+errors_in_replies.py  finds what a reply says about an error
 replies.py            reads log-probabilities and texts from replies
 scorers.py            the interfaces for log-probabilities of prompts: echo, vLLM's, SGLang's
 probe.py              finds out, in a few requests, whether log-probabilities can be trusted

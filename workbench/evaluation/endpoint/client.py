@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from contextlib import closing
+from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -13,24 +14,50 @@ from urllib.parse import SplitResult, urlsplit
 from workbench.config.serving.endpoint import EndpointConfig
 from workbench.config.serving.loopback import is_loopback
 from workbench.errors import ConfigError, EndpointError
+from workbench.evaluation.endpoint.errors_in_replies import (
+    error_in,
+    is_temporary,
+    json_of,
+    message_in,
+    one_line,
+    status_in,
+)
 from workbench.evaluation.endpoint.replies import (
     FailedStatusError,
     NoSuchPathError,
     RefusedRequestError,
     UnsuitableError,
 )
+from workbench.evaluation.endpoint.reply_bytes import UnreadableBodyError, read_body, seconds_to_wait
 from workbench.shown import clean, remember_secret
 
 KEY_VARIABLE = "WORKBENCH_ENDPOINT_KEY"
-MOST_BYTES = 2**26
-"""Largest reply that is read."""
-AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
-"""Statuses after which a request is sent again."""
-REFUSALS = {400: RefusedRequestError, 404: NoSuchPathError, 422: RefusedRequestError}
+REFUSALS: dict[int | None, type[UnsuitableError]] = {
+    400: RefusedRequestError,
+    404: NoSuchPathError,
+    422: RefusedRequestError,
+}
 """Other statuses -> the error that says more than UnsuitableError."""
 LONGEST_PAUSE_SECONDS = 60
 GOES_ON = " (the same command goes on with what is answered)"
 """End of the message about an endpoint that fails again and again."""
+
+
+class _TemporaryError(Exception):
+    """A request that may be answered if it is sent again; the message has no address."""
+
+    def __init__(
+        self, reason: str, pause: float | None = None, kind: type[EndpointError] = EndpointError
+    ) -> None:
+        """Create an error.
+
+        Args:
+            reason: What failed.
+            pause: Seconds to wait, as the endpoint says.
+            kind: Error that is raised when it has failed too often.
+        """
+        super().__init__(reason)
+        self.pause, self.kind = pause, kind
 
 
 class Client:
@@ -40,13 +67,16 @@ class Client:
         """Check the address, and read the key from the environment; nothing is sent yet.
 
         Raises:
-            ConfigError: The address is malformed, has a password in it, or would send texts unencrypted.
+            ConfigError: The address is malformed, has a password in it, or would send texts unencrypted; the
+                key can't be sent.
         """
         self.url = checked_url(url, config.plain_http)
         self._config = config
-        self._key = os.environ.get(KEY_VARIABLE, "")
+        self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if self._key:
             remember_secret(self._key)
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ConfigError(f"{KEY_VARIABLE}: has characters that no key has (give the key alone)")
         self._lock, self._next_time = threading.Lock(), 0.0
 
     def post(self, path: str, values: dict[str, Any], retries: int | None = None) -> dict[str, Any]:
@@ -59,7 +89,7 @@ class Client:
 
         Raises:
             UnsuitableError: The endpoint refuses the request, or sends another reply than a JSON object.
-            EndpointError: It redirects the request, fails again and again, or sends more than `MOST_BYTES`.
+            EndpointError: It redirects the request, fails again and again, or its reply can't be read.
         """
         return self._ask("POST", path, json.dumps(values).encode("utf-8"), retries)
 
@@ -74,44 +104,97 @@ class Client:
     def _ask(self, method: str, path: str, body: bytes | None, retries: int | None = None) -> dict[str, Any]:
         retries = self._config.retries if retries is None else min(retries, self._config.retries)
         kind: type[EndpointError] = EndpointError
+        reason = ""
         for attempt in range(retries + 1):
             self._wait_for_turn()
             try:
-                status, pause, data = self._send(method, self._target(path), body)
-            except (OSError, HTTPException) as error:
-                reason, pause = f"{type(error).__name__} ({clean(str(error))[:200]})", None
-                kind = EndpointError
-            else:
-                if status == 200:
-                    return self._parsed(data)
-                reason, kind = f"status {status}: {self._message(data)}", FailedStatusError
-                if 300 <= status < 400:
-                    raise EndpointError(f"{self.shown}: redirects {path}, not followed")
-                if status not in AGAIN:
-                    raise REFUSALS.get(status, UnsuitableError)(f"{self.shown}: {path} was refused, {reason}")
+                return self._value(path, *self._received(method, path, body))
+            except _TemporaryError as error:
+                kind, reason, pause = error.kind, str(error), error.pause
             if attempt < retries:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.5 * 2**attempt if pause is None else pause))
-        raise kind(f"{self.shown}: {path} failed {retries + 1} times, {reason}{GOES_ON}")
+        times = f"{retries + 1} times" if retries else "once"
+        raise kind(f"{self.shown}: {path} failed {times}, {reason}{GOES_ON}")
+
+    def _received(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
+        """Send a request once; return status, headers and body of the reply.
+
+        Raises:
+            _TemporaryError: The connection fails, or is closed before the end of the reply.
+            EndpointError: The reply can't be read, or the certificate isn't valid.
+        """
+        try:
+            return self._send(method, self._target(path), body)
+        except UnreadableBodyError as error:
+            raise EndpointError(f"{self.shown}: {error}") from error
+        except ssl.SSLCertVerificationError as error:
+            raise EndpointError(
+                f"{self.shown}: its certificate is refused, {one_line(error.verify_message)} "
+                "(SSL_CERT_FILE=FILE trusts another authority)"
+            ) from error
+        except (OSError, HTTPException) as error:
+            raise _TemporaryError(f"{type(error).__name__} ({one_line(str(error))})") from error
+
+    def _value(self, path: str, status: int, headers: Message, data: bytes) -> dict[str, Any]:
+        """Return the JSON object of a reply.
+
+        Raises:
+            _TemporaryError: It says that the request may be answered later, or is cut off.
+            EndpointError: It redirects, refuses the request, or is not a JSON object.
+        """
+        if 300 <= status < 400:
+            target = one_line(headers.get("Location", "").partition("?")[0])
+            raise EndpointError(
+                f"{self.shown}: redirects {path} to {target!r}, not followed (model.endpoint=URL names the "
+                "endpoint's own address)"
+            )
+        value = json_of(data)
+        code: int | None = status
+        reason = (
+            f"status {status}: {message_in(value) if value else one_line(data.decode('utf-8', 'replace'))}"
+        )
+        if status == 200:
+            if not isinstance(value, dict):
+                raise self._not_an_object(path, data)
+            if (error := error_in(value)) is None:
+                return value
+            code, reason = status_in(error), f"an error with status 200: {message_in(error)}"
+        if code == 429:
+            reason += " (endpoint.requests_per_minute=N and a lower endpoint.concurrency ask less)"
+        if code is not None and is_temporary(code):
+            raise _TemporaryError(reason, seconds_to_wait(headers.get("Retry-After", "")), FailedStatusError)
+        way_out = f" (is {KEY_VARIABLE} its key?)" if code in (401, 403) else ""
+        kind = REFUSALS.get(code, UnsuitableError)
+        raise kind(f"{self.shown}: {path} was refused, {reason}{way_out}")
+
+    def _not_an_object(self, path: str, data: bytes) -> Exception:
+        """Return the error about a reply with status 200 whose body is not a JSON object."""
+        start = data.lstrip()[:1]
+        if start in (b"", b"{"):
+            return _TemporaryError(
+                "a reply that is cut off" if start else "an empty reply", None, FailedStatusError
+            )
+        text = one_line(data.decode("utf-8", "replace"))[:80]
+        return UnsuitableError(
+            f"{self.shown}: a reply to {path} is not a JSON object but {text!r} (is the address right? most "
+            "end with /v1)"
+        )
 
     def _target(self, path: str) -> str:
         below = self.url.path
         return below.removesuffix("/v1") + path if path.startswith("/") else f"{below}/{path}"
 
-    def _send(self, method: str, target: str, body: bytes | None) -> tuple[int, float | None, bytes]:
-        """Send one request; return status, seconds to wait as the endpoint says, and the reply."""
+    def _send(self, method: str, target: str, body: bytes | None) -> tuple[int, Message, bytes]:
+        """Send one request; return status, headers and body of the reply."""
         headers = {"Accept": "application/json", "User-Agent": "open-llama-workbench"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         with closing(self._connection()) as connection:
-            connection.request(method, target, body, headers)
+            connection.request(method, target, body, headers)  # http.client says that it accepts identity
             response = connection.getresponse()
-            data = response.read(MOST_BYTES + 1)
-            if len(data) > MOST_BYTES:
-                raise EndpointError(f"{self.shown}: a reply has more than {MOST_BYTES:,} bytes")
-            after = response.headers.get("Retry-After", "")
-            return response.status, float(after) if after.isdecimal() else None, data
+            return response.status, response.headers, read_body(response, self._config.timeout_seconds)
 
     def _connection(self) -> HTTPConnection:
         host, port, seconds = str(self.url.hostname), self.url.port, self._config.timeout_seconds
@@ -127,27 +210,6 @@ class Client:
             per_minute = self._config.requests_per_minute
             self._next_time = now + wait + (60 / per_minute if per_minute else 0)
         time.sleep(wait)
-
-    def _parsed(self, data: bytes) -> dict[str, Any]:
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise UnsuitableError(f"{self.shown}: a reply is not a JSON object (is the address right?)")
-        return value
-
-    def _message(self, data: bytes) -> str:
-        """Return the endpoint's own words about an error, short and with the key masked."""
-        text = data[:2000].decode("utf-8", "replace")
-        try:
-            value = json.loads(data)
-            error = value.get("error") or value  # some servers have no object around the message
-            words = (error.get("message") or error.get("detail")) if isinstance(error, dict) else error
-            text = str(words or text)
-        except (ValueError, AttributeError, RecursionError):
-            pass
-        return clean(" ".join(text.split()))[:300]
 
     @property
     def shown(self) -> str:
@@ -166,7 +228,14 @@ def checked_url(url: str, plain_http: bool) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:  # an unfinished [address]
         parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    is_plain = parts.path.isascii() and parts.path.isprintable() and " " not in parts.path
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not is_plain
+    ):
         raise ConfigError(
             f"model.endpoint: {clean(url)[:80]!r} is not an address (as in http://127.0.0.1:8000/v1)"
         )
