@@ -188,12 +188,32 @@ def test_another_template_is_named(folder, serving, verify):
         verify(serving("alpaca", merged=loaded(folder, "merged")))
 
 
-def test_sampling_defaults_are_named(folder, serving, verify):
-    def drawn(path: str, body: dict) -> dict:
-        return body if "temperature" in body else {**body, "temperature": 1.5}
+DRAWN = {"temperature": 1.5}
+PENALTY = {"repetition_penalty": 1.8}
 
-    with pytest.raises(DataError, match="sampling defaults"):
-        verify(serving(merged=loaded(folder, "merged"), change=drawn))
+
+@pytest.mark.parametrize(
+    ("defaults", "to_send"), [(DRAWN, "temperature=0)"), (PENALTY, "repetition_penalty=1, repeat_penalty=1)")]
+)
+def test_defaults_of_a_server_that_honours_what_is_sent_are_a_note(
+    folder, serving, verify, defaults, to_send
+):
+    report = verify(serving(merged=loaded(folder, "merged"), change=lambda path, body: {**defaults, **body}))
+    assert report["equal"] and report["faults"] == []
+    (note,) = report["notes"]
+    assert note.startswith("sampling defaults: ") and note.endswith(to_send)
+
+
+@pytest.mark.parametrize("forced", [DRAWN, PENALTY], ids=["drawn", "penalty"])
+@pytest.mark.parametrize("tells", [True, False], ids=["logprobs", "texts"])
+def test_sampling_that_is_applied_whatever_is_sent_is_named(folder, serving, verify, forced, tells):
+    def ignores(path: str, body: dict) -> dict:
+        return {**{key: value for key, value in body.items() if key != "seed"}, **forced}
+
+    fails = None if tells else texts_only_without_logprobs
+    reason = "sampling: |texts: " if not tells and forced is PENALTY else "sampling: "
+    with pytest.raises(DataError, match=reason):
+        verify(serving(merged=loaded(folder, "merged"), change=ignores, fails=fails))
 
 
 def test_a_server_whose_echo_is_wrong_is_refused(folder, serving, verify):
@@ -207,6 +227,10 @@ def test_a_server_whose_echo_is_wrong_is_refused(folder, serving, verify):
 def texts_only(body: dict) -> int | None:
     """Fails as llama-cpp-python's server does."""
     return 500 if not isinstance(body.get("prompt", ""), str) else None
+
+
+def texts_only_without_logprobs(body: dict) -> int | None:
+    return 500 if body.get("logprobs") else texts_only(body)
 
 
 def test_where_no_token_ids_are_taken_texts_are_compared(folder, serving, verify):

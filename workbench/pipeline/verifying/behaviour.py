@@ -1,4 +1,4 @@
-"""Finds faults that an endpoint's own answers show: beginning token, chat template, sampling defaults."""
+"""Finds faults that an endpoint's own answers show: beginning token, chat template, sampling."""
 
 from dataclasses import replace
 
@@ -8,10 +8,13 @@ from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import EndpointError
 from workbench.evaluation.endpoint.endpoint_lm import PROBES, EndpointLM
-from workbench.evaluation.endpoint.replies import message_of, prompt_tokens, text_of
+from workbench.evaluation.endpoint.endpoint_model import NEUTRAL
+from workbench.evaluation.endpoint.replies import logprobs_of, message_of, prompt_tokens, text_of
 
 NUM_TOKENS = 24
 """Length of the texts that are compared."""
+NEAREST_NATS = 0.1
+"""Nats by which a greedy token may be less likely than the most likely one, by rounding."""
 
 
 def behaviours(lm: EndpointLM, data: DataConfig) -> list[str]:
@@ -24,7 +27,7 @@ def behaviours(lm: EndpointLM, data: DataConfig) -> list[str]:
     Raises:
         EndpointError: The endpoint can't be reached.
     """
-    return [*beginning_token(lm), *chat_template(lm, data), *sampling_defaults(lm)]
+    return [*beginning_token(lm), *chat_template(lm, data), *sampling(lm)]
 
 
 def beginning_token(lm: EndpointLM) -> list[str]:
@@ -72,19 +75,79 @@ def chat_template(lm: EndpointLM, data: DataConfig) -> list[str]:
     return []
 
 
-def sampling_defaults(lm: EndpointLM) -> list[str]:
-    """Return [a fault] if the endpoint's answers aren't greedy when a request has no temperature, else [].
+def sampling(lm: EndpointLM) -> list[str]:
+    """Return [a fault] if the endpoint doesn't answer greedily although requests ask for it, else [].
+
+    Each token that it chooses must be its most likely one. Of an endpoint that tells no log-probabilities of
+    generated tokens, two answers to the same text must be the same.
 
     Raises:
         EndpointError: The endpoint fails, or its replies lack a text.
     """
+    tells = True
     for text in PROBES:  # which also servers read that take no token ids
-        greedy = text_of(lm.endpoint.complete(text, max_tokens=NUM_TOKENS), lm.endpoint.client.shown)
-        fields = {"model": lm.endpoint.name, "prompt": text, "max_tokens": NUM_TOKENS}
-        for _ in range(2):
-            if text_of(lm.endpoint.client.post("completions", fields), lm.endpoint.client.shown) != greedy:
-                return [
-                    "sampling defaults: without temperature in the request the endpoint draws tokens, or "
-                    "applies penalties; the scored texts are greedy (send temperature=0)"
-                ]
+        texts = [_continued(lm, text, seed=seed) for seed in (0, 1)]
+        try:
+            worst = _largest_gap(lm, text) if tells else None
+        except EndpointError:
+            tells, worst = False, None
+        if worst is not None and worst > NEAREST_NATS:
+            return [
+                "sampling: temperature=0 and no penalty are sent, and the endpoint chooses a token that is "
+                f"{worst:.2g} nats less likely than its most likely one: all the same it draws tokens or "
+                "applies penalties"
+            ]
+        if worst is None and len(set(texts)) > 1:
+            return [
+                "sampling: temperature=0 is sent, and two answers to the same text differ: all the same the "
+                "endpoint draws tokens, or it computes otherwise each time"
+            ]
     return []
+
+
+def sampling_defaults(lm: EndpointLM) -> list[str]:
+    """Return [a note] if a request without sampling fields isn't answered greedily, else [].
+
+    It is no fault: this project sends all of them. The note says what other clients have to send.
+
+    Raises:
+        EndpointError: The endpoint fails, or its replies lack a text.
+    """
+    for text in PROBES:
+        greedy = _continued(lm, text)
+        if any(_by_defaults(lm, text) != greedy for _ in range(2)):
+            is_enough = _by_defaults(lm, text, temperature=0) == greedy
+            penalties = "".join(f", {name}={value}" for name, value in NEUTRAL.items())
+            return [
+                "sampling defaults: a request without temperature is not answered greedily there, as the "
+                f"scored texts are (other clients have to send temperature=0{'' if is_enough else penalties})"
+            ]
+    return []
+
+
+def _continued(lm: EndpointLM, text: str, seed: int = 0) -> str:
+    """Return the greedy text after a text."""
+    reply = lm.endpoint.complete(text, max_tokens=NUM_TOKENS, seed=seed)
+    return text_of(reply, lm.endpoint.client.shown)
+
+
+def _by_defaults(lm: EndpointLM, text: str, **fields: int) -> str:
+    """Return what the endpoint writes after a text in a request that has no sampling but `fields`."""
+    values = {"model": lm.endpoint.name, "prompt": text, "max_tokens": NUM_TOKENS, **fields}
+    return text_of(lm.endpoint.client.post("completions", values), lm.endpoint.client.shown)
+
+
+def _largest_gap(lm: EndpointLM, text: str) -> float | None:
+    """Return by how many nats a greedy token is less likely than the most likely one, at most.
+
+    None: the endpoint doesn't tell the most likely one.
+
+    Raises:
+        EndpointError: It tells no log-probabilities.
+    """
+    reply = lm.endpoint.complete(text, retries=0, max_tokens=NUM_TOKENS, logprobs=1)
+    told = logprobs_of(reply, None, lm.endpoint.client.shown)
+    pairs = zip(told.values, told.best, strict=True)
+    return max(
+        (best - value for value, best in pairs if value is not None and best is not None), default=None
+    )

@@ -24,7 +24,7 @@ from workbench.pipeline.audit.audit import audited_benchmarks, recorded_run
 from workbench.pipeline.audit.sample import Sample, draw, recorded_answers
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.tokenizers import tokenizer_for
-from workbench.pipeline.verifying.behaviour import behaviours
+from workbench.pipeline.verifying.behaviour import behaviours, sampling_defaults
 from workbench.pipeline.verifying.gaps import Gaps, gaps_between
 from workbench.pipeline.verifying.weights import cause_of
 
@@ -56,6 +56,9 @@ class Verification:
 
     left_out: list[str] = field(default_factory=list)
     """Benchmarks that need log-likelihoods, where the endpoint has none."""
+
+    notes: list[str] = field(default_factory=list)
+    """What users of the endpoint should know, each as a line; none is a fault."""
 
     @property
     def is_equal(self) -> bool:
@@ -110,6 +113,7 @@ def verify_endpoint(run: Run) -> None:
         gaps=gaps,
         faults=faults,
         left_out=[name for name in all_drawn.recorded if name not in drawn.recorded],
+        notes=sampling_defaults(lm),
     )
     report(result, run, seed)
 
@@ -226,6 +230,8 @@ def report(result: Verification, run: Run, seed: int) -> None:
         log.info("verify_endpoint: the scored model is quantized, so that the two are never called equal")
     else:
         log.info("verify_endpoint: allowed are %g nats (endpoint.tolerance)", result.tolerance)
+    for note in result.notes:
+        log.info("verify_endpoint: %s", note)
     for fault in result.faults:
         log.warning("verify_endpoint: %s", fault)
     log.info("verify_endpoint: audit.seed=%d draws the same items again", seed)
