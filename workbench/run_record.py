@@ -25,6 +25,9 @@ log = logging.getLogger("workbench")
 DIGEST = "digest"
 """Key in a JSON file for the checksum of all its other keys."""
 
+SETTINGS = "settings"
+"""Key in a step's entry for what the step was told."""
+
 MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
 """Packages whose versions run.json records."""
 
@@ -100,6 +103,7 @@ class RunRecord:
         *,
         files: Iterable[Path] = (),
         digests: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Record that `step` has made `output` from these inputs, and write run.json.
 
@@ -110,6 +114,7 @@ class RunRecord:
             measured: Measurements. They replace those under the step's name; for `a/b`, key b of object a.
             files: Other files in the run's folder that the step wrote.
             digests: Name -> further checksum to record with the step.
+            settings: What the step was told, as JSON values.
         """
         self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
         self.values["machine"] = {
@@ -122,6 +127,7 @@ class RunRecord:
         other_files = {str(file.relative_to(self.path.parent)): file for file in files}
         if other_files:
             entry["files"] = {name: file_fingerprint(file) for name, file in other_files.items()}
+        entry |= {} if settings is None else {SETTINGS: dict(settings)}
         self.values["steps"][step] = {**entry, **(digests or {})}
         section = self.values
         *parents, last = step.split("/")

@@ -1,7 +1,7 @@
 """Finds the run folder of a command, and adapts the command to the run that the folder holds already."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ from workbench.api.benchmarks import benchmark_files, load_benchmark
 from workbench.cli.run_name import as_mapping, identity, run_name
 from workbench.cli.yaml_files.recipes import load_mapping
 from workbench.config import IDENTITY, Config, history
+from workbench.config.benchmark import WHICH_ITEMS, BenchmarkConfig
+from workbench.config.evaluate import NOT_SCORED_FROM, EvaluateConfig
+from workbench.config.names import MODELS
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import read_results
 from workbench.run_dir import RunDir
+from workbench.run_record import SETTINGS, RunRecord
 
 log = logging.getLogger("workbench")
 
@@ -139,25 +143,94 @@ def audits(composed: DictConfig) -> bool:
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir: RunDir) -> DictConfig:
-    """Return a copy of the configuration with the stored `evaluate` section and benchmarks.
+    """Return a copy of the configuration with the settings of which the run's scores were made.
 
-    The benchmarks are those that the command line chooses, else all that the run has stored, and those that
-    a later command scored, as their files are now. The keys in `named`, which the command line sets, keep the
-    command's values.
+    They are those that run.json has beside each score, because later commands may have had others than
+    config.yaml; for scores of earlier versions, the stored `evaluate` section and benchmarks. The benchmarks
+    are those that the command line chooses, else all that the run has stored or scored; those without stored
+    settings are as their files are now. The keys in `named`, which the command line sets, keep the command's
+    values.
+
+    Raises:
+        ConfigError: The scores were made of different settings.
     """
-    scored = composed.copy()
-    benchmarks = as_mapping(stored).get("benchmarks") or {}
+    scored, sections = composed.copy(), as_mapping(stored)
+    models = composed.evaluate.models if "evaluate.models" in named else MODELS
+    entries = {
+        (model, name): settings
+        for (model, name), settings in recorded_settings(run_dir).items()
+        if model in models and name in (composed.benchmarks or [name])
+    }
+    benchmarks = dict(sections.get("benchmarks") or {})
+    for name in dict.fromkeys(name for _, name in entries):
+        key = f"benchmarks.{name}"
+        if section := agreed(entries, key, named):
+            benchmarks[name] = section
     chosen = {
         name: values for name, values in benchmarks.items() if name in (composed.benchmarks or benchmarks)
     }
     later = [] if composed.benchmarks else scored_later(run_dir, benchmarks)
+    evaluate = {**(sections.get("evaluate") or {}), **agreed(entries, "evaluate", named)}
     with open_dict(scored):  # the command may have chosen no benchmarks
-        scored.merge_with({"evaluate": as_mapping(stored).get("evaluate") or {}, "benchmarks": chosen})
+        scored.merge_with({"evaluate": evaluate, "benchmarks": chosen})
         scored.benchmarks.update({name: load_benchmark(name).config for name in later})
     for key in named:
         if key.startswith(("evaluate.", "benchmarks.")):
             OmegaConf.update(scored, key, as_written(composed, key), merge=False)
     return scored
+
+
+def recorded_settings(run_dir: RunDir) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return (model, benchmark) -> key of a section -> its values, of the scores for which run.json has them.
+
+    The keys are `evaluate` and, but for held-out rows, `benchmarks.NAME`. What doesn't change a score is left
+    out of `evaluate`.
+    """
+    try:
+        steps = RunRecord(run_dir.run_json).values["steps"]
+    except DataError:  # a step that needs it says so
+        return {}
+    found = {}
+    for step, entry in steps.items():
+        kind, model, name = (*step.split("/"), "", "")[:3]
+        if kind == "evaluate" and (settings := entry.get(SETTINGS)):
+            version, key = settings["version"], f"benchmarks.{name}"
+            evaluate = history.completed(settings["evaluate"], EvaluateConfig, "evaluate", version)
+            found[model, name] = {"evaluate": {k: v for k, v in evaluate.items() if k not in NOT_SCORED_FROM}}
+            if section := settings.get("benchmark"):
+                found[model, name][key] = history.completed(section, BenchmarkConfig, key, version)
+    return found
+
+
+def agreed(
+    entries: Mapping[tuple[str, str], Mapping[str, dict[str, Any]]], key: str, named: Collection[str]
+) -> dict[str, Any]:
+    """Return the section `key` that all scores have which have it; {} if none has.
+
+    Args:
+        entries: (Model, benchmark) -> its sections, as from `recorded_settings`.
+        key: Key of the section.
+        named: Keys that the command line sets, in which scores may differ.
+
+    Raises:
+        ConfigError: Two scores differ in another key that changes a score.
+    """
+    found = {score: sections[key] for score, sections in entries.items() if key in sections}
+
+    free = {*WHICH_ITEMS, *(word.removeprefix(f"{key}.").split(".")[0] for word in named)}
+
+    def compared(section: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in section.items() if name not in free}
+
+    (first, section), *others = found.items() or [(("", ""), {})]
+    for other, values in others:
+        if compared(values) != compared(section):
+            at, one, two = first_difference(key, compared(section), compared(values))
+            raise ConfigError(
+                f"run_dir: its scores were made with different settings, {at}={one!r} ({' on '.join(first)}) "
+                f"and {two!r} ({' on '.join(other)}) ('benchmark=[NAME]', 'evaluate.models=[MODEL]')"
+            )
+    return section
 
 
 def scored_later(run_dir: RunDir, stored: Collection[str]) -> list[str]:

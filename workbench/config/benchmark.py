@@ -12,6 +12,7 @@ from workbench.errors import ConfigError
 
 __all__ = [
     "LANGUAGES",
+    "WHICH_ITEMS",
     "Average",
     "BenchmarkConfig",
     "Extract",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 LANGUAGES = ("zh", "en")
+
+WHICH_ITEMS = ("path", "limit", "sample")
+"""Keys of a benchmark that say which items are scored, and not how."""
 
 Sample = Enum("Sample", {"hash": "hash", "first": "first"})
 """Which items are scored if `limit` is set."""

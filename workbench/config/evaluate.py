@@ -23,6 +23,10 @@ TooLong = Enum(
 """What becomes of an item that is longer than the model's context without few-shot examples."""
 
 
+NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", "cache")
+"""Present and former keys of the evaluate section that don't change a score."""
+
+
 @dataclass(kw_only=True)
 class EvaluateConfig:
     r"""Scoring: which models, batches, few-shot seed, confidence intervals.

@@ -20,7 +20,12 @@ from workbench.models.quantization import batch_dependence
 from workbench.pipeline.contamination import check_contamination, write_clean_scores
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
-from workbench.pipeline.run_results import scoring_fingerprint, waiting_benchmarks, write_scores
+from workbench.pipeline.run_results import (
+    scored_settings,
+    scoring_fingerprint,
+    waiting_benchmarks,
+    write_scores,
+)
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import asks_by_chat, is_classifier, skip_finished
 from workbench.pipeline.tokenizers import tokenizer_for
@@ -109,6 +114,7 @@ def score_writer(
             run_dir.predictions(name, benchmark.name),
             measured,
             digests={"scores": score_digests(run_dir.results_json)[name, benchmark.name]} if scores else {},
+            settings=scored_settings(benchmark, config),
         )
 
     return publish

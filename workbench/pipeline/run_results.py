@@ -7,8 +7,9 @@ from typing import Any, cast
 from transformers import PreTrainedModel
 
 from workbench.config import Config
-from workbench.config.benchmark import Extract, OutputType
-from workbench.config.history import hashed
+from workbench.config.benchmark import WHICH_ITEMS, Extract, OutputType
+from workbench.config.evaluate import NOT_SCORED_FROM
+from workbench.config.history import CONFIG_VERSION, changed_values, hashed
 from workbench.config.names import ADAPTER, BASE, MODELS, SERVED
 from workbench.errors import DataError
 from workbench.evaluation import engine
@@ -31,9 +32,6 @@ from workbench.run_record import RunRecord
 from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
-
-NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", "cache")
-"""Present and former keys of the evaluate section that don't change a score."""
 
 
 def waiting_benchmarks(
@@ -79,7 +77,7 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
     Settings are hashed so that the results of earlier versions stay valid where scores didn't change.
     """
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
-    rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
+    rule = {key: value for key, value in rule.items() if key not in WHICH_ITEMS}
     generates = benchmark.config.output_type is OutputType.generation
     if generates and any("<" in text for text in benchmark.config.generation.stop):
         rule["endings"] = 2  # since then a stop text that is a special token ends an answer
@@ -94,6 +92,24 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
         rule["thoughts"] = "not read"  # as in the rule of a score, which the board compares
     examples = [example_values(example) for example in benchmark.examples]
     return fingerprint([identity, rule, settings, examples])
+
+
+def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, Any]:
+    """Return the settings of which scores on a benchmark were made, for run.json.
+
+    A run's folder has one config.yaml, and later commands may score with other settings.
+
+    Returns:
+        `version` of the configuration, and of `evaluate` and `benchmark` the keys that differ from their
+        defaults; those of the held-out rows, which no key sets, are left out.
+    """
+    evaluate = changed_values(config.evaluate)
+    section = config.benchmarks.get(benchmark.name)
+    return {
+        "version": CONFIG_VERSION,
+        "evaluate": {key: value for key, value in evaluate.items() if key not in NOT_SCORED_FROM},
+        **({} if section is None else {"benchmark": changed_values(section)}),
+    }
 
 
 def example_values(example: Example) -> dict[str, Any]:

@@ -188,6 +188,24 @@ def version_of(text: str, where: str) -> int:
     return version
 
 
+def changed_values(section: Any) -> dict[str, Any]:
+    """Return the fields of a section that differ from its defaults, as YAML has them; see `completed`."""
+    values = {field.name: getattr(section, field.name) for field in fields(section)}
+    return {
+        field.name: _changed(values[field.name])
+        for field in fields(section)
+        if _plain(values[field.name]) != _default(field)
+    }
+
+
+def _changed(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return changed_values(value)
+    return (
+        {name: _changed(inner) for name, inner in value.items()} if isinstance(value, dict) else _plain(value)
+    )
+
+
 def _without_later(
     values: Mapping[str, Any], schema: type, key: str, *, named: bool, as_written: bool = False
 ) -> dict[str, Any]:
