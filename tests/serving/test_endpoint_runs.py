@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 import pytest
+from json_server import JsonServer, ask
 from run_recipe import run_recipe
 from wrong_servers import shifted, without_echo
 
@@ -111,6 +112,101 @@ def test_a_killed_scoring_goes_on_without_asking_an_answered_item_again(evaluate
         assert predictions(whole, benchmark) == predictions(resumed, benchmark)
 
 
+AT_ONCE = 8
+MANY = ("benchmarks.toy_choice_zh.limit=40", "benchmarks.toy_exact_en.limit=60")
+"""Items by which no answered one is by chance among the last AT_ONCE."""
+
+
+@pytest.mark.parametrize(("num_seen", "is_text"), [(NUM_PROBES + 90, False), (NUM_PROBES + 200, True)])
+def test_a_killed_scoring_of_eight_requests_at_once_asks_only_those_in_flight_again(
+    evaluate, spoiled, num_seen, is_text
+):
+    slow = lambda path, body: time.sleep(0.02) or body  # noqa: E731  so that all eight are in flight
+    server = spoiled(change=slow)
+    options = (*MANY, f"model.endpoint={server.url}", "endpoint.retries=0", f"endpoint.concurrency={AT_ONCE}")
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", "steps=[evaluate]", TOY, *BENCHMARKS]
+    child = subprocess.Popen([*command, "run_dir=killed", *options], stdout=DEVNULL, stderr=DEVNULL)
+    while len(server.seen) < num_seen:
+        assert child.poll() is None
+        time.sleep(0.001)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    time.sleep(0.5)  # for requests that the server has not read yet
+    num_before = len(server.seen)
+    before = Counter(json.dumps(body, sort_keys=True) for body in server.seen[NUM_PROBES:])
+    assert max(before.values()) == 1 and (server.seen[num_before - 1]["max_tokens"] > 1) == is_text
+    resumed = evaluate("killed", *options)
+    after = Counter(json.dumps(body, sort_keys=True) for body in server.seen[num_before:])
+    again = before & after
+    # A question of choices is asked again as a whole: eight in flight are of at most eight questions.
+    assert sum(again.values()) <= (AT_ONCE if is_text else AT_ONCE * NUM_CHOICES)
+    if not is_text:
+        assert sum(again.values()) < 90 - AT_ONCE * NUM_CHOICES
+    whole = evaluate("whole", *options)
+    for benchmark in ("toy_choice_zh", "toy_exact_en"):
+        assert predictions(whole, benchmark) == predictions(resumed, benchmark)
+
+
+@pytest.fixture
+def evaluate_texts(tmp_path, monkeypatch):
+    """Runs recipe=evaluate on six items of generated answers in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    texts = ("benchmark=[toy_exact_en]", "benchmarks.toy_exact_en.limit=6", "endpoint.retries=0")
+
+    def evaluate(name: str, *overrides: str) -> RunDir:
+        return run_recipe("evaluate", "steps=[evaluate]", TOY, *texts, f"run_dir={name}", *overrides)
+
+    return evaluate
+
+
+def test_sampled_answers_have_seeds_of_their_own_and_are_counted_by_item(evaluate_texts, spoiled):
+    server = spoiled()
+    options = (f"model.endpoint={server.url}", "evaluate.temperature=0.8", "evaluate.top_p=0.9")
+    three = evaluate_texts("drawn", *options, "evaluate.samples=3")
+    sent = [body for body in server.seen if body["temperature"]]
+    assert len(sent) == 18 and len({body["seed"] for body in sent}) == 18
+    assert all((body["temperature"], body["top_p"], body.get("n", 1)) == (0.8, 0.9, 1) for body in sent)
+    items = predictions(three, "toy_exact_en")
+    assert all(len(item["samples"]) == 3 for item in items)
+    assert any(len({sample["generation"] for sample in item["samples"]}) > 1 for item in items)
+    (mean,) = [score for score in read_json(three.results_json)["scores"] if score["metric"] == "exact_match"]
+    assert (mean["num_items"], mean["num_samples"], mean["note"]) == (6, 3, "served")
+    values = [item["scores"]["exact_match"] for item in items]
+    assert mean["value"] == pytest.approx(sum(values) / 6)
+    assert all(
+        v == pytest.approx(sum(s["scores"]["exact_match"] for s in i["samples"]) / 3)
+        for v, i in zip(values, items, strict=True)
+    )
+    server.seen.clear()
+    five = evaluate_texts("drawn", *options, "evaluate.samples=5")
+    assert sum(bool(body["temperature"]) for body in server.seen) == 12  # those that are missing
+    kept = [item["samples"][:3] for item in predictions(five, "toy_exact_en")]
+    assert [[s["generation"] for s in item] for item in kept] == [
+        [s["generation"] for s in item["samples"]] for item in items
+    ]
+    again = evaluate_texts("again", *options, "evaluate.samples=3")
+    assert predictions(again, "toy_exact_en") == items
+
+
+def test_another_model_at_the_same_address_is_scored_anew(evaluate_texts, served):
+    names = ["first"]
+
+    def renamed(path: str, body):
+        status, answer = ask(served.port, path, body and {**body, "model": "base"})
+        if body is None:
+            answer["data"][0]["id"] = names[0]
+        return status, answer
+
+    server = JsonServer(renamed)
+    try:
+        for name, count in (("first", 6), ("first", 0), ("second", 6)):
+            names[0], num_before = name, len(server.seen)
+            evaluate_texts("asked", f"model.endpoint={server.url}")
+            assert len(server.seen) - num_before == count
+    finally:
+        server.stop()
+
+
 def test_the_key_is_in_no_file_of_the_run(evaluate, served, monkeypatch):
     monkeypatch.setenv("WORKBENCH_ENDPOINT_KEY", "a-secret-endpoint-key")
     run_dir = evaluate("keyed", f"model.endpoint=http://127.0.0.1:{served.port}")
@@ -124,6 +220,7 @@ def test_steps_and_keys_that_need_weights_are_refused(evaluate, served):
         (["steps=[predict]"], "the step predict needs weights"),
         (["adapter.path=some"], "adapter.path: not with model.endpoint"),
         (["evaluate.invariant=true"], "evaluate.invariant: not with model.endpoint"),
+        (["steps=[compare]", "compare.until=decided"], "the step compare needs weights"),
     ):
         with pytest.raises(ConfigError, match=reason):
             evaluate("refused", url, *overrides)

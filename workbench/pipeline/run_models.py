@@ -37,6 +37,7 @@ def model_identities(run: Run) -> dict[str, Identity]:
 
     Raises:
         CheckpointError: An adapter or model was changed since the train step.
+        EndpointError: The endpoint can't be reached.
     """
     config, run_dir = run.config, run.run_dir
     if config.model.endpoint is not None:
@@ -76,12 +77,16 @@ def model_identities(run: Run) -> dict[str, Identity]:
 def endpoint_identity(config: Config) -> Identity:
     """Return the identity of a model behind an endpoint: its URL and name, and the tokenizer.
 
-    For an endpoint that is asked by chats, that it is so takes the tokenizer's place.
+    An endpoint whose only model is asked is asked for its name, so that another model that it has later isn't
+    taken for the same one. For an endpoint that is asked by chats, that it is so takes the tokenizer's place.
+
+    Raises:
+        EndpointError: The endpoint can't be reached.
     """
-    path = config.model.tokenizer or config.model.path
-    name = f"{config.model.endpoint} {config.endpoint.model or ''}".strip()
+    path, url = config.model.tokenizer or config.model.path, str(config.model.endpoint)
+    name = config.endpoint.model or EndpointModel(url, config.endpoint).name
     return {
-        "weights": f"{SERVED}: {name}",
+        "weights": f"{SERVED}: {url} {name}",
         "tokenizer": config.endpoint.api.value if asks_by_chat(config) else content(path),
         "quantization": "none",
         "held": None,

@@ -40,7 +40,7 @@ def check(run: Run) -> None:
         from workbench.pipeline.inspection.extract import check as check_extraction
 
         check_extraction(run)
-    if steps - WITHOUT_MODEL:
+    if steps - WITHOUT_MODEL or (config.model.endpoint is not None and steps - ASK_ENDPOINT):
         check_loadable(config)
     if config.adapter.path and steps & ASK_ADAPTER:
         accepts = config.adapter.base is AdapterBase.accept
