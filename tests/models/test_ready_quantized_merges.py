@@ -7,16 +7,14 @@ import torch
 from merge_ways import only_whole
 from safetensors.torch import load_file
 from test_merge_origins import merged, trained
-from test_ready_quantized import FORMATS, is_linear, pack_layers, quantized_folder
-from tiny_checkpoints import IDS, PLAIN, SIZES, at, logits, words_tokenizer
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from test_ready_quantized import FORMATS, is_linear, quantized_folder
+from tiny_checkpoints import PLAIN, at
+from transformers import AutoModelForCausalLM
 
-from workbench.config.adapter import AdapterConfig
-from workbench.config.merge import MergeConfig, MergeDtype, WeightedPart
+from workbench.config.merge import MergeConfig, WeightedPart
 from workbench.config.merge_method import MergeMethod
-from workbench.config.model import Architecture, Dtype
+from workbench.config.model import Architecture
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
-from workbench.models.adapters import attach, provenance
 from workbench.models.combining.combine_models import combine_models
 from workbench.models.loading import load_model
 
@@ -84,32 +82,3 @@ def test_models_of_a_quantized_base_are_merged_into_its_unpacked_weights(tmp_pat
         tuned = base.state_dict()[name].float()
         assert written[name].dtype == torch.bfloat16
         assert torch.allclose(written[name].float(), (before[name].float() + tuned) / 2, atol=2e-3)
-
-
-@pytest.mark.parametrize("name", ["gptq", "fp8"])
-def test_an_adapter_on_unpacked_experts_is_trained_and_merged_into_them(tmp_path, name, caplog):
-    torch.manual_seed(0)
-    sizes = {**SIZES, "intermediate_size": 128, "num_key_value_heads": 2, "head_dim": 16}
-    experts = dict(moe_intermediate_size=64, num_experts=3, num_experts_per_tok=2)
-    Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **experts)).bfloat16().save_pretrained(tmp_path / "base")
-    words_tokenizer().save_pretrained(tmp_path / "base")
-    pack_layers(tmp_path / "base", name)
-    section = at(tmp_path / "base", dtype=Dtype.float32)
-    before = load_model(section, PLAIN).state_dict()
-    targets = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
-    options = AdapterConfig(rank=4, target_modules=["o_proj"], options={"target_parameters": targets})
-    model = attach.attach(load_model(section, PLAIN), options, seed=0)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=0.02)
-    for _ in range(2):  # the first step changes B alone, which starts at 0
-        model(input_ids=IDS, labels=IDS).loss.backward()
-        optimizer.step()
-    assert all(bool(parameter.grad.abs().sum()) for parameter in trained)
-    attach.save(model, tmp_path / "adapter", trained_on=provenance.trained_on(section, PLAIN, "float32"))
-    report = merged(section, tmp_path / "adapter", tmp_path / "merged", dtype=MergeDtype.float32)
-    assert report.merged.largest <= report.merged.bound
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    changed = {key for key, weight in plain.state_dict().items() if not torch.equal(weight, before[key])}
-    expected = ("self_attn.o_proj.weight", *targets)
-    assert changed == {f"model.layers.{layer}.{target}" for layer in range(2) for target in expected}
-    torch.testing.assert_close(logits(plain), logits(model), rtol=0, atol=1e-4)

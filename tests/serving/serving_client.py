@@ -56,6 +56,10 @@ class Served:
 
         await self._server.run(self._stopped, on_listening)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def stop(self) -> None:
         """Stop the server, and wait for it."""
         with suppress(RuntimeError):  # stopped already

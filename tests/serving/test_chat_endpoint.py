@@ -66,7 +66,7 @@ def at(server: JsonServer) -> tuple[str, ...]:
 
 
 def test_answers_are_those_of_the_served_models_chats(evaluate, served):
-    url = f"model.endpoint=http://127.0.0.1:{served.port}"
+    url = f"model.endpoint={served.url}"
     asked = (
         "benchmarks.toy_exact_en.description=Be brief.",
         "benchmarks.toy_exact_en.generation.max_new_tokens=9",

@@ -32,12 +32,8 @@ def endpoint(url: str, lm, **settings) -> EndpointLM:
     return EndpointLM(EndpointModel(url, config), lm.tokenizer, EvaluateConfig())
 
 
-def url_of(served) -> str:
-    return f"http://127.0.0.1:{served.port}"
-
-
 def test_log_likelihoods_are_those_of_the_weights(served, lm):
-    remote = endpoint(url_of(served), lm)
+    remote = endpoint(served.url, lm)
     requests = lm.encode_pairs(PAIRS)
     assert remote.encode_pairs(PAIRS) == requests
     for found, expected in zip(remote.loglikelihoods(requests), lm.loglikelihoods(requests), strict=True):
@@ -49,7 +45,7 @@ def test_generated_texts_are_those_of_the_weights(served, lm):
     limits = GenerationConfig(max_new_tokens=20, stop=["。", "\n"])
     prompts = lm.encode([context for context, _ in PAIRS if context])
     seeds = [""] * len(prompts)
-    found = dict(EndpointDecoder(endpoint(url_of(served), lm), limits, False).stream(prompts, seeds))
+    found = dict(EndpointDecoder(endpoint(served.url, lm), limits, False).stream(prompts, seeds))
     assert found == dict(Decoder(lm, limits).stream(prompts, seeds))
 
 
@@ -83,7 +79,7 @@ def test_a_right_server_behind_the_same_proxy_is_scored(spoiled, lm):
 
 
 def test_tokens_are_found_by_their_texts_where_the_endpoint_gives_no_ids(served, lm):
-    remote = endpoint(url_of(served), lm)
+    remote = endpoint(served.url, lm)
     ids = lm.tokenizer("The panda", add_special_tokens=False)["input_ids"][1:]
     names = [remote.tokenizer.decode([*remote.encode(["a"])[0][1:], token])[1:] for token in ids]
     assert remote._ids_of(names) == ids
@@ -109,7 +105,7 @@ def test_a_penalty_of_repetition_is_the_endpoints_as_well(served, lm):
     limits = GenerationConfig(max_new_tokens=20, stop=[], repetition_penalty=1.5)
     prompts = lm.encode([context for context, _ in PAIRS if context])
     seeds = [""] * len(prompts)
-    found = dict(EndpointDecoder(endpoint(url_of(served), lm), limits, False).stream(prompts, seeds))
+    found = dict(EndpointDecoder(endpoint(served.url, lm), limits, False).stream(prompts, seeds))
     assert found == dict(Decoder(lm, limits).stream(prompts, seeds))
     plain = GenerationConfig(max_new_tokens=20, stop=[])
     assert found != dict(Decoder(lm, plain).stream(prompts, seeds))
@@ -139,7 +135,7 @@ def test_an_answer_from_an_endpoint_says_why_it_ends(served, lm):
         GenerationConfig(max_new_tokens=3, stop=[]),
         GenerationConfig(max_new_tokens=40, stop=["。", "1"]),
     ):
-        remote, own = EndpointDecoder(endpoint(url_of(served), lm), limits, False), Decoder(lm, limits)
+        remote, own = EndpointDecoder(endpoint(served.url, lm), limits, False), Decoder(lm, limits)
         found = {index: text.finish_reason for index, text in remote.texts(prompts, seeds)}
         tokens = dict(own.tokens(prompts, seeds))
         assert found == {index: own.endings.finish_reason(ids) for index, ids in tokens.items()}
@@ -229,7 +225,7 @@ def test_an_endpoint_that_fails_at_first_is_asked_again(spoiled, lm, monkeypatch
 
 
 def test_texts_that_fill_the_context_are_scored(served, lm):
-    remote = endpoint(url_of(served), lm)
+    remote = endpoint(served.url, lm)
     tokens = tuple(range(20, 20 + remote.max_length + 1))
     assert len(tokens) == lm.max_length - 1
     request = TokenRequest(tokens, len(tokens) - 8)
@@ -238,7 +234,7 @@ def test_texts_that_fill_the_context_are_scored(served, lm):
 
 
 def test_a_shorter_length_of_the_configuration_is_that_of_the_weights(served, lm):
-    model = EndpointModel(url_of(served), EndpointConfig())
+    model = EndpointModel(served.url, EndpointConfig())
     for length in (100, lm.max_length - 2):
         assert EndpointLM(model, lm.tokenizer, EvaluateConfig(max_length=length)).max_length == length
     whole = EvaluateConfig(max_length=lm.max_length)
@@ -288,7 +284,7 @@ def test_addresses_get_a_version_unless_they_have_a_path():
 
 def test_an_unknown_model_is_named(served, lm):
     with pytest.raises(EndpointError, match="no model 'other'"):
-        endpoint(url_of(served), lm, model="other")
+        endpoint(served.url, lm, model="other")
 
 
 def test_an_endpoint_that_is_not_there_is_named(lm):
@@ -323,7 +319,7 @@ def test_tasks_of_the_harness_have_the_texts_of_the_weights(served, lm):
         instance("generate_until", {}, (context, options), index, metadata=("task", index, 1))
         for index, context in enumerate(("1 + 1 =", "小军说早上好。", ""))
     ]
-    texts = HarnessLM(endpoint(url_of(served), lm)).generate_until(requests)
+    texts = HarnessLM(endpoint(served.url, lm)).generate_until(requests)
     assert texts == HarnessLM(lm).generate_until(requests) and any(texts)
 
 

@@ -46,7 +46,7 @@ def predictions(run_dir: RunDir, benchmark: str) -> list[dict]:
 
 def test_scores_at_an_endpoint_are_those_of_the_weights_and_say_that_they_are_served(evaluate, served):
     own = evaluate("own")
-    remote = evaluate("remote", f"model.endpoint=http://127.0.0.1:{served.port}")
+    remote = evaluate("remote", f"model.endpoint={served.url}")
     for benchmark in ("toy_choice_zh", "toy_exact_en"):
         for here, there in zip(predictions(own, benchmark), predictions(remote, benchmark), strict=True):
             values = zip(here.pop("loglikelihoods"), there.pop("loglikelihoods"), strict=True)
@@ -209,13 +209,13 @@ def test_another_model_at_the_same_address_is_scored_anew(evaluate_texts, served
 
 def test_the_key_is_in_no_file_of_the_run(evaluate, served, monkeypatch):
     monkeypatch.setenv("WORKBENCH_ENDPOINT_KEY", "a-secret-endpoint-key")
-    run_dir = evaluate("keyed", f"model.endpoint=http://127.0.0.1:{served.port}")
+    run_dir = evaluate("keyed", f"model.endpoint={served.url}")
     files = [file for file in run_dir.path.rglob("*") if file.is_file()]
     assert len(files) > 3 and not any(b"a-secret-endpoint-key" in file.read_bytes() for file in files)
 
 
 def test_steps_and_keys_that_need_weights_are_refused(evaluate, served):
-    url = f"model.endpoint=http://127.0.0.1:{served.port}"
+    url = f"model.endpoint={served.url}"
     for overrides, reason in (
         (["steps=[predict]"], "the step predict needs weights"),
         (["adapter.path=some"], "adapter.path: not with model.endpoint"),

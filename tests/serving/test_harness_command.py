@@ -63,7 +63,7 @@ def test_the_command_gives_served_scores_within_a_tenthousandth_of_its_hf_model(
     monkeypatch.chdir(tmp_path)
     base = f"model.path={PACKAGE / 'toy' / 'base'}"
     run_recipe("export", base, "export.format=llama", "export.path=llama", "run_dir=run")
-    url = f"http://127.0.0.1:{served.port}/v1/completions"
+    url = f"{served.url}/v1/completions"
     tokenizer = f"tokenizer={tmp_path / 'llama'},tokenizer_backend=huggingface,add_bos_token=True"
     local = scored(
         "local-completions", f"model=base,base_url={url},num_concurrent=4,max_length=512,{tokenizer}"

@@ -59,7 +59,7 @@ def harness(served, monkeypatch):
     import workbench.models  # noqa: F401  registers the architecture
 
     local = LocalCompletionsAPI(
-        base_url=f"http://127.0.0.1:{served.port}/v1/completions",
+        base_url=f"{served.url}/v1/completions",
         model="base",
         pretrained="base",
         tokenizer=str(TOY),
@@ -96,8 +96,7 @@ def test_the_openai_package_completes_chats_and_streams(lm, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     server = Served(OneModel(lm), {"base": lm.max_length}, DataConfig(template="chatml"))
     try:
-        url = f"http://127.0.0.1:{server.port}/v1"
-        client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0)
         assert [model.id for model in client.models.list()] == ["base"]
         completion = client.completions.create(
             model="base", prompt="小军说", max_tokens=9, logprobs=1, echo=True
@@ -112,6 +111,6 @@ def test_the_openai_package_completes_chats_and_streams(lm, monkeypatch):
         with pytest.raises(openai.BadRequestError, match="logit_bias"):
             client.completions.create(model="base", prompt="x", logit_bias={"5": 1})
         with pytest.raises(openai.AuthenticationError):
-            openai.OpenAI(base_url=url, api_key="wrong", max_retries=0).models.list()
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).models.list()
     finally:
         server.stop()

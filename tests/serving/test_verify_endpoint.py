@@ -85,7 +85,7 @@ def serving():
         named = Named(models)
         lengths = {name: lm.max_length for name, lm in named.lms.items()}
         started.append(Served(named, lengths, DataConfig(template=template)))
-        url = f"http://127.0.0.1:{started[-1].port}"
+        url = started[-1].url
         if change is not None or fails is not None:
             started.append(Spoiled(started[-1].port, change or unchanged, right, fails))
             url = started[-1].url

@@ -50,7 +50,7 @@ def verified(command, served):
     """Verifies the served base against the run in a folder, which alone is named; returns the report."""
 
     def verified(folder: Path | str, *words: str) -> dict:
-        asked = f"model.endpoint=http://127.0.0.1:{served.port}"
+        asked = f"model.endpoint={served.url}"
         assert command("recipe=verify-endpoint", f"run_dir={folder}", asked, "audit.seed=1", *words) == ""
         return read_json(RunDir(Path(folder)).verify_endpoint_json)
 

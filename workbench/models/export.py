@@ -164,7 +164,7 @@ def check_export(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     if reason := native_reason(model):
         raise ConfigError(
             f"model: only a checkpoint of Open-Llama or LLaMA can be exported ({reason}; "
-            "recipe=merge writes a folder that transformers loads, as llama.cpp's converter does)"
+            "recipe=merge writes a folder that transformers loads, and llama.cpp's converter reads)"
         )
     check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):
