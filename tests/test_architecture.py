@@ -159,6 +159,17 @@ def test_no_file_but_the_models_has_more_than_three_hundred_lines():
     assert long == ["models/open_llama/modeling_open_llama.py"]
 
 
+def test_no_function_but_the_models_forward_has_more_than_sixty_lines():
+    long = {
+        f"{name}: {node.name}"
+        for name, path in files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 60
+    }
+    assert long == {"models/open_llama/modeling_open_llama.py: forward"}
+
+
 def test_no_function_assigns_a_name_of_its_module_that_it_also_calls():
     """Python calls the local value then; in a file that needs an extra package, only its users see that."""
     offences = []

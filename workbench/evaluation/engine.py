@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,16 +94,12 @@ def evaluate(
         for name, benchmark in benchmarks.items():
             folder = cache if fingerprint else None
             answers = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
-            with (
-                naming_benchmark(name),
-                decoding() if benchmark.interviewer.generates(benchmark) else nullcontext(),
-            ):
+            generates = benchmark.interviewer.generates(benchmark)
+            with naming_benchmark(name), decoding() if generates else nullcontext():
                 outcome, measured = _measure(benchmark, lm, config, answers, model_name)
                 if predictions is not None and rank == 0:
                     write_predictions(predictions(model_name, name), outcome.predictions)
-            scores = [replace(score, note=note) for score in outcome.scores]
-            if isinstance(lm, ChatEndpoint):
-                scores = [replace(score, protocol=f"{score.protocol}{CHAT_PROTOCOL}") for score in scores]
+            scores = _marked(outcome.scores, lm, note)
             if publish is not None:
                 publish(benchmark, scores, measured)
             evaluation.scores.extend(scores)
@@ -127,6 +123,12 @@ def _measure(
         **outcome.measured,
         **_checked(benchmark, lm, config, outcome, seconds_per_item),
     }
+
+
+def _marked(scores: Sequence[Score], lm: Model, note: str) -> list[Score]:
+    """Return the scores with the caller's note, and those of an endpoint's chats with their own protocol."""
+    end = CHAT_PROTOCOL if isinstance(lm, ChatEndpoint) else ""
+    return [replace(score, note=note, protocol=f"{score.protocol}{end}") for score in scores]
 
 
 def _checked(

@@ -40,6 +40,16 @@ def scales_loss(model: PreTrainedModel | PeftModel, autocast: torch.dtype | None
     return model.device.type != "cpu" and torch.float16 in (autocast, model.dtype)
 
 
+def half_precision(model: PreTrainedModel | PeftModel, autocast: torch.dtype | None) -> tuple[bool, bool]:
+    """Return the Trainer's arguments `bf16` and `fp16`, of which `fp16` scales the loss; see `scales_loss`.
+
+    A CPU has no loss scaling, which float16 needs; bfloat16 has the range of float32. Both arguments turn the
+    Trainer's own autocast on; without `autocast`, `build_trainer` turns it off, and the scaling remains.
+    """
+    in_bf16 = model.device.type == "cpu" or autocast is torch.bfloat16
+    return autocast is not None and in_bf16, scales_loss(model, autocast)
+
+
 def check_loggers(names: Sequence[str]) -> None:
     """Check that the loggers of `train.report_to` are known and installed; TensorBoard may be missing.
 
@@ -107,7 +117,7 @@ def training_arguments(
     """
     keeps_best = metric is not None and train.keep is Keep.best
     on_cpu = model.device.type == "cpu"
-    find_unused = False if isinstance(model, PeftModel) else None  # all weights of an adapter get gradients
+    bf16, fp16 = half_precision(model, autocast)
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -134,13 +144,11 @@ def training_arguments(
         seed=seed,
         data_seed=seed,
         use_cpu=on_cpu,
-        # A CPU has no loss scaling, which float16 needs; bfloat16 has the range of float32.
-        # Without autocast `build_trainer` turns the Trainer's off, and scaling remains.
-        bf16=autocast is not None and (on_cpu or autocast is torch.bfloat16),
-        fp16=scales_loss(model, autocast),
+        bf16=bf16,
+        fp16=fp16,
         remove_unused_columns=False,  # the collator selects them, and needs row indices
         dataloader_pin_memory=not on_cpu,
-        ddp_find_unused_parameters=find_unused,
+        ddp_find_unused_parameters=False if isinstance(model, PeftModel) else None,  # an adapter uses all
         disable_tqdm=True,
         log_level="error",
     )

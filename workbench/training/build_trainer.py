@@ -79,7 +79,6 @@ def build_trainer(
     joined = can_join_rows(model, rows)
     batches = Batches(rows["length"], train, seed, joined=joined, ranks=rank_and_world_size())
     steps = total_steps(len(batches), train)
-    layers = adalora_layers(model)
     trainer = CountingTrainer(
         counters=counters,
         batches=batches,
@@ -102,18 +101,30 @@ def build_trainer(
         eval_dataset=training.held_out or [],
         data_collator=Collator(training.tokenizer.pad_token_id, joined),
         compute_loss_func=classification_loss if is_classification(rows) else None,
-        callbacks=[
-            StepCallback(counters, num_classes(model, rows), rows),
-            *([AllocateRanks(layers, steps)] if layers is not None else []),
-            *recording_callbacks(training, identity, counters),
-            *([ReleaseMemory()] if model.device.type == "cpu" else []),
-            *([progress] if is_rank0() else []),
-        ],
+        callbacks=callbacks(training, identity, counters, progress, steps),
     )
     trainer.remove_callback(PrinterCallback)
     if training.autocast is None:  # else float16's loss scaling would bring autocast with it
         trainer.accelerator.autocast_handler = AutocastKwargs(enabled=False)
     return trainer
+
+
+def callbacks(
+    training: Training, identity: str, counters: TrainCounters, progress: ProgressBar, steps: int
+) -> list[TrainerCallback]:
+    """Return the Trainer's callbacks, in the order in which it calls them; `progress` is rank 0's alone.
+
+    Raises:
+        ConfigError: AdaLoRA has no steps to remove ranks in.
+    """
+    layers = adalora_layers(training.model)
+    return [
+        StepCallback(counters, num_classes(training.model, training.rows), training.rows),
+        *([AllocateRanks(layers, steps)] if layers is not None else []),
+        *recording_callbacks(training, identity, counters),
+        *([ReleaseMemory()] if training.model.device.type == "cpu" else []),
+        *([progress] if is_rank0() else []),
+    ]
 
 
 def recording_callbacks(training: Training, identity: str, counters: TrainCounters) -> list[TrainerCallback]:
