@@ -14,6 +14,7 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.config.train import Optimizer
 from workbench.models.adapters import attach
 from workbench.run_dir import read_json
+from workbench.training.checkpoint_checks.states import Untrained, optimizer_problems
 from workbench.training.estimate.memory import moment_bytes
 from workbench.training.estimate.setting import Batch, Setting, Shape
 from workbench.training.fit import fit
@@ -52,6 +53,35 @@ def test_a_training_is_resumed_to_the_bit_and_a_damaged_state_is_named(base, tmp
     model, report = trained(base, tmp_path, optimizer)
     assert f"optimizer.pt: parameter 0: {key} is " in caplog.text
     assert report.resumed_from == 2 and same(weights(model), whole)
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers")
+@pytest.mark.parametrize("optimizer", Optimizer, ids=lambda optimizer: optimizer.name)
+def test_each_damaged_or_missing_part_of_a_state_is_named(tmp_path, optimizer):
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, optim=optimizer.value)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    weight = torch.nn.Parameter(torch.zeros(256, 256))
+    made = kind([weight], **options)
+    made.param_groups[0]["initial_lr"] = made.param_groups[0]["lr"]
+    groups = made.state_dict()["param_groups"]
+    untrained = Untrained([weight.shape], groups, optimizer.num_moments, scheduler=None)
+    weight.sum().backward()
+    made.step()
+
+    def problems() -> str:
+        torch.save(made.state_dict() | {"state": {0: state}}, tmp_path / "optimizer.pt")
+        return "; ".join(optimizer_problems(tmp_path, untrained))
+
+    state = made.state_dict()["state"][0]
+    assert problems() == ""
+    moments = state.get("__bnb_optimizer_quant_state__", state)
+    for key in moments.keys() - {"step"}:
+        value = moments.pop(key)
+        assert "(expected" in problems(), key
+        moments[key] = value[:1]
+        assert f"parameter 0: {key} is " in problems()
+        moments[key] = value
+    assert problems() == ""
 
 
 def test_optimizers_that_compute_otherwise_train_other_weights(base, tmp_path):

@@ -35,7 +35,7 @@ def check_settings(training: Training) -> None:
             "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"
         )
     is_half = torch.float16 in (training.autocast, model.dtype)
-    if is_half and scales_loss(model, training.autocast):
+    if scales_loss(model, training.autocast):
         log.info("train: float16: %s", SCALED)
         if any(p.requires_grad and p.dtype is torch.float16 for p in model.parameters()):
             raise ConfigError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 
+from workbench.config.train import Optimizer
 from workbench.distributed import rank_and_world_size
 from workbench.errors import CheckpointError
 from workbench.files import read_json
@@ -105,7 +106,8 @@ def untrained_states(trainer: CountingTrainer) -> Untrained:
     trainer.optimizer = trainer.lr_scheduler = None
     assert optimizer is not None
     shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
-    return Untrained(shapes, optimizer.state_dict()["param_groups"], scheduler)
+    num_moments = Optimizer(trainer.args.optim).num_moments
+    return Untrained(shapes, optimizer.state_dict()["param_groups"], num_moments, scheduler)
 
 
 def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:

@@ -50,6 +50,8 @@ class Untrained:
     """Shapes of the trained weights, in the optimizer's order."""
     groups: list[dict[str, Any]]
     """The optimizer's parameter groups, without the weights."""
+    num_moments: int
+    """Number of moments that the optimizer keeps of each weight."""
     scheduler: Any
     """The learning rate scheduler itself, before its first step."""
 
@@ -74,7 +76,8 @@ def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
         if not isinstance(index, int) or not 0 <= index < len(untrained.shapes):
             yield f"{OPTIMIZER}: parameter {index!r:.40} does not exist (there are {len(untrained.shapes)})"
             return
-        yield from _moment_problems(f"{OPTIMIZER}: parameter {index}", moments, untrained.shapes[index])
+        where = f"{OPTIMIZER}: parameter {index}"
+        yield from _moment_problems(where, moments, untrained.shapes[index], untrained.num_moments)
 
 
 def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iterator[str]:
@@ -94,17 +97,17 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
             yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or null)"
 
 
-def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
+def _moment_problems(where: str, moments: Any, shape: torch.Size, num_moments: int) -> Iterator[str]:
     """Yield the problems of the moments and step count of one weight of this shape.
 
-    `where` names the weight in messages.
+    `where` names the weight in messages. PyTorch's AdamW has two moments; `num_moments` are bitsandbytes'.
     """
     if not isinstance(moments, dict):
         yield f"{where} is {moments!r:.40} (expected a dictionary)"
         return
     wrapped = moments.get(BITSANDBYTES)
     if isinstance(wrapped, dict):
-        yield from _quantized_moment_problems(where, wrapped, shape)
+        yield from _bitsandbytes_problems(where, wrapped, shape, num_moments)
     else:
         for key in ("exp_avg", "exp_avg_sq"):
             yield from _tensor_problems(f"{where}: {key}", moments.get(key), shape)
@@ -114,13 +117,19 @@ def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[st
         yield f"{where}: step is {step!r:.40} (expected a step count)"
 
 
-def _quantized_moment_problems(where: str, state: Mapping[Any, Any], shape: torch.Size) -> Iterator[str]:
-    """Yield the problems of the state that bitsandbytes' optimizers keep of one weight of this shape."""
-    for key in sorted(map(str, state.keys() - {"state2"} | {"state1"})):
-        number = key[-1]
+def _bitsandbytes_problems(
+    where: str, state: Mapping[Any, Any], shape: torch.Size, num_moments: int
+) -> Iterator[str]:
+    """Yield the problems of the state that bitsandbytes' optimizers keep of one weight of this shape.
+
+    Moment N is `stateN`: in 32 bits; or in 8, of which `qmapN` has the values, and `absmaxN` the scales.
+    """
+    numbers = range(1, num_moments + 1)
+    needed = {f"state{number}" for number in numbers}
+    needed |= {f"absmax{number}" for number in numbers if f"qmap{number}" in state}
+    for key in sorted({*map(str, state), *needed}):
         if key.startswith("state"):
-            is_quantized = f"qmap{number}" in state
-            kind = torch.uint8 if is_quantized else torch.float32
+            kind = torch.uint8 if f"qmap{key[-1]}" in state else torch.float32
             yield from _tensor_problems(f"{where}: {key}", state.get(key), shape, kind)
         elif key.startswith("qmap"):
             yield from _tensor_problems(f"{where}: {key}", state.get(key), torch.Size([256]))
