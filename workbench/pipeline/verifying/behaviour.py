@@ -27,7 +27,9 @@ def behaviours(lm: EndpointLM, data: DataConfig) -> list[str]:
     Raises:
         EndpointError: The endpoint can't be reached.
     """
-    return [*beginning_token(lm), *chat_template(lm, data), *sampling(lm)]
+    applied = sampling(lm)
+    # Answers to a chat differ by sampling alone, and then tell nothing about its template.
+    return [*beginning_token(lm), *(applied or chat_template(lm, data))]
 
 
 def beginning_token(lm: EndpointLM) -> list[str]:
