@@ -20,7 +20,7 @@ from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.models.adapters import attach
 from workbench.models.loading import check_model, load_model, load_tokenizer, outline
 from workbench.training.fit import fit
-from workbench.training.packing_support import keeps_texts_apart
+from workbench.training.packing_support import packing_fault
 
 OFTEN = ("gemma2", "gemma3, multimodal", "qwen3_moe", "falcon_h1", "mamba")
 LENGTHS = (5, 14, 15, 16, 17, 40, 47, 48, 70)
@@ -123,8 +123,8 @@ def test_a_layer_that_peft_takes_for_experts_is_refused_by_name():
 @pytest.mark.parametrize("name", KINDS)
 def test_texts_share_a_row_in_training_unless_a_state_or_positions_would_pass_between_them(name):
     reach_each_other = ("bloom", "falcon_h1", "gpt_oss", "mamba", "qwen3_5")
-    assert keeps_texts_apart(kind(name)) is (name not in reach_each_other)
-    assert keeps_texts_apart(kind(name).bfloat16()) is (name not in reach_each_other)
+    assert bool(packing_fault(kind(name), 0)) is (name in reach_each_other)
+    assert bool(packing_fault(kind(name).bfloat16(), 0)) is (name in reach_each_other)
 
 
 def test_the_reason_for_transformers_own_class_is_logged_once_in_a_process(tmp_path, caplog):

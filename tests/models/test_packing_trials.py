@@ -15,7 +15,7 @@ from workbench.config.train import TrainConfig
 from workbench.log_once import log_once
 from workbench.models.loading import load_model
 from workbench.training.fit import fit
-from workbench.training.packing_support import keeps_texts_apart, packing_fault
+from workbench.training.packing_support import packing_fault
 
 WINDOW = 16
 
@@ -60,7 +60,7 @@ def exact_or(**options):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_cap_or_a_sink_that_packed_texts_alone_get_is_noticed(options, keeps, dtype):
-    assert keeps_texts_apart(planted(exact_or(**options)).to(dtype)) is keeps
+    assert bool(packing_fault(planted(exact_or(**options)).to(dtype), 0)) is not keeps
 
 
 @pytest.mark.parametrize("longest_kept", [WINDOW - 2, WINDOW - 1, WINDOW, 2 * WINDOW])
@@ -75,8 +75,8 @@ def test_a_leak_of_long_texts_alone_is_noticed_where_the_training_has_such_texts
     tried = next(n for n in (WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW) if n > longest_kept)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.training.packing_support.LENGTHS", (5, 8))
-        assert keeps_texts_apart(model, tried - 1)
-        assert not keeps_texts_apart(model, tried)
+        assert not packing_fault(model, tried - 1)
+        assert packing_fault(model, tried)
 
 
 @pytest.mark.parametrize("name", ["longrope, phi3", "dynamic, llama"])
@@ -84,8 +84,8 @@ def test_long_texts_of_a_rope_that_depends_on_the_batch_share_no_row(name, tmp_p
     reference, section = saved(name, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.training.packing_support.LENGTHS", (5, 8))
-        assert not keeps_texts_apart(reference, 2 * THRESHOLD)
-        assert keeps_texts_apart(load_model(section, PLAIN), 2 * THRESHOLD)
+        assert packing_fault(reference, 2 * THRESHOLD)
+        assert not packing_fault(load_model(section, PLAIN), 2 * THRESHOLD)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import DataError
-from workbench.statistics.audit import detection_probability, most_that_differ
+from workbench.statistics.audit import most_that_differ
 from workbench.statistics.means import Column, compare_means, mean_of_scores, normalised
 from workbench.statistics.ratio import compare_ratio
 
@@ -107,8 +107,3 @@ def test_the_bound_holds_in_95_of_100_audits():
     found = np.random.default_rng(6).hypergeometric(30, 970, 100, size=2000)
     bounds = {int(count): most_that_differ(100, 1000, int(count)) for count in set(found.tolist())}
     assert sum(bounds[int(count)] >= 30 for count in found) >= 1867  # 0.1% of 2,000 draws lie below
-
-
-def test_two_percent_wrong_answers_are_found_in_98_of_100_audits():
-    assert detection_probability(232, 200, 11582) == pytest.approx(0.983, abs=0.001)
-    assert detection_probability(1, 200, 11582) == pytest.approx(200 / 11582)

@@ -11,7 +11,7 @@ from workbench.errors import ConfigError
 from workbench.training import build_trainer
 from workbench.training.batches import Batches
 from workbench.training.fit import fit
-from workbench.training.packing_support import keeps_texts_apart
+from workbench.training.packing_support import packing_fault
 
 LENGTHS = [random.Random(seed).randint(1, 60) for seed in range(203)]
 
@@ -77,7 +77,7 @@ def test_a_row_longer_than_the_budget_is_said():
 
 @pytest.mark.parametrize("kind", [("none", "auto"), ("nf4", "auto"), ("int8", "auto"), ("none", "native")])
 def test_our_models_and_llama_keep_joined_texts_apart(base, kind):
-    assert keeps_texts_apart(load_with_lora(base, "causal_lm", *kind))
+    assert not packing_fault(load_with_lora(base, "causal_lm", *kind), 0)
 
 
 def bloom():
@@ -86,7 +86,7 @@ def bloom():
 
 
 def test_a_model_without_positions_doesnt_keep_texts_apart_and_gets_padded_batches(tmp_path, tokenizer):
-    assert not keeps_texts_apart(bloom())
+    assert packing_fault(bloom(), 0)
     seen = []
 
     class Watched(Collator):

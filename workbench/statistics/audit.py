@@ -26,8 +26,3 @@ def most_that_differ(
         else:
             high = middle
     return low
-
-
-def detection_probability(num_wrong: int, num_sampled: int, num_total: int) -> float:
-    """Return the chance that a random sample, drawn without replacement, contains at least one wrong item."""
-    return float(1 - hypergeom.pmf(0, num_total, num_wrong, num_sampled))

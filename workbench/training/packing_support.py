@@ -1,12 +1,13 @@
 """Detects whether the texts that are packed into one row are kept from attending to each other by a model."""
 
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workbench.model_trials.head_inputs import head_inputs
 from workbench.model_trials.lengths import edges
 from workbench.model_trials.outcome import ERRORS, amplified, failure, scales
 
@@ -27,11 +28,6 @@ STATE = "a recurrent state passes from text to text"
 def passes_state(model: PreTrainedModel | PeftModel) -> bool:
     """Return whether a model, which may be on the meta device, has a recurrent state, as Mamba has."""
     return bool(getattr(model, "_is_stateful", False))
-
-
-def keeps_texts_apart(model: PreTrainedModel | PeftModel, longest: int = 0) -> bool:
-    """Return whether texts in one row attend only to themselves; see `packing_fault`."""
-    return not packing_fault(model, longest)
 
 
 def packing_fault(model: PreTrainedModel | PeftModel, longest: int) -> str:
@@ -89,18 +85,11 @@ def last_hidden(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: T
 
     `position_ids` has the shape of `ids`, (1, tokens); None: the model numbers the tokens itself.
     """
-    hidden: list[Tensor] = []
-
-    def drop_positions(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden.append(args[0])
-        return (args[0][:, :0], *args[1:])  # logits of a long text take gigabytes
-
     head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(drop_positions) if isinstance(head, nn.Module) else None
     positions = {} if position_ids is None else {"position_ids": position_ids}
-    try:
+    collecting: AbstractContextManager[list[Tensor]] = nullcontext([])
+    if isinstance(head, nn.Module):
+        collecting = head_inputs(head)
+    with collecting as hidden:
         logits: Tensor = model(input_ids=ids, use_cache=False, **positions).logits
-    finally:
-        if handle is not None:
-            handle.remove()
     return (hidden[0] if hidden else logits).float()

@@ -56,9 +56,8 @@ class EndpointModel(nn.Module):
         super().__init__()
         self.client, self.settings = Client(url, config), config
         self._learning = threading.Lock()
-        self._takes: dict[
-            str, dict[str, bool]
-        ] = {}  # path -> field -> whether it is taken, once that is known
+        self._takes: dict[str, dict[str, bool]] = {}
+        """Path -> field -> whether the endpoint takes it, once that is known."""
         models = self._listed()
         if config.model is None and len(models) != 1:
             raise EndpointError(

@@ -44,8 +44,10 @@ def _prediction(filtered: Sequence[Sample], subset: str, combine: Mapping[str, C
     return Prediction(
         id=item_id(subset, first["doc_id"]),
         subset=subset,
-        prompt_hash=prompt_hash([_text(argument) for request in arguments for argument in request])[:16],
-        context=_text(arguments[0][0]),
+        prompt_hash=prompt_hash([argument_text(argument) for request in arguments for argument in request])[
+            :16
+        ],
+        context=argument_text(arguments[0][0]),
         choices=choices,
         loglikelihoods=likelihoods,
         generation=text,
@@ -59,7 +61,8 @@ def _likelihood(response: Any) -> float:
     return float(response[0] if isinstance(response, list | tuple) else response)
 
 
-def _text(argument: Any) -> str:
+def argument_text(argument: Any) -> str:
+    """Return an argument of a request of lm-evaluation-harness as a text, anything but texts in JSON."""
     return argument if isinstance(argument, str) else json.dumps(argument, sort_keys=True, default=str)
 
 

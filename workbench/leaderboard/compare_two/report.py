@@ -153,10 +153,11 @@ def test_values(test: PairedTest | None) -> dict[str, Any]:
     The keys are the same without a test, and all values None.
     """
     names = ("difference", "low", "high", "p_value", "test", "num_items", "num_clusters", "gained", "lost")
-    return {name: None if test is None else _or_none(getattr(test, name)) for name in names}
+    return {name: None if test is None else none_if_nan(getattr(test, name)) for name in names}
 
 
-def _or_none(value: Any) -> Any:
+def none_if_nan(value: Any) -> Any:
+    """Return None for NaN, which JSON doesn't have; else the value."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

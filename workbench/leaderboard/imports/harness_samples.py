@@ -4,7 +4,6 @@ Source: lm_eval 0.4.13, `evaluator.evaluate` (fields of a sample) and
     `loggers/evaluation_tracker.EvaluationTracker.save_results_samples` (how they are written).
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.harness.item_scores import NO_FILTER
+from workbench.evaluation.harness.sample_predictions import argument_text
 from workbench.evaluation.records import prompt_hash
 from workbench.files import parse_json
 from workbench.leaderboard.imported_items import MOST_BYTES, MOST_ITEMS
@@ -148,7 +148,7 @@ def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
         DataError: The sample has no requests.
     """
     requests = _in_order(values.get("arguments"))
-    texts = [[_text(argument) for argument in _in_order(request)] for request in requests]
+    texts = [[argument_text(argument) for argument in _in_order(request)] for request in requests]
     if not texts or not all(texts):
         raise DataError(f"{where}: arguments is {values.get('arguments')!r:.80} (the texts that were asked)")
     metrics = values.get("metrics")
@@ -159,10 +159,6 @@ def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
 def _in_order(value: Any) -> list[Any]:
     """Return arguments as a list; harness 0.4.4 and later write an object with `arg_0`, ... instead."""
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _text(argument: Any) -> str:
-    return argument if isinstance(argument, str) else json.dumps(argument, sort_keys=True, default=str)
 
 
 def choices_of(requests: Sequence[Sequence[str]]) -> list[str]:

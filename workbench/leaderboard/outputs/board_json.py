@@ -16,7 +16,7 @@ def text(board: Board) -> str:
     """Return the contents of leaderboard.json: one line per model, column, cell, difference and so on."""
     values = {"schema_version": SCHEMA_VERSION}
     values |= json_value(board)
-    return "{\n" + ",\n".join(f"{_dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
+    return "{\n" + ",\n".join(f"{dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
 
 
 def json_value(value: Any) -> Any:
@@ -58,12 +58,13 @@ def _without_items(outcomes: Outcomes) -> dict[str, Any]:
 def _lines(value: Any) -> str:
     """Format a value as JSON text with one line per entry of the outermost list or object."""
     if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(map(_dumps, value)) + "\n]"
+        return "[\n" + ",\n".join(map(dumps, value)) + "\n]"
     if isinstance(value, dict) and value:
-        entries = (f"{_dumps(key)}: {_dumps(entry)}" for key, entry in value.items())
+        entries = (f"{dumps(key)}: {dumps(entry)}" for key, entry in value.items())
         return "{\n" + ",\n".join(entries) + "\n}"
-    return _dumps(value)
+    return dumps(value)
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
+    """Format a value as JSON text on one line; NaN is an error."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -4,7 +4,6 @@ Source: every-eval-ever 0.3.0, schemas/eval.schema.json; folders as its datastor
 """
 
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from workbench.evaluation.records import Score
 from workbench.files import write_if_other
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
+from workbench.leaderboard.outputs.board_json import dumps
 from workbench.leaderboard.outputs.texts import one_line
 
 SCHEMA_VERSION = "0.3.0"
@@ -50,15 +50,9 @@ def write(board: Board, folder: Path) -> None:
 
 def _text(values: dict[str, Any]) -> str:
     """Format a record as JSON with one line per key and per result."""
-    results = ",\n    ".join(map(_dumps, values["evaluation_results"]))
-    rest = [
-        f"  {_dumps(key)}: {_dumps(value)}" for key, value in values.items() if key != "evaluation_results"
-    ]
+    results = ",\n    ".join(map(dumps, values["evaluation_results"]))
+    rest = [f"  {dumps(key)}: {dumps(value)}" for key, value in values.items() if key != "evaluation_results"]
     return "{\n" + ",\n".join([*rest, f'  "evaluation_results": [\n    {results}\n  ]']) + "\n}\n"
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

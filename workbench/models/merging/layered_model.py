@@ -163,8 +163,11 @@ def restore_buffers(model: PreTrainedModel, device: torch.device) -> None:
         model.set_submodule(name, created(config=module.config).to(device))
 
 
-def as_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Set the dtype of a model's parameters and of its configuration in place; buffers stay as they are."""
+def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Set the dtype of a model's parameters and of its configuration in place.
+
+    Buffers stay as they are: a loaded model's rotary frequencies are float32.
+    """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype

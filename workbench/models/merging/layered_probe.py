@@ -24,9 +24,9 @@ from workbench.models.merging.job import Logits, Made, MergeJob
 from workbench.models.merging.layered_model import (
     Read,
     allocate_others,
-    as_dtype,
     filled_when_called,
     restore_buffers,
+    set_dtype,
 )
 from workbench.models.merging.tensor_plan import base_tensors
 from workbench.models.merging.without_layers import without_layers
@@ -187,7 +187,7 @@ def _empty(job: MergeJob, dtype: torch.dtype, section: ModelConfig | None = None
     empty = outline(model, num_labels) if section is None else outline(section)
     device = torch_device(model.device)
     restore_buffers(empty, device)
-    as_dtype(empty, dtype)
+    set_dtype(empty, dtype)
     enable_fused(model.fused)
     if attention := attention_name(model.attention, dtype, device):
         empty.set_attn_implementation(attention)

@@ -23,6 +23,7 @@ from workbench.models.loading import load_model
 from workbench.models.logit_comparison import logits
 from workbench.models.merging.description import as_llama, came_as_llama, unquantized_config
 from workbench.models.merging.job import Made, MergeJob
+from workbench.models.merging.layered_model import set_dtype
 from workbench.models.merging.logit_proof import overflow
 from workbench.models.merging.tensor_plan import untie
 from workbench.models.merging.without_layers import without_layers
@@ -212,23 +213,16 @@ def _round_and_save(
         ConfigError: A weight overflows the dtype.
     """
     made.rounded[torch.float32] = made.total
-    _round_parameters(model, job.dtype)
+    set_dtype(model, job.dtype)
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         raise overflow(job.dtype)
     made.rounded[job.dtype] = list(logits(model, job.batches))
     _save(job, model, folder, max_shard_bytes)
-    _round_parameters(model, torch.float32)
+    set_dtype(model, torch.float32)
     made.merged = list(logits(model, job.batches))
     if job.adapter_dtype not in made.rounded:
-        _round_parameters(model, job.adapter_dtype)
+        set_dtype(model, job.adapter_dtype)
         made.rounded[job.adapter_dtype] = list(logits(model, job.batches))
-
-
-def _round_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Round the parameters in place, without the buffers: a loaded model's rotary frequencies are float32."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    model.config.dtype = dtype
 
 
 def _save(job: MergeJob, model: PreTrainedModel, folder: Path, max_shard_bytes: int) -> None:

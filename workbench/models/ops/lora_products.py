@@ -56,7 +56,7 @@ class _Products(torch.autograd.Function):
         count = len(scalings)
         bases, downs, ups = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
         ranks = [len(down) for down in downs]
-        rows = _rows(hidden)
+        rows = as_rows(hidden)
         down = rows.new_empty(sum(ranks), rows.shape[1])  # (R, I)
         copies = [torch.empty_like(up, dtype=hidden.dtype) for up in ups]
         torch._foreach_copy_([*torch.split(down, ranks), *copies], [*downs, *ups])
@@ -87,8 +87,8 @@ class _Products(torch.autograd.Function):
         count = len(ctx.scalings)
         hidden, inner, down, *others = ctx.saved_tensors
         ups, weights = others[:count], iter(others[count:])
-        rows, slopes = _rows(hidden), inner.new_empty(inner.shape)
-        flat = [_rows(gradient) for gradient in gradients]  # (T, O)
+        rows, slopes = as_rows(hidden), inner.new_empty(inner.shape)
+        flat = [as_rows(gradient) for gradient in gradients]  # (T, O)
         up_grads = [torch.empty_like(up) for up in ups]
         for gradient, up, up_grad, share, slope, scaling in zip(
             flat,
@@ -124,5 +124,6 @@ def _converted(tensors: list[Tensor], dtypes: list[torch.dtype]) -> list[Tensor]
     return copies
 
 
-def _rows(states: Tensor) -> Tensor:
+def as_rows(states: Tensor) -> Tensor:
+    """Return states (..., N) as a matrix (T, N)."""
     return states.reshape(-1, states.shape[-1])

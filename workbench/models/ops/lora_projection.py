@@ -22,6 +22,7 @@ from workbench.models.ops.elementwise import is_autocasting, product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.int8_linear import is_eight_bit
+from workbench.models.ops.lora_products import as_rows
 from workbench.models.ops.prepacked_linear import multiply
 
 CHUNK = 256  # tokens, whose copies in another dtype fit into the CPU's cache
@@ -151,7 +152,7 @@ class _Updates(torch.autograd.Function):
         outputs, downs, ups = list(tensors[:count]), tensors[count::2], tensors[count + 1 :: 2]
         if not in_place:
             outputs = [output.clone() for output in outputs]
-        rows, flat = _rows(hidden), [_rows(output) for output in outputs]
+        rows, flat = as_rows(hidden), [as_rows(output) for output in outputs]
         dtype = _compute_dtype(hidden, downs[0])
         down = torch.cat(downs).to(dtype).t()  # (I, R)
         scaled = [(up * s).to(dtype).t() for up, s in zip(ups, scalings, strict=True)]
@@ -178,7 +179,7 @@ class _Updates(torch.autograd.Function):
         down = torch.cat(downs).to(dtype)
         scaled = [(up * s).to(dtype) for up, s in zip(ups, ctx.scalings, strict=True)]
         ranks = [len(down) for down in downs]
-        rows, flat = _rows(hidden), [_rows(gradient) for gradient in gradients]
+        rows, flat = as_rows(hidden), [as_rows(gradient) for gradient in gradients]
         up_grads = [torch.zeros_like(up.t()) for up in ups]
         down_grad = torch.zeros_like(down, dtype=downs[0].dtype)
         row_grads = []
@@ -231,7 +232,3 @@ def _chunks(rows: Tensor, dtype: torch.dtype) -> list[slice]:
     """
     size = CHUNK if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
     return [slice(start, start + size) for start in range(0, len(rows), size)]
-
-
-def _rows(states: Tensor) -> Tensor:
-    return states.reshape(-1, states.shape[-1])

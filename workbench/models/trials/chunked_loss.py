@@ -8,8 +8,7 @@ Shapes: B batch, S tokens, H hidden size, V vocabulary.
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 from workbench.config.names import IGNORED
 from workbench.contexts import forked_random_state
 from workbench.errors import first_line
+from workbench.model_trials.head_inputs import head_inputs
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.fused import is_plain, plain_layers
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
@@ -65,7 +65,7 @@ def _with_chunked_loss(original: Callable[..., Any], logit_map: LogitMap) -> Cal
         if kwargs.get("use_cache") is None:
             kwargs["use_cache"] = False
         head = cast(nn.Module, self.get_output_embeddings())  # type: ignore[no-untyped-call]
-        with _without_positions(head) as hidden:
+        with head_inputs(head) as hidden:
             outputs = original.__func__(self, *args, **kwargs)  # type: ignore[attr-defined]
         loss = causal_lm_loss(head, hidden[-1], labels, count, shift_labels, logit_map)
         if is_plain_linear(head):
@@ -82,22 +82,6 @@ def adds_router_loss(model: PreTrainedModel, keywords: dict[str, Any]) -> bool:
     by_default = getattr(model.config.get_text_config(), "output_router_logits", False)
     asked = keywords.get("output_router_logits")
     return bool(by_default if asked is None else asked)
-
-
-@contextmanager
-def _without_positions(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the context, call `head` with no positions, and collect what it would have got (B, S, H)."""
-    hidden: list[Tensor] = []
-
-    def drop_positions(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden.append(args[0])
-        return (args[0][:, :0], *args[1:])
-
-    handle = head.register_forward_pre_hook(drop_positions)
-    try:
-        yield hidden
-    finally:
-        handle.remove()
 
 
 def _trial(model: PreTrainedModel) -> tuple[LogitMap | None, str]:
@@ -124,7 +108,7 @@ def _difference_of_losses(model: PreTrainedModel, head: nn.Module, logit_map: Lo
     ids = trial_ids(model)
     labels = trial_labels(ids)
     own: Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
-    with _without_positions(head) as hidden:
+    with head_inputs(head) as hidden:
         model(input_ids=ids, use_cache=False)
     ours = causal_lm_loss(head, hidden[-1], labels, logit_map=logit_map)
     return "" if is_same_loss(own, ours, hidden[-1].dtype) else "its loss has a term of its own"

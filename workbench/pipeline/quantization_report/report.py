@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.config.inspection.quantization_report import NumberFormat
 from workbench.leaderboard.compare_results import Comparison, compare_all
+from workbench.leaderboard.compare_two.report import none_if_nan
 from workbench.models.token_divergence import TextDivergence
 from workbench.pipeline.quantization_report.gains import Gain
 from workbench.pipeline.quantization_report.measure import Measured
@@ -160,14 +161,10 @@ def _gain(gain: Gain) -> dict[str, Any]:
     return {
         **values,
         **{name: _test(test) for name, test in tests.items()},
-        "p_adjusted": _number(gain.p_adjusted),
+        "p_adjusted": none_if_nan(gain.p_adjusted),
         "sentence": gain.sentence,
     }
 
 
 def _test(test: PairedTest) -> dict[str, Any]:
-    return {name: _number(value) for name, value in asdict(test).items()}
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return {name: none_if_nan(value) for name, value in asdict(test).items()}
