@@ -56,18 +56,18 @@ def check_lengths(
     without_items = []
     for name, benchmark in benchmarks.items():
         with naming_benchmark(name):
-            found = too_long_items(benchmark, encoder, config)
-            if not found:
+            too_long = too_long_items(benchmark, encoder, config)
+            if not too_long:
                 continue
-            count = f"{len(found):,} of {len(benchmark.examples):,} items"
+            count = f"{len(too_long):,} of {len(benchmark.examples):,} items"
             if config.too_long is TooLong.refuse:
                 raise DataError(
                     f"{count} are longer without few-shot examples than the {encoder.max_length:,} tokens of "
-                    f"the context, as item {found[0]} (a model with a longer context, or "
+                    f"the context, as item {too_long[0]} (a model with a longer context, or "
                     "evaluate.too_long=truncate-left, truncate-middle or skip)"
                 )
             num_items = len(benchmark.examples)
-            if len(found) == num_items == len(skipped_items(benchmark, encoder, config)):
+            if len(too_long) == num_items == len(skipped_items(benchmark, encoder, config)):
                 check_some_left(int(name not in needed), config)
                 without_items.append(name)
                 continue

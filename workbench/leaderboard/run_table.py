@@ -79,8 +79,8 @@ def trained_model(models: Sequence[Model]) -> Model | None:
 def difference_of(board: Board, model: Model, column: Column) -> Difference | None:
     """Return the difference between a model and its parent in one column; None if there is none."""
     pair = (model.parent, model.key)
-    found = (each for each in board.differences if (each.first, each.second) == pair)
-    return next((each for each in found if each.column == column.key), None)
+    of_pair = (each for each in board.differences if (each.first, each.second) == pair)
+    return next((each for each in of_pair if each.column == column.key), None)
 
 
 def _about(column: Column) -> Text:
@@ -150,10 +150,10 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
             texts.append(f"{label}: {max(dropped)} few-shot examples left out of too long prompts")
         scores = [cell.score for cell in cells.values() if cell.column == column.key]
         texts += [f"{label}: {text}" for text in dict.fromkeys(map(formatting.too_long, scores)) if text]
-        found = difference_of(board, trained, column) if trained is not None else None
-        if found is not None and 0 < found.num_pairs < column.num_items:
+        difference = difference_of(board, trained, column) if trained is not None else None
+        if difference is not None and 0 < difference.num_pairs < column.num_items:
             texts.append(
-                f"{label}: the difference is of {found.num_pairs:,} items that both were asked alike"
+                f"{label}: the difference is of {difference.num_pairs:,} items that both were asked alike"
             )
     texts += [agreement for model in board.models if (agreement := agreement_of(model))]
     if trained is not None and board.family.num_comparisons:
@@ -182,9 +182,9 @@ def verdict_counts(board: Board) -> dict[str, int]:
         Counts as {"better": 2, "worse": 1}, without zeros; empty without a trained model.
     """
     trained = trained_model(board.models)
-    found = [difference_of(board, trained, column) for column in board.columns] if trained else []
+    differences = [difference_of(board, trained, column) for column in board.columns] if trained else []
     counts = {
-        verdict: sum(each is not None and each.verdict == verdict for each in found)
+        verdict: sum(each is not None and each.verdict == verdict for each in differences)
         for verdict in (BETTER, WORSE, UNSURE)
     }
     return {verdict: count for verdict, count in counts.items() if count}

@@ -131,8 +131,8 @@ def mcnemar_power(num_items: int, share: float, difference: float, alpha: float)
     chances = _binomial_chances(flips, num_items, share)
     critical = _critical_counts(first, last, alpha)
     gained = min(1.0, (1 + difference / share) / 2) if share else 0.5
-    found = _tail(critical, flips, gained) + _tail(critical, flips, 1 - gained)
-    return float(chances @ found)
+    chances_to_show = _tail(critical, flips, gained) + _tail(critical, flips, 1 - gained)
+    return float(chances @ chances_to_show)
 
 
 def _binomial_chances(counts: NDArray[np.int64], total: int, share: float) -> Floats:

@@ -80,13 +80,15 @@ def _text_counts(lm: HarnessLM, samples: Mapping[str, Sequence[Sample]], metric:
     if not lm.texts:
         return {}
     counts, filter_name = text_counts(lm.texts), metric.partition(",")[2] or NO_FILTER
-    found = [
+    extracted_texts = [
         sample["filtered_resps"][0]
         for task_samples in samples.values()
         for sample in task_samples
         if sample["filter"] == filter_name and isinstance(sample["resps"][0][0], str)
     ]
-    return counts | ({UNEXTRACTED: num_unextracted(found)} if len(found) == counts[TEXTS] else {})
+    return counts | (
+        {UNEXTRACTED: num_unextracted(extracted_texts)} if len(extracted_texts) == counts[TEXTS] else {}
+    )
 
 
 @contextmanager

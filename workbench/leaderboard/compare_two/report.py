@@ -95,13 +95,13 @@ def _notes(comparison: PairedComparison) -> list[str]:
 def _subject_notes(row: Compared) -> list[str]:
     if not row.subjects:
         return []
-    told = [
+    differences = [
         f"{subject.name} {_change(subject.test.difference, row.is_share)} ({subject.verdict})"
         for subject in row.subjects
         if subject.verdict in (BETTER, WORSE)
     ]
-    found = "; ".join(told) or "no difference shown in any of them"
-    return [f"{row.benchmark}: {len(row.subjects)} subjects, each tested: {found}"]
+    told = "; ".join(differences) or "no difference shown in any of them"
+    return [f"{row.benchmark}: {len(row.subjects)} subjects, each tested: {told}"]
 
 
 def as_json(comparison: PairedComparison) -> dict[str, Any]:

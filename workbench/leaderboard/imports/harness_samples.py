@@ -224,7 +224,7 @@ def loglikelihoods(responses: Any) -> list[float]:
 
     Empty if a response isn't a number, or is NaN.
     """
-    found = []
+    numbers = []
     for response in responses if isinstance(responses, list) else []:
         while isinstance(response, list) and response:
             response = response[0]
@@ -234,8 +234,8 @@ def loglikelihoods(responses: Any) -> list[float]:
             return []
         if number != number:
             return []
-        found.append(number)
-    return found
+        numbers.append(number)
+    return numbers
 
 
 def clusters(samples: Sequence[Sample]) -> list[str]:

@@ -45,17 +45,17 @@ def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
     Args:
         benchmarks: The section `benchmarks` of a run's configuration, as plain values.
     """
-    found = {}
+    datasets = {}
     for benchmark, section in benchmarks.items():
         values = section if isinstance(section, Mapping) else {}
         path, hub = values.get("dataset"), values.get("hub")
         name = str(hub.get("name", "")) if isinstance(hub, Mapping) else ""
         if isinstance(path, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path, re.ASCII):
             split = one_line(str(values.get("split") or "test"))
-            found[str(benchmark)] = HubDataset(
+            datasets[str(benchmark)] = HubDataset(
                 path=path, name="" if "{" in name else one_line(name), split=split
             )
-    return found
+    return datasets
 
 
 def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:

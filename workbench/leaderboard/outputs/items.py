@@ -82,12 +82,12 @@ def _batches(board: Board, column: Column, texts: ItemTexts) -> Iterator[pa.Reco
     outcomes = board.outcomes.get(column.key)
     if outcomes is None or not outcomes.ids:
         return
-    found = texts.column(column.key)
+    column_texts = texts.column(column.key)
     names = {model.key: model.name for model in board.models}
     width = max(1, ROWS // len(outcomes.ids))
     for start in range(0, len(outcomes.models), width):
         rows = slice(start, start + width)
-        yield _batch(column, outcomes, found, names, rows)
+        yield _batch(column, outcomes, column_texts, names, rows)
 
 
 def _batch(

@@ -102,8 +102,8 @@ def scores_figure(board: Board) -> Figure | None:
     cells = {(cell.model, cell.column): cell for cell in board.cells}
 
     def panel(column: Column) -> Panel:
-        found = {model: cell for (model, key), cell in cells.items() if key == column.key}
-        return lambda axes, models: _score_panel(axes, column, models, found)
+        cells_of_column = {model: cell for (model, key), cell in cells.items() if key == column.key}
+        return lambda axes, models: _score_panel(axes, column, models, cells_of_column)
 
     return _figure(board, [panel(column) for column in board.columns])
 

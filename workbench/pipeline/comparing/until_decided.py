@@ -98,7 +98,7 @@ def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
         alpha: Level of the test.
     """
     bound = float(order.shares.max()) * len(order.shares)
-    found = []
+    forecasts = []
     for difference in FORECAST:
         count = forecast_items(difference, DISCORDANCE, len(order.shares), alpha=alpha, bound=bound)
         items = (
@@ -106,13 +106,13 @@ def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
             if count is None
             else f"about {count * len(order.examples) // len(order.shares):,}"
         )
-        found.append(f"{100 * difference:g} points {items}")
+        forecasts.append(f"{100 * difference:g} points {items}")
     log.info(
         "compare: %s: forecast of the items, of %s, if %g%% flip: %s",
         name,
         f"{len(order.examples):,}",
         100 * DISCORDANCE,
-        ", ".join(found),
+        ", ".join(forecasts),
     )
 
 
@@ -171,7 +171,7 @@ def _values(run: Run, block: PreparedBenchmark, asked: Asked, enter: Enter) -> l
     """
     path = predictions_path(run, asked, block.name)
     with enter() as model:
-        found = engine.evaluate(
+        evaluation = engine.evaluate(
             model,
             asked.tokenizer(),
             {block.name: block},
@@ -185,7 +185,7 @@ def _values(run: Run, block: PreparedBenchmark, asked: Asked, enter: Enter) -> l
     barrier()  # the first process writes, all read
     metric = block.config.metrics[0]
     values = [prediction.scores[metric] for prediction in read_predictions(path)]
-    check_scores(found.scores[0], values)
+    check_scores(evaluation.scores[0], values)
     return values
 
 

@@ -209,13 +209,13 @@ def drawn_of(recorded: Recorded, name: str, drawn: Sample) -> dict[str, list[Pre
         DataError: A predictions file is damaged.
         OSError, UnicodeDecodeError: It can't be read.
     """
-    found = {}
+    answers_by_benchmark = {}
     for benchmark, answers in drawn.recorded.items():
         path = recorded.files.predictions(name, benchmark)
         by_id = {answer.id: answer for answer in read_predictions(path)} if path.is_file() else {}
         if answers and all(answer.id in by_id for answer in answers):
-            found[benchmark] = [by_id[answer.id] for answer in answers]
-    return found
+            answers_by_benchmark[benchmark] = [by_id[answer.id] for answer in answers]
+    return answers_by_benchmark
 
 
 def report(result: Verification, run: Run, seed: int) -> None:
