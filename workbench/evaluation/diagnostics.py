@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from workbench.config.benchmark import OutputType
 from workbench.data.tokens.segments import special_frame
-from workbench.distributed import rank_and_world_size
+from workbench.distributed import is_rank0
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics.text_counts import IN_THOUGHT, TEXTS
@@ -25,7 +25,7 @@ def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item
     `item`, any one of the benchmark's, is encoded to find out.
     """
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
-    if warning and rank_and_world_size()[0] == 0:
+    if warning and is_rank0():
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
 
 
@@ -35,7 +35,7 @@ def warn_of_closed_texts(name: str, lm: LanguageModel) -> None:
     The token is removed between prompt and answer, where lm-evaluation-harness keeps it.
     """
     suffix = special_frame(lm.tokenizer)[1]
-    if suffix and rank_and_world_size()[0] == 0:
+    if suffix and is_rank0():
         log.warning(
             "benchmarks.%s: the tokenizer puts %s after every text; this token is removed between prompt "
             "and answer, where lm-evaluation-harness keeps it",
@@ -50,7 +50,7 @@ def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> Non
     Items that `answerer` has encoded so far count (`MultipleChoice.same_tokens`).
     """
     same_tokens = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
-    if same_tokens and rank_and_world_size()[0] == 0:
+    if same_tokens and is_rank0():
         name, (first, second) = next(iter(same_tokens.items()))
         log.warning(
             "benchmarks.%s: %d items have two choices that are scored by the same tokens, so their scores "
@@ -66,7 +66,7 @@ def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> Non
 def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
     """Warn about few-shot examples that were dropped because prompts were longer than `longest` tokens."""
     dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
-    if dropped and rank_and_world_size()[0] == 0:
+    if dropped and is_rank0():
         log.warning(
             "benchmarks.%s: %d few-shot examples were dropped from the prompts of %d of %d items, which "
             "would be longer than %d tokens",
@@ -85,7 +85,7 @@ def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) ->
     writes, as in transformers' `apply_chat_template`.
     """
     begin = lm.tokenizer.convert_ids_to_tokens(special_frame(lm.tokenizer)[0])
-    if begin and not items[0].contexts[0].startswith(begin[0]) and rank_and_world_size()[0] == 0:
+    if begin and not items[0].contexts[0].startswith(begin[0]) and is_rank0():
         log.warning(
             "benchmarks.%s: prompts begin with %s, as in lm-evaluation-harness; the chat template doesn't "
             "write it, and training rows, recipe=chat and recipe=predict are without",
@@ -100,7 +100,7 @@ def warn_of_open_thoughts(name: str, counts: Mapping[str, int]) -> None:
     `counts` are those of `text_counts`.
     """
     num_open = counts.get(IN_THOUGHT, 0)
-    if num_open and rank_and_world_size()[0] == 0:
+    if num_open and is_rank0():
         log.warning(
             "benchmarks.%s: %d of %d answers end within a thought (<think>), cut off by generation.stop or "
             "generation.max_new_tokens, and so have no answer (evaluate.thinking_budget=2000 closes a "
