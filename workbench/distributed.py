@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from workbench.errors import WorkbenchError
 
@@ -35,6 +37,16 @@ def rank_and_world_size() -> tuple[int, int]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         atexit.register(dist.destroy_process_group)
     return dist.get_rank(), dist.get_world_size()
+
+
+def unsplit_weights(model: nn.Module) -> dict[str, Tensor] | None:
+    """Return the model's weights by name without those that `train.fsdp` has split; None if none is split.
+
+    Given these, peft doesn't gather the base's weights to save an adapter.
+    """
+    weights = model.state_dict()
+    whole = {name: weight for name, weight in weights.items() if not isinstance(weight, DTensor)}
+    return whole if len(whole) < len(weights) else None
 
 
 def is_rank0() -> bool:

@@ -53,12 +53,13 @@ def test_every_process_reports_what_one_process_does(folders):
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_all_go_on_from_the_newest_checkpoint(folders, tmp_path, base):
-    killed = launched(tmp_path, base, 1, 8)
+@pytest.mark.parametrize("stopped", ["nf4", "fsdp"])
+def test_when_one_process_is_killed_all_go_on_from_the_newest_checkpoint(folders, tmp_path, base, stopped):
+    killed = launched(tmp_path, base, stopped, 1, 8)
     assert killed.returncode != 0
-    last = list(KINDS)[-1]
-    assert not (tmp_path / last / "adapter").exists()
-    steps = [json.loads(line)["step"] for line in (tmp_path / last / "train.jsonl").read_text().splitlines()]
+    assert not (tmp_path / stopped / "adapter").exists()
+    lines = (tmp_path / stopped / "train.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
     assert max(steps) < 8
     repeated = launched(tmp_path, base)
     assert repeated.returncode == 0, repeated.stderr

@@ -28,6 +28,7 @@ from workbench.models.adapters.init_from_rows import attach_from_rows
 from workbench.models.adapters.provenance import trained_on
 from workbench.models.architecture import is_native
 from workbench.models.checkpoints.generation_config import end_at
+from workbench.models.device import split_weights
 from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
@@ -129,7 +130,8 @@ def _load_to_train(
     With `labels`, the model is a classifier with these class names.
     """
     section = replace(sections.model, dtype=Dtype.float32) if autocast else sections.model
-    model = load_model(section, sections.quantization, len(labels) or None)
+    with split_weights(sections.train.fsdp):
+        model = load_model(section, sections.quantization, len(labels) or None)
     if section.fused and is_native(section):
         if mlps := use_gated_mlps(model):
             log.info(

@@ -22,6 +22,7 @@ NOT_LEARNED = (
     "report_to",
     "deterministic",
     "activation_offloading",
+    "fsdp",
     "sample_answers",
 )
 """Keys that don't decide the trained weights: only logs, checkpoints, samples, or a GPU's rounding."""
@@ -131,6 +132,12 @@ class TrainConfig:
     """true moves activations from a GPU to the machine's memory until the backward pass needs them: the
     memory of one layer's stays, and copies take time. Instead of train.gradient_checkpointing, which computes
     them again. Without effect on a CPU."""
+
+    fsdp: bool = False
+    """true splits the base's weights over the processes of torchrun or accelerate launch (FSDP2): each holds
+    its share, and gathers a layer's weights while it computes the layer. For a LoRA on an unquantized
+    Open-Llama that writes texts. The adapter is the same, and is saved whole. false: each process has all
+    weights."""
 
     precision: Precision = Precision.mixed
     """For adapter=none on a 16-bit model; adapters are always trained in float32. mixed: float32 copies of

@@ -2,13 +2,18 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.config.model import Attention, Device, ModelConfig
 from workbench.config.quantization import QuantizationConfig
+from workbench.distributed import rank_and_world_size
 from workbench.errors import DeviceError
 from workbench.models.architecture import is_native
 from workbench.models.checkpoints.hub import locate
@@ -25,6 +30,25 @@ EMULATED = (
     "model.dtype=float16 is trained with loss scaling there"
 )
 """What is said of bfloat16 on a GPU, which is filled in."""
+
+
+SPLIT_MODULES = {"model.layers.*": "free_full_weight"}
+"""FSDP2's plan for Open-Llama: a layer's weights are freed after it; embedding, last norm and head stay."""
+
+_is_splitting: ContextVar[bool] = ContextVar("is_splitting", default=False)
+
+
+@contextmanager
+def split_weights(is_split: bool) -> Iterator[None]:
+    """Within the block, split the weights of a loaded Open-Llama over all processes (`train.fsdp`).
+
+    A model with such weights must be called by all processes together.
+    """
+    token = _is_splitting.set(is_split)
+    try:
+        yield
+    finally:
+        _is_splitting.reset(token)
 
 
 def torch_device(device: Device) -> torch.device:
@@ -98,9 +122,14 @@ def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: t
     if slow := emulated_dtype(dtype, device):
         logger.warning("%s", slow)
     path = locate(model.path, model.revision) if model.path else None
+    if _is_splitting.get():
+        shares = DistributedConfig(fsdp_size=rank_and_world_size()[1], fsdp_plan=SPLIT_MODULES)
+        placement: dict[str, Any] = {"distributed_config": shares}
+    else:
+        placement = {"device_map": device_map(path, quantization, dtype, own, device)}
     return {
         "dtype": dtype,
-        "device_map": device_map(path, quantization, dtype, own, device),
+        **placement,
         "quantization_config": bitsandbytes_config(quantization, dtype, is_native(model)),
         "attn_implementation": attention_name(model.attention, dtype, device),
     }

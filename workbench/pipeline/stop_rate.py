@@ -72,7 +72,7 @@ def draw_prompts(
     count = num_prompts(run.config.train, len(training or held_out))
     origin = "held-out" if held_out else "training"
     rows = held_out or training
-    if not count or not rows or is_classifier(run.config) or is_sharded():
+    if not count or not rows or is_classifier(run.config) or run.config.train.fsdp or is_sharded():
         return None
     drawn_rows = random.Random(run.config.seed).sample(rows, min(count, len(rows)))
     encoded, _ = encoded_rows(drawn_rows, run, tokenizer)

@@ -107,7 +107,7 @@ def training_arguments(
     """Return the Trainer's arguments.
 
     Args:
-        train: The section `train` of the configuration.
+        train: The section `train`.
         folder: Folder of the checkpoints.
         seed: Seed of row order and dropout.
         steps: Number of optimizer steps.
@@ -115,8 +115,7 @@ def training_arguments(
         model: The model; its device and kind (adapter or not) decide some arguments.
         autocast: 16-bit dtype of matrix products with float32 weights; None: the dtype of the weights.
     """
-    keeps_best = metric is not None and train.keep is Keep.best
-    on_cpu = model.device.type == "cpu"
+    keeps_best, on_cpu = metric is not None and train.keep is Keep.best, model.device.type == "cpu"
     bf16, fp16 = half_precision(model, autocast)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -139,6 +138,7 @@ def training_arguments(
         greater_is_better=metric == "score",
         prediction_loss_only=True,
         save_steps=train.save_steps,
+        save_only_model=getattr(model, "is_distributed_loading_by_transformers", False),  # see build_trainer
         save_total_limit=train.save_total_limit + keeps_best,
         report_to=[name for name in train.report_to if name != "tensorboard"] or "none",
         seed=seed,
@@ -152,5 +152,5 @@ def training_arguments(
         disable_tqdm=True,
         log_level="error",
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits batches over all GPUs
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else it splits batches over all GPUs
     return arguments

@@ -103,6 +103,8 @@ def build_trainer(
         compute_loss_func=classification_loss if is_classification(rows) else None,
         callbacks=callbacks(training, identity, counters, progress, steps),
     )
+    # The Trainer refuses to store the optimizer's state of split weights. Those of an adapter aren't split.
+    trainer.args.save_only_model = False
     trainer.remove_callback(PrinterCallback)
     if training.autocast is None:  # else float16's loss scaling would bring autocast with it
         trainer.accelerator.autocast_handler = AutocastKwargs(enabled=False)

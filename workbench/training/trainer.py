@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, Trainer
 from workbench.config.names import IGNORED
 from workbench.contexts import forked_random_state
 from workbench.data.packing import cut
-from workbench.distributed import all_reduce_sum, rank_and_world_size
+from workbench.distributed import all_reduce_sum, rank_and_world_size, unsplit_weights
 from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
 from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic
@@ -224,6 +224,10 @@ class CountingTrainer(Trainer):
             logs["loss"] = self.counters.pop_mean_loss()
             logs |= self.counters.log_values()
         super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save a checkpoint's weights; of split ones (`train.fsdp`) only the adapter, which is whole."""
+        super()._save(output_dir, state_dict or unsplit_weights(cast(nn.Module, self.model)))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: an estimate would walk over all parameters at each batch, which is slow."""

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import AdapterConfig
 from workbench.contexts import forked_random_state, quiet_transformers
+from workbench.distributed import unsplit_weights
 from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
@@ -184,7 +185,7 @@ def save(
     """
     base = base_model(model)
     with new_folder(folder) as temporary, without_peft_warnings():
-        model.save_pretrained(str(temporary), save_embedding_layers=False)
+        model.save_pretrained(str(temporary), save_embedding_layers=False, state_dict=unsplit_weights(model))
         # peft's model card contains local paths; the leaderboard writes a better one.
         (temporary / "README.md").unlink(missing_ok=True)
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
@@ -240,7 +241,7 @@ def inner_model(model: PeftModel) -> PreTrainedModel:
 def state_dict(model: PeftModel) -> dict[str, Tensor]:
     """Return name in the adapter file -> the adapter's tensor in the model, not a copy."""
     with without_peft_warnings():
-        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+        return dict(get_peft_model_state_dict(model, unsplit_weights(model), save_embedding_layers=False))
 
 
 def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:

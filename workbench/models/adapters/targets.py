@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -130,7 +131,8 @@ def trainable_tokens(
     embedding is named.
 
     Raises:
-        ConfigError: `adapter.trainable_tokens_from` is larger than the vocabulary.
+        ConfigError: `adapter.trainable_tokens_from` is larger than the vocabulary, or `train.fsdp` has split
+            the embedding.
     """
     embeddings = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
     size = len(cast(Tensor, embeddings[0].weight))
@@ -143,6 +145,11 @@ def trainable_tokens(
     trained = sorted({*token_ids, *range(first, size)})
     if not trained:
         return None
+    if isinstance(embeddings[0].weight, DTensor):
+        raise ConfigError(
+            f"train.fsdp: embeddings of a split model aren't trained (adapter.trainable_tokens_from={size}, "
+            "or train.fsdp=false)"
+        )
     # If the embeddings share their weight, peft expects the first and ties the second to it.
     unshared = embeddings[:1] if shared_layers(model) else embeddings
     names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in unshared}
