@@ -92,6 +92,15 @@ PAIR = {
 }
 
 
+def test_chinese_prompts_are_refused_because_the_checkers_know_english_alone(tmp_path):
+    chinese = {**PAIR, "key": 7, "prompt": "请用不超过三句话介绍 Paris，不要使用逗号。"}
+    with pytest.raises(
+        ConfigError, match=r"^benchmarks\.ifeval: 1 items, such as 7, are Chinese, .*FILE\.yaml"
+    ):
+        prepared(tmp_path, [PAIR, chinese])
+    prepared(tmp_path, [{**PAIR, "prompt": "Translate 'I have two dogs, and a cat' to Chinese (中文)."}])
+
+
 def rows(cases=CASES) -> list[dict]:
     single = [
         {"key": key, "prompt": f"Write {key}.", "instruction_id_list": [name], "kwargs": [arguments]}

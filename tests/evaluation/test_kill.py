@@ -1,6 +1,7 @@
 """The real command, killed and stopped in the middle of an evaluation, goes on and leaves the same bytes."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,19 +9,23 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from workbench.cli import PACKAGE
+from workbench.evaluation.records import read_predictions
 from workbench.run_dir import RunDir, read_json
 
 BENCHMARKS = ("toy_choice_zh", "toy_exact_en")
 LIMIT = 150
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "workbench", "recipe=evaluate", f"model.path={PACKAGE / 'toy' / 'base'}"]
-    limits = [f"benchmarks.{name}.limit={LIMIT}" for name in BENCHMARKS]
+def start(
+    folder: Path, model: Path = PACKAGE / "toy" / "base", names=BENCHMARKS, keys=()
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", f"model.path={model}", *keys]
+    limits = [f"benchmarks.{name}.limit={LIMIT}" for name in names]
     more = ["evaluate.invariant=true", "model.dtype=bfloat16", "run_dir=runs/toy", "steps=[evaluate]"]
-    chosen = f"benchmark=[{','.join(BENCHMARKS)}]"
+    chosen = f"benchmark=[{','.join(names)}]"
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [*command, chosen, *limits, *more],
@@ -70,3 +75,33 @@ def test_a_killed_and_a_stopped_evaluation_go_on_and_leave_the_bytes_of_an_unint
     for name in BENCHMARKS:
         same = [run.predictions("base", name).read_bytes() for run in (cut, whole)]
         assert same[0] == same[1]
+
+
+@pytest.mark.slow
+def test_texts_with_cut_thoughts_and_several_answers_are_the_same_after_kills(tmp_path):
+    model, name = tmp_path / "base", "toy_exact_en"
+    thinks = (
+        "{% for m in messages %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<think>{% endif %}"
+    )
+    shutil.copytree(PACKAGE / "toy" / "base", model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = thinks
+    tokenizer.save_pretrained(model)
+    drawn = ("evaluate.temperature=0.9", "evaluate.samples=2", "evaluate.thinking_budget=20")
+    keys = ("evaluate.chat_template=true", *drawn)
+    whole, cut = (RunDir(tmp_path / place / "runs" / "toy") for place in ("whole", "cut"))
+    code, said = finished(start(tmp_path / "whole", model, (name,), keys))
+    assert code == 0, said
+    for point in (1, 70, 150):
+        process = start(tmp_path / "cut", model, (name,), keys)
+        while kept(cut) < point:
+            assert process.poll() is None, finished(process)
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        finished(process)
+        assert not cut.results_json.exists() and kept(cut) < 2 * LIMIT
+    assert finished(start(tmp_path / "cut", model, (name,), keys))[0] == 0
+    assert cut.results_json.read_bytes() == whole.results_json.read_bytes()
+    assert cut.predictions("base", name).read_bytes() == whole.predictions("base", name).read_bytes()
+    samples = [sample for one in read_predictions(cut.predictions("base", name)) for sample in one.samples]
+    assert len(samples) == 2 * LIMIT and sum(sample["thought_cut"] for sample in samples) > 0

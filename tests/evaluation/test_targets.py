@@ -334,3 +334,20 @@ def test_only_the_harness_protocol_reads_thoughts_and_its_scores_are_not_compare
         assert score.value == value
         rules.append(score.rule)
     assert rules[0] != rules[1]
+
+
+def test_a_list_that_a_cell_holds_as_text_is_told_and_can_be_parsed(tmp_path):
+    texts = ['["北京", "北京市"]', "['Paris', \"L'Île\"]"]
+    rows = [{"q": str(number), "answer": text} for number, text in enumerate(texts)]
+    whole = prepared(tmp_path, rows)
+    assert whole.examples[0].reference_texts == (texts[0],)
+    [warning] = whole.warnings
+    assert warning.startswith("2 right answers are lists written as one text") and "parse_list" in warning
+    parsed = prepared(tmp_path, rows, target="{{ answer | parse_list }}")
+    assert [example.reference_texts for example in parsed.examples] == [
+        ("北京", "北京市"),
+        ("Paris", "L'Île"),
+    ]
+    assert parsed.warnings == []
+    refused = refusal(tmp_path, "[__import__('os')]", target="{{ answer | parse_list }}")
+    assert "is not a list" in refused

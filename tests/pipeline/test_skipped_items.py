@@ -106,7 +106,7 @@ def test_a_benchmark_of_which_no_item_fits_is_a_line_in_the_row_beside_the_other
     before = run_dir.results_json.read_bytes()
     caplog.clear()
     run("evaluate", *MODEL, "run_dir=runs/run", *asked)
-    assert "evaluate base: done" in caplog.text and run_dir.results_json.read_bytes() == before
+    assert "evaluate base: already done" in caplog.text and run_dir.results_json.read_bytes() == before
     run("evaluate", *MODEL, "run_dir=runs/run", *(key for key in asked if "max_length" not in key))
     assert {score.benchmark for score in read_results(run_dir.results_json)[1]} == {
         "toy_choice_en",
@@ -143,7 +143,8 @@ def test_a_comparison_and_a_report_go_on_without_a_benchmark_of_which_no_item_fi
     assert decision["benchmark"] == "toy_choice_zh" and "no item fits the 40 tokens" in caplog.text
     report = ("quantization_report.formats=[nf4]", "quantization_report.rounds=0")
     run_dir = run("evaluate", *MODEL, "run_dir=three", *asked, *report, "steps=[quantization_report]")
-    assert "toy_choice_zh" in run_dir.quantization_md.read_text("utf-8")
+    gains = read_json(run_dir.quantization_json)["formats"]
+    assert [[score["benchmark"] for score in one["scores"]] for one in gains] == [["toy_choice_zh"]] * 2
 
 
 @pytest.mark.parametrize(

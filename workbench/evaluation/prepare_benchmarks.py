@@ -114,7 +114,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     for check_items in dict.fromkeys(metric_named(metric).check_items for metric in config.metrics):
         if check_items is not None:
             check_items(f"benchmarks.{name}", examples)
-    warnings = about_items(config, len(examples), renderer, evaluate.permutations)
+    warnings = about_items(config, examples, renderer, evaluate.permutations)
     total = config.num_items if config.only else num_total
     return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer(), total)
 

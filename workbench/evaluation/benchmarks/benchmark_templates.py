@@ -1,5 +1,7 @@
 """Renders the Jinja templates and expressions of benchmarks in a sandbox: a configuration can't run code."""
 
+import json
+from ast import literal_eval
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -12,6 +14,9 @@ from workbench.data.templating.sandbox import BoundedEnvironment
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.patterns.matching import PatternError, replaced
+
+_LONGEST_LIST = 100_000
+"""Number of characters of a text that is read as a list."""
 
 
 def render(template: str, values: Mapping[str, Any], row: Row) -> str:
@@ -94,7 +99,7 @@ def _environment() -> BoundedEnvironment:
         refuses_null=True, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     filters = {"default": _default, "d": _default, "regex_replace": _regex_replace, "positions": _positions}
-    environment.filters |= filters
+    environment.filters |= filters | {"parse_list": _parse_list}
     environment.bound_filters()
     return environment
 
@@ -118,6 +123,34 @@ def _regex_replace(text: str, pattern: str, new: str) -> str:
 def _positions(values: Any, searched: Any) -> list[int]:
     """Jinja filter `positions`: return the indices at which a list has a value."""
     return [index for index, value in enumerate(values) if value == searched]
+
+
+def _parse_list(text: Any) -> list[Any]:
+    """Jinja filter `parse_list`: return the list that a text writes in JSON or Python; a list stays.
+
+    Another text is the list of itself, unless it begins as a list.
+    """
+    if isinstance(text, list):
+        return text
+    found = list_in(str(text))
+    if found is None and str(text).lstrip().startswith("["):
+        raise TemplateError(f"parse_list: {str(text):.60} is not a list")
+    return [text] if found is None else found
+
+
+def list_in(text: str) -> list[Any] | None:
+    """Return the list of texts and numbers that a text writes in JSON or Python; None: it writes none."""
+    stripped = text.strip()
+    if not (stripped.startswith("[") and stripped.endswith("]")) or len(stripped) > _LONGEST_LIST:
+        return None
+    for read in (json.loads, literal_eval):
+        try:
+            values = read(stripped)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(isinstance(value, str | int | float) for value in values):
+            return values
+    return None
 
 
 def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:

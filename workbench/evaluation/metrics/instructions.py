@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.checkers.checker import Checker
 from workbench.evaluation.extraction.cleaning import without_thoughts
 from workbench.evaluation.metrics.metric import Judged, Metric
@@ -62,9 +63,16 @@ def check_items(key: str, examples: Sequence[Example]) -> None:
         examples: Examples whose target is a JSON object with the fields of `_FIELDS`.
 
     Raises:
-        ConfigError: NLTK's data, which some items need, is absent.
+        ConfigError: NLTK's data, which some items need, is absent, or prompts are Chinese.
         DataError: A target isn't such an object, or has instructions that the checkers don't know.
     """
+    chinese = [example.id for example in examples if language([_instructions(example)["prompt"]]) == "zh"]
+    if chinese:
+        raise ConfigError(
+            f"{key}: {len(chinese):,} items, such as {chinese[0]}, are Chinese, and IFEval's checkers know "
+            "English words, sentences and punctuation alone (a task file of yours with checkers for Chinese: "
+            "'benchmark=[lm-eval]' 'benchmarks.lm_eval.tasks=[FILE.yaml]' trust_code=true)"
+        )
     reply = IFEVAL.ask({"items": [_instructions(example) for example in examples]})
     if reply is None:
         raise DataError(f"{key}: the instructions of its items can't be read within {IFEVAL.max_seconds:g} s")
