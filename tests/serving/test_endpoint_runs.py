@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -145,6 +146,28 @@ def test_a_killed_scoring_of_eight_requests_at_once_asks_only_those_in_flight_ag
     whole = evaluate("whole", *options)
     for benchmark in ("toy_choice_zh", "toy_exact_en"):
         assert predictions(whole, benchmark) == predictions(resumed, benchmark)
+
+
+def test_ctrl_c_ends_a_scoring_whose_endpoint_does_not_answer(tmp_path):
+    silence = threading.Event()
+
+    def reply(path: str, body):
+        return (200, {"data": [{"id": "base"}]}) if body is None else (silence.wait(300), {})
+
+    server = JsonServer(reply)
+    options = ("benchmark=[toy_exact_en]", "run_dir=silent", f"model.endpoint={server.url}")
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", "steps=[evaluate]", TOY, *options]
+    try:
+        child = subprocess.Popen(command, cwd=tmp_path, stdout=DEVNULL, stderr=DEVNULL)
+        while not server.seen:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(120) != 0  # endpoint.timeout_seconds is 600
+    finally:
+        child.kill()
+        silence.set()
+        server.stop()
 
 
 @pytest.fixture
