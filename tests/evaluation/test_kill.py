@@ -22,13 +22,13 @@ LIMIT = 150
 def start(
     folder: Path, model: Path = PACKAGE / "toy" / "base", names=BENCHMARKS, keys=()
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "workbench", "recipe=evaluate", f"model.path={model}", *keys]
-    limits = [f"benchmarks.{name}.limit={LIMIT}" for name in names]
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", f"model.path={model}"]
+    limits = [f"benchmarks.{name}.limit={LIMIT}" for name in names if not keys]
     more = ["evaluate.invariant=true", "model.dtype=bfloat16", "run_dir=runs/toy", "steps=[evaluate]"]
     chosen = f"benchmark=[{','.join(names)}]"
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [*command, chosen, *limits, *more],
+        [*command, chosen, *limits, *more, *keys],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -87,21 +87,22 @@ def test_texts_with_cut_thoughts_and_several_answers_are_the_same_after_kills(tm
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = thinks
     tokenizer.save_pretrained(model)
-    drawn = ("evaluate.temperature=0.9", "evaluate.samples=2", "evaluate.thinking_budget=20")
-    keys = ("evaluate.chat_template=true", *drawn)
+    drawn = ("evaluate.temperature=0.9", "evaluate.samples=2", "evaluate.thinking_budget=8")
+    few = (f"benchmarks.{name}.limit=60", "model.dtype=float32")
+    keys = ("evaluate.chat_template=true", *drawn, *few)
     whole, cut = (RunDir(tmp_path / place / "runs" / "toy") for place in ("whole", "cut"))
     code, said = finished(start(tmp_path / "whole", model, (name,), keys))
     assert code == 0, said
-    for point in (1, 70, 150):
+    for point in (1, 20, 70):
         process = start(tmp_path / "cut", model, (name,), keys)
         while kept(cut) < point:
             assert process.poll() is None, finished(process)
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         finished(process)
-        assert not cut.results_json.exists() and kept(cut) < 2 * LIMIT
+        assert not cut.results_json.exists() and kept(cut) < 2 * 60
     assert finished(start(tmp_path / "cut", model, (name,), keys))[0] == 0
     assert cut.results_json.read_bytes() == whole.results_json.read_bytes()
     assert cut.predictions("base", name).read_bytes() == whole.predictions("base", name).read_bytes()
     samples = [sample for one in read_predictions(cut.predictions("base", name)) for sample in one.samples]
-    assert len(samples) == 2 * LIMIT and sum(sample["thought_cut"] for sample in samples) > 0
+    assert len(samples) == 2 * 60 and sum(sample["thought_cut"] for sample in samples) > 0

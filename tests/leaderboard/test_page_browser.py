@@ -438,3 +438,20 @@ def test_an_empty_board_says_that_there_is_nothing(browser, usual, tmp_path):
     for view in VIEWS:
         browser.view(view)
     assert "Nothing to show" in browser.text("#content") and browser.errors == []
+
+
+def test_further_metrics_of_a_cell_are_in_percent_where_they_are_shares(browser, usual, tmp_path):
+    cell = next(one for one in usual.cells if one.score.metric == "acc")
+    majority = replace(cell.score, metric="acc,maj@3", value=0.25, interval=[0.125, 0.5])
+    loss = replace(cell.score, metric="word_perplexity", value=12.3456, interval=None)
+    further = {score.metric: score for score in (majority, loss)}
+    cells = tuple(replace(one, further=further) if one is cell else one for one in usual.cells)
+    board = replace(usual, cells=cells)
+    browser.open(write(board, MadeTexts(board), tmp_path))
+    browser.wait("document.querySelector('.scores .sign')")
+    model = [one.key for one in board.models].index(cell.model)
+    column = [one.key for one in board.columns].index(cell.column)
+    browser.click(f"td[data-place='{model} {column}']")
+    browser.wait("document.querySelector('dialog[open]')")
+    shown = browser.text("dialog")
+    assert "acc,maj@3\t25.0 (12.5–50.0)" in shown and "word_perplexity\t12.35\n" in shown

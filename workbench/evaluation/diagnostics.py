@@ -94,21 +94,23 @@ def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) ->
         )
 
 
-def warn_of_open_thoughts(name: str, counts: Mapping[str, int]) -> None:
+def warn_of_open_thoughts(name: str, counts: Mapping[str, int], budget: int | None) -> None:
     """Warn about generated texts that end within a thought (`<think>`), before any answer to score.
 
-    `counts` are those of `text_counts`.
+    `counts` are those of `text_counts`. With a thinking budget, it is the model that ended them.
     """
     num_open = counts.get(IN_THOUGHT, 0)
     if num_open and is_rank0():
+        ended, way_out = (
+            "cut off by generation.stop or generation.max_new_tokens",
+            "evaluate.thinking_budget=2000 closes a thought, ",
+        )
+        if budget is not None:
+            ended, way_out = f"which the model ended within the {budget:,} tokens of its budget", ""
         log.warning(
-            "benchmarks.%s: %d of %d answers end within a thought (<think>), cut off by generation.stop or "
-            "generation.max_new_tokens, and so have no answer (evaluate.thinking_budget=2000 closes a "
-            "thought, evaluate.template_arguments={enable_thinking: false} asks for none where the template "
-            "has it)",
-            name,
-            num_open,
-            counts[TEXTS],
+            "benchmarks.%s: %d of %d answers end within a thought (<think>), %s, and so have no answer (%s"
+            "evaluate.template_arguments={enable_thinking: false} asks for none where the template has it)",
+            *(name, num_open, counts[TEXTS], ended, way_out),
         )
 
 

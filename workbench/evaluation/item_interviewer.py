@@ -115,7 +115,7 @@ class ItemInterviewer:
         warn_of_shots(benchmark, items, lm.max_length)
         warn_of_same_tokens(benchmark, answerer)
         if not isinstance(items[0].example, EncodedExample):
-            warn_of_open_thoughts(benchmark.name, texts)
+            warn_of_open_thoughts(benchmark.name, texts, benchmark.config.generation.thinking_budget)
             is_asked_in_chat = benchmark.config.output_type in _CHAT_OUTPUT_TYPES
             in_chat = is_asked_in_chat and takes_chat_template(benchmark.config, config)
             if in_chat and isinstance(lm, LanguageModel):

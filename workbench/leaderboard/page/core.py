@@ -4,6 +4,7 @@ from typing import Any
 
 from workbench.evaluation.records import ITEM_ALONE
 from workbench.leaderboard.board import Board, Cell, Column, Model
+from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.leaderboard.page.packed_differences import packed_differences, packed_subjects
 from workbench.leaderboard.page.plain import page_value, rounded
 from workbench.shown import message
@@ -160,7 +161,8 @@ def _details(cell: Cell) -> dict[str, Any]:
             name: [facts.get("value"), facts.get("num_items")] for name, facts in score.groups.items()
         },
         "further": {
-            name: [further.value, *(further.interval or ())] for name, further in cell.further.items()
+            name: [int(is_shown_as_share(further)), further.value, *(further.interval or ())]
+            for name, further in cell.further.items()
         },
     }
     return page_value({name: value for name, value in found.items() if value})  # type: ignore[no-any-return]

@@ -135,7 +135,7 @@ function detailRows(details, measure) {
     details.too_long ? [t("too_long"), t("too_long_counts", { cut: details.too_long[0], skipped: details.too_long[1] })] : null,
     total ? [t("answer_letters"), Object.entries(details.letters).map(([letter, n]) => `${letter} ${(100 * n / total).toFixed(0)}%`).join(" · ")] : null,
     ...Object.entries(details.groups ?? {}).map(([name, [value, n]]) => [name, `${share(value)} · ${count(n)}`]),
-    ...Object.entries(details.further ?? {}).map(([name, values]) => [name, `${String(values[0])}${values.length > 2 ? ` (${values[1]} … ${values[2]})` : ""}`]),
+    ...Object.entries(details.further ?? {}).map(([name, [isShare, value, low, high]]) => [name, `${scoreText(value, isShare)}${low === undefined ? "" : ` (${rangeText(low, high, isShare)})`}`]),
     details.prompts ? [t("prompts"), details.prompts] : null,
   ].filter(Boolean);
 }
