@@ -11,7 +11,7 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Column, Difference
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Collection, Run
-from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.run_dir import RunDir

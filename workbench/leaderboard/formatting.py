@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.evaluation.metric_directions import lower_is_better, metric_name
 from workbench.evaluation.records import Score
 from workbench.shown import clean
 
@@ -15,6 +16,10 @@ METRICS = {
     "acc_token": "accuracy, per token",
     "acc_pmi": "accuracy, against the unconditional choice",
 }
+
+
+OF_100 = ("bleu", "chrf")
+"""Metrics that lm-evaluation-harness reports on a scale from 0 to 100."""
 
 
 def language(code: str) -> str:
@@ -162,3 +167,20 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def is_share(metric: str, protocol: str) -> bool:
+    """Return whether a metric is a share from 0 to 1, by the names of metric and protocol.
+
+    Metrics where lower is better are not, nor MCC, nor the harness's BLEU and chrF (`OF_100`).
+    """
+    name = metric_name(metric)
+    is_of_100 = name in OF_100 and protocol.startswith(
+        "lm-eval "
+    )  # such a protocol is followed by the harness's version
+    return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
+
+
+def is_shown_as_share(score: Score) -> bool:
+    """Return whether a score is a share: its metric is one, and its value is between 0 and 1."""
+    return is_share(score.metric, score.protocol) and 0 <= score.value <= 1

@@ -6,7 +6,7 @@ from typing import Any
 from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard import formatting
-from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.leaderboard.shown_table import Shown, Table
 
 

@@ -11,7 +11,7 @@ from workbench.leaderboard.compare_two.common_scores import common_benchmarks, c
 from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.compare_two.pairing import Pairs, pair_items
 from workbench.leaderboard.compare_two.sides import Side
-from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of
 from workbench.statistics.intervals import mean
 from workbench.statistics.paired import PairedTest, compare_paired

@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.evaluation.metric_directions import lower_is_better, metric_name
 from workbench.evaluation.records import Score
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Column
 from workbench.leaderboard.collect import Run
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.shown import clean, message
-
-OF_100 = ("bleu", "chrf")
-"""Metrics that lm-evaluation-harness reports on a scale from 0 to 100."""
 
 DIFFERENT = ("metric", "protocol", "num_fewshot", "average", "rule")
 """Settings in which columns of the same benchmark may differ, in the order of the column's heading."""
@@ -185,23 +182,6 @@ def _shown(column: Column, fact: str) -> str:
     if fact == "num_fewshot":
         return f"{value}-shot"
     return f"rule {value[:RULE_DIGITS]}" if fact == "rule" else clean(value)
-
-
-def is_share(metric: str, protocol: str) -> bool:
-    """Return whether a metric is a share from 0 to 1, by the names of metric and protocol.
-
-    Metrics where lower is better are not, nor MCC, nor the harness's BLEU and chrF (`OF_100`).
-    """
-    name = metric_name(metric)
-    is_of_100 = name in OF_100 and protocol.startswith(
-        "lm-eval "
-    )  # such a protocol is followed by the harness's version
-    return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
-
-
-def is_shown_as_share(score: Score) -> bool:
-    """Return whether a score is a share: its metric is one, and its value is between 0 and 1."""
-    return is_share(score.metric, score.protocol) and 0 <= score.value <= 1
 
 
 def apart(score: Score, column: Column) -> str:

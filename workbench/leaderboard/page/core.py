@@ -4,7 +4,7 @@ from typing import Any
 
 from workbench.evaluation.records import ITEM_ALONE
 from workbench.leaderboard.board import Board, Cell, Column, Model
-from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.leaderboard.page.packed_differences import packed_differences, packed_subjects
 from workbench.leaderboard.page.plain import page_value, rounded
 from workbench.shown import message

@@ -12,7 +12,7 @@ from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.leaderboard import formatting
-from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.formatting import is_shown_as_share
 from workbench.leaderboard.results import Results
 from workbench.pipeline.combining.choice import Items
 from workbench.pipeline.combining.halves import items_of
