@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 from workbench.config.train import Optimizer
-from workbench.distributed import rank_and_world_size
+from workbench.distributed import rank_and_world_size, unsplit_weights
 from workbench.errors import CheckpointError
 from workbench.files import read_json
 from workbench.training.checkpoint_checks.history import trainer_state_problems
@@ -178,7 +178,8 @@ def _adapter_weights(model: PeftModel) -> tuple[list[set[str]], Mapping[str, Ten
 
     Each name is wrapped in a set, because `_model_weights` returns sets of names.
     """
-    tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
+    whole = unsplit_weights(model)  # else peft gathers weights of other ranks, which don't call this
+    tensors = get_peft_model_state_dict(model, whole, model.active_adapter, save_embedding_layers=False)
     return [{name} for name in tensors], {**model.state_dict(), **tensors}  # such as a resized embedding
 
 
