@@ -158,7 +158,13 @@ def test_ctrl_c_ends_a_scoring_whose_endpoint_does_not_answer(tmp_path):
     options = ("benchmark=[toy_exact_en]", "run_dir=silent", f"model.endpoint={server.url}")
     command = [sys.executable, "-m", "workbench", "recipe=evaluate", "steps=[evaluate]", TOY, *options]
     try:
-        child = subprocess.Popen(command, cwd=tmp_path, stdout=DEVNULL, stderr=DEVNULL)
+        child = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's jobs may ignore it
+        )
         while not server.seen:
             assert child.poll() is None
             time.sleep(0.01)

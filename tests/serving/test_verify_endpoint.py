@@ -204,6 +204,18 @@ def test_defaults_of_a_server_that_honours_what_is_sent_are_a_note(
     assert note.startswith("sampling defaults: ") and note.endswith(to_send)
 
 
+def test_faithful_texts_of_a_server_as_llama_cpp_pythons_are_no_fault(folder, serving, verify):
+    """It takes texts alone, tells no log-probabilities, and has a temperature and a penalty of its own."""
+
+    def own_defaults(path: str, body: dict) -> dict:
+        return {"temperature": 0.8, "repetition_penalty": 1.1, **body}
+
+    model = loaded(folder, "merged")
+    report = verify(serving(merged=model, change=own_defaults, fails=texts_only_without_logprobs))
+    assert report["faults"] == [] and len(report["notes"]) == 1
+    assert (report["gaps"]["num_texts"], report["gaps"]["num_other_texts"]) == (6, 0)
+
+
 @pytest.mark.parametrize("forced", [DRAWN, PENALTY], ids=["drawn", "penalty"])
 @pytest.mark.parametrize("tells", [True, False], ids=["logprobs", "texts"])
 def test_sampling_that_is_applied_whatever_is_sent_is_named(folder, serving, verify, forced, tells):
