@@ -123,12 +123,13 @@ def instances(name: str, subset: str, data: Path, limit: int | None = None, shot
     return list(task.instances)
 
 
-def language_model(gguf: Path, dtype: torch.dtype, batch_size: int) -> Any:
+def language_model(gguf: Path, dtype: torch.dtype, batch_size: int, tokenizer: Any = None) -> Any:
+    """The harness's model, with the tokenizer that transformers reads from the file unless one is given."""
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     return HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=batch_size, device="cpu")
 
 
