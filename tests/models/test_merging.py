@@ -105,7 +105,7 @@ def test_a_float32_merge_gives_the_adapter_model_on_every_kind_of_base(
     assert type(merged) is OpenLlamaForCausalLM and merged.dtype == torch.float32
     found = logit_comparison.compare(expected, probe_logits(merged, section))
     assert found.largest < 1e-4 and found.argmax_flips == 0
-    assert report.merged.largest == pytest.approx(found.largest, abs=1e-6)
+    assert report.merged.largest == pytest.approx(found.largest, abs=1e-5)
     assert report.merged.largest <= report.merged.bound < 1e-3
 
 

@@ -13,6 +13,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.adapters import attach
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.trials.blocked_attention import use_blocked_attention
 from workbench.models.trials.chunked_loss import use_chunked_loss
 from workbench.models.trials.fused_norms import use_fused_norms
@@ -68,6 +69,7 @@ def setting(config, batch, outputs=0, **changes):
             "checkpointing": False,
             "dtype_bytes": 2,
             "on_cpu": True,
+            "repeats_keys": not multiplies_bfloat16(),
             **changes,
         }
     )

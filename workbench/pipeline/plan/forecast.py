@@ -17,6 +17,7 @@ from workbench.models.device import EMULATED, emulated_dtype, torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
 from workbench.models.merging.adapter_updates import NotStreamable
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.trials.without_weights import will_chunk_loss
 from workbench.pipeline.plan.merge_forecast import forecast_merge
 from workbench.pipeline.plan.planned_adapter import planned_adapter
@@ -229,6 +230,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         optimizer=config.train.optimizer,
         offloading=config.train.activation_offloading and not on_cpu,
         on_cpu=on_cpu,
+        repeats_keys=not multiplies_bfloat16(),
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )
     return setting.on_this_cpu(resident_bytes()) if on_cpu else setting

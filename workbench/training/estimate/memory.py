@@ -138,7 +138,7 @@ def layer_bytes(setting: Setting) -> int:
         + 8
     )
     qkv = shape.queries + 2 * shape.keys
-    if setting.on_cpu and not is_half:  # keys repeated for their query group, and the kernel's result
+    if setting.on_cpu and (setting.repeats_keys or not is_half):  # and the kernel's result
         saved += batch.tokens * setting.dtype_bytes * (4 * shape.queries + shape.queries // 32)
     elif setting.on_cpu:
         saved += batch.tokens * setting.dtype_bytes * qkv

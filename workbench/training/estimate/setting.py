@@ -227,6 +227,9 @@ class Setting:
     dtype_bytes: int
     """Bytes of an unquantized weight and of an activation."""
     on_cpu: bool
+    repeats_keys: bool = False
+    """On a CPU: whether PyTorch's attention runs in 16 bits, which takes keys repeated for all queries of a
+    group, since the processor doesn't multiply bfloat16."""
     adapter_weights: int | None = None
     """Trained weights of an adapter that isn't a LoRA; None: a LoRA, with matrices A and B."""
     masters: bool = False
