@@ -89,8 +89,9 @@ def test_invariant_bits_do_not_depend_on_equal_prompts_whose_beginning_ended_els
     alone = bytes_of(bfloat16_llama, tokenizer, whole, tmp_path / "alone", invariant=True)
     first = bytes_of(bfloat16_llama, tokenizer, shared, tmp_path / "first", kept, invariant=True)
     second = bytes_of(bfloat16_llama, tokenizer, whole, tmp_path / "second", kept, invariant=True)
-    assert first != alone  # or this test would tell nothing
     assert second == alone
+    if first == alone:
+        pytest.skip("on this processor the bits don't depend on where a text is cut, so nothing was told")
 
 
 def test_invariant_scores_agree_with_the_fast_ones(llama, tokenizer, exam, tmp_path):  # noqa: F811
