@@ -59,11 +59,12 @@ def trained_on_experts(section, folder):
 def test_an_adapter_on_unpacked_experts_is_trained_merged_and_proven(tmp_path, kind, name):
     section = packed_mixture(tmp_path / "base", kind, name)
     base = load_model(section, PLAIN)
-    before = {layer: weight.clone() for layer, weight in experts_of(base).items()}
+    unmerged = {layer: weight.clone() for layer, weight in base.state_dict().items()}
+    before = {layer: unmerged[layer] for layer in experts_of(base)}
     adapter = trained_on_experts(section, tmp_path / "adapter")
     merge_config = MergeConfig(dtype=MergeDtype.float32)
     report = merge(section, adapter, merge_config, PLAIN, tmp_path / "merged", TEXTS)
-    assert report.merged is not None
+    assert report.merged is not None and report.merged.largest <= report.merged.bound
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert "quantization_config" not in config
     expected = attach.load(load_model(section, PLAIN).float(), adapter)
@@ -76,6 +77,11 @@ def test_an_adapter_on_unpacked_experts_is_trained_merged_and_proven(tmp_path, k
     for layer, weight in after.items():
         assert torch.allclose(weight, sums[layer], atol=1e-6), layer
         assert (weight - before[layer].float()).abs().max() > 1e-3, layer
+    merged_weights = plain.state_dict()
+    changed = {
+        layer for layer, weight in unmerged.items() if not torch.equal(weight.float(), merged_weights[layer])
+    }
+    assert changed == {*after, *(layer for layer in unmerged if layer.endswith("o_proj.weight"))}
 
 
 @pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral"])

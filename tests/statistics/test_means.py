@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from workbench.config.audit import AuditConfig
 from workbench.errors import DataError
 from workbench.statistics.audit import most_that_differ
 from workbench.statistics.means import Column, compare_means, mean_of_scores, normalised
@@ -107,3 +108,8 @@ def test_the_bound_holds_in_95_of_100_audits():
     found = np.random.default_rng(6).hypergeometric(30, 970, 100, size=2000)
     bounds = {int(count): most_that_differ(100, 1000, int(count)) for count in set(found.tolist())}
     assert sum(bounds[int(count)] >= 30 for count in found) >= 1867  # 0.1% of 2,000 draws lie below
+
+
+def test_two_percent_wrong_answers_are_found_in_98_of_100_audits():
+    sample = AuditConfig().items  # the key's text promises it
+    assert stats.hypergeom.sf(0, 11582, 232, sample) == pytest.approx(0.983, abs=0.001)
