@@ -143,16 +143,15 @@ def audits(composed: DictConfig) -> bool:
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir: RunDir) -> DictConfig:
-    """Return a copy of the configuration with the settings of which the run's scores were made.
+    """Return a copy of the configuration with the settings that the run's scores were made with.
 
-    They are those that run.json has beside each score, because later commands may have had others than
-    config.yaml; for scores of earlier versions, the stored `evaluate` section and benchmarks. The benchmarks
-    are those that the command line chooses, else all that the run has stored or scored; those without stored
-    settings are as their files are now. The keys in `named`, which the command line sets, keep the command's
-    values.
+    run.json records the settings of each score; config.yaml has those of the folder's first command, and is
+    used for scores that earlier versions made. The benchmarks are those that the command line chooses, else
+    all that the run has stored or scored; those without stored settings are as their files are now. The keys
+    in `named`, which the command line sets, keep the command's values.
 
     Raises:
-        ConfigError: The scores were made of different settings.
+        ConfigError: The scores were made with different settings.
     """
     scored, sections = composed.copy(), as_mapping(stored)
     models = composed.evaluate.models if "evaluate.models" in named else MODELS
@@ -190,22 +189,23 @@ def recorded_settings(run_dir: RunDir) -> dict[tuple[str, str], dict[str, Any]]:
         steps = RunRecord(run_dir.run_json).values["steps"]
     except DataError:  # a step that needs it says so
         return {}
-    found = {}
+    by_score = {}
     for step, entry in steps.items():
         kind, model, name = (*step.split("/"), "", "")[:3]
         if kind == "evaluate" and (settings := entry.get(SETTINGS)):
             version, key = settings["version"], f"benchmarks.{name}"
             evaluate = history.completed(settings["evaluate"], EvaluateConfig, "evaluate", version)
-            found[model, name] = {"evaluate": {k: v for k, v in evaluate.items() if k not in NOT_SCORED_FROM}}
+            scored_from = {k: v for k, v in evaluate.items() if k not in NOT_SCORED_FROM}
+            by_score[model, name] = {"evaluate": scored_from}
             if section := settings.get("benchmark"):
-                found[model, name][key] = history.completed(section, BenchmarkConfig, key, version)
-    return found
+                by_score[model, name][key] = history.completed(section, BenchmarkConfig, key, version)
+    return by_score
 
 
 def agreed(
     entries: Mapping[tuple[str, str], Mapping[str, dict[str, Any]]], key: str, named: Collection[str]
 ) -> dict[str, Any]:
-    """Return the section `key` that all scores have which have it; {} if none has.
+    """Return the section `key`, which must be the same for all scores that have one; {} if none has.
 
     Args:
         entries: (Model, benchmark) -> its sections, as from `recorded_settings`.
@@ -215,14 +215,13 @@ def agreed(
     Raises:
         ConfigError: Two scores differ in another key that changes a score.
     """
-    found = {score: sections[key] for score, sections in entries.items() if key in sections}
-
+    by_score = {score: sections[key] for score, sections in entries.items() if key in sections}
     free = {*WHICH_ITEMS, *(word.removeprefix(f"{key}.").split(".")[0] for word in named)}
 
     def compared(section: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in section.items() if name not in free}
 
-    (first, section), *others = found.items() or [(("", ""), {})]
+    (first, section), *others = by_score.items() or [(("", ""), {})]
     for other, values in others:
         if compared(values) != compared(section):
             at, one, two = first_difference(key, compared(section), compared(values))

@@ -175,9 +175,8 @@ def is_share(metric: str, protocol: str) -> bool:
     Metrics where lower is better are not, nor MCC, nor the harness's BLEU and chrF (`OF_100`).
     """
     name = metric_name(metric)
-    is_of_100 = name in OF_100 and protocol.startswith(
-        "lm-eval "
-    )  # such a protocol is followed by the harness's version
+    # The harness's own protocol is followed by its version.
+    is_of_100 = name in OF_100 and protocol.startswith("lm-eval ")
     return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
 
 

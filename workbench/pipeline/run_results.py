@@ -95,7 +95,7 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
 
 
 def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, Any]:
-    """Return the settings of which scores on a benchmark were made, for run.json.
+    """Return the settings that scores on a benchmark are made with, for run.json.
 
     A run's folder has one config.yaml, and later commands may score with other settings.
 

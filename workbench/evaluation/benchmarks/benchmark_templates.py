@@ -132,10 +132,10 @@ def _parse_list(text: Any) -> list[Any]:
     """
     if isinstance(text, list):
         return text
-    found = list_in(str(text))
-    if found is None and str(text).lstrip().startswith("["):
+    values = list_in(str(text))
+    if values is None and str(text).lstrip().startswith("["):
         raise TemplateError(f"parse_list: {str(text):.60} is not a list")
-    return [text] if found is None else found
+    return [text] if values is None else values
 
 
 def list_in(text: str) -> list[Any] | None:

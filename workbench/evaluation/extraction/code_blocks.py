@@ -105,7 +105,7 @@ def _language_and_code(info: str, following: str) -> tuple[str, str]:
 
 
 def _is_inline_code(rest: str, following: str) -> bool:
-    """Return whether `rest`, the text behind a fence's language in its line, is code."""
+    """Return whether `rest`, what the opening line of a block has after the language, is code."""
     words = rest.split()
     if not words:
         return False

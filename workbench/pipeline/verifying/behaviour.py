@@ -110,7 +110,8 @@ def sampling(lm: EndpointLM) -> list[str]:
 def sampling_defaults(lm: EndpointLM) -> list[str]:
     """Return [a note] if a request without sampling fields isn't answered greedily, else [].
 
-    It is no fault: this project sends all of them. The note says what other clients have to send.
+    Scores don't depend on these defaults, because each request here sends all sampling fields. The note tells
+    users of other clients which fields to send.
 
     Raises:
         EndpointError: The endpoint fails, or its replies lack a text.

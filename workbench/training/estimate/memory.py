@@ -138,7 +138,8 @@ def layer_bytes(setting: Setting) -> int:
         + 8
     )
     qkv = shape.queries + 2 * shape.keys
-    if setting.on_cpu and (setting.repeats_keys or not is_half):  # and the kernel's result
+    # PyTorch's attention of a CPU keeps keys repeated for their query group, and its result.
+    if setting.on_cpu and (setting.repeats_keys or not is_half):
         saved += batch.tokens * setting.dtype_bytes * (4 * shape.queries + shape.queries // 32)
     elif setting.on_cpu:
         saved += batch.tokens * setting.dtype_bytes * qkv
