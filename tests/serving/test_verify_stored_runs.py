@@ -118,6 +118,16 @@ def test_scores_of_a_sweep_in_one_folder_are_asked_with_their_own_settings(comma
     assert command("recipe=audit", "run_dir=runs/one", "audit.seed=1") == ""
 
 
+@pytest.mark.parametrize("system", ["${oc.env:SYSTEM}", r"Pay \${x} ***"])
+def test_a_text_of_the_environment_or_with_a_dollar_sign_is_asked_again(command, monkeypatch, system):
+    """run.json has *** for the first, and config.yaml its name."""
+    monkeypatch.setenv("SYSTEM", "a-secret-way-to-answer")
+    asked = (f"evaluate.system='{system}'", "run_dir=runs/one")
+    assert command("recipe=evaluate", *EVALUATE, *ONE, *asked) == ""
+    assert "a-secret-way" not in Path("runs/one/run.json").read_text("utf-8")
+    assert command("recipe=audit", "run_dir=runs/one", "audit.seed=1") == ""
+
+
 def test_scores_of_different_settings_are_asked_one_benchmark_at_a_time(command, verified):
     assert command("recipe=evaluate", *EVALUATE, *ONE, "run_dir=runs/one") == ""
     later = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=5", "evaluate.system=Be brief.")

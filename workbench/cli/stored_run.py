@@ -20,6 +20,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import read_results
 from workbench.run_dir import RunDir
 from workbench.run_record import SETTINGS, RunRecord
+from workbench.shown import MASK
 
 log = logging.getLogger("workbench")
 
@@ -155,12 +156,14 @@ def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir
     """
     scored, sections = composed.copy(), as_mapping(stored)
     models = composed.evaluate.models if "evaluate.models" in named else MODELS
+    benchmarks = dict(sections.get("benchmarks") or {})
+    written = {f"benchmarks.{name}": values for name, values in benchmarks.items()}
+    written["evaluate"] = sections.get("evaluate") or {}
     entries = {
-        (model, name): settings
+        (model, name): {key: as_yaml(values, written.get(key)) for key, values in settings.items()}
         for (model, name), settings in recorded_settings(run_dir).items()
         if model in models and name in (composed.benchmarks or [name])
     }
-    benchmarks = dict(sections.get("benchmarks") or {})
     for name in dict.fromkeys(name for _, name in entries):
         key = f"benchmarks.{name}"
         if section := agreed(entries, key, named):
@@ -169,7 +172,7 @@ def as_scored(composed: DictConfig, stored: DictConfig, named: set[str], run_dir
         name: values for name, values in benchmarks.items() if name in (composed.benchmarks or benchmarks)
     }
     later = [] if composed.benchmarks else scored_later(run_dir, benchmarks)
-    evaluate = {**(sections.get("evaluate") or {}), **agreed(entries, "evaluate", named)}
+    evaluate = {**written["evaluate"], **agreed(entries, "evaluate", named)}
     with open_dict(scored):  # the command may have chosen no benchmarks
         scored.merge_with({"evaluate": evaluate, "benchmarks": chosen})
         scored.benchmarks.update({name: load_benchmark(name).config for name in later})
@@ -200,6 +203,24 @@ def recorded_settings(run_dir: RunDir) -> dict[tuple[str, str], dict[str, Any]]:
             if section := settings.get("benchmark"):
                 by_score[model, name][key] = history.completed(section, BenchmarkConfig, key, version)
     return by_score
+
+
+def as_yaml(value: Any, written: Any) -> Any:
+    """Return a value of run.json as config.yaml would have it.
+
+    Args:
+        value: The value, in which secrets of the environment are masked and texts with `${` are plain.
+        written: The value in config.yaml, which has `${oc.env:NAME}` for such a secret.
+    """
+    if isinstance(value, dict):
+        inner = written if isinstance(written, dict) else {}
+        return {name: as_yaml(values, inner.get(name)) for name, values in value.items()}
+    if isinstance(value, list):
+        return [as_yaml(values, None) for values in value]
+    if not isinstance(value, str):
+        return value
+    is_masked = MASK in value and isinstance(written, str) and "${" in written
+    return written if is_masked else value.replace("${", "\\${")
 
 
 def agreed(
