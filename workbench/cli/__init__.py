@@ -50,6 +50,13 @@ RANK = int(os.environ.get("RANK", "0"))
 LAST_WORD_SECONDS = 20
 """Seconds that other ranks wait after an error: rank 0 prints it before torchrun stops all ranks."""
 
+SPINS = "3000"
+"""Times that a thread of PyTorch looks for work before it sleeps; by default 300,000.
+
+Where another process is busy, threads that look for work take its turns, and all wait for them. Measured by
+tests/performance/waiting.py: 10,000 and more make a shared machine slower, 1,000 and fewer an idle one.
+"""
+
 SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
 """Flags that make Hydra print a configuration or a help page instead of running a job."""
 
@@ -254,8 +261,13 @@ def end(error: Exception) -> NoReturn:
 
 
 def set_up_process() -> None:
-    """Log to standard output on rank 0; turn off other packages' telemetry, messages and kernel downloads."""
+    """Log to standard output on rank 0; turn off other packages' telemetry, messages and kernel downloads.
+
+    Also shorten how long PyTorch's threads wait for one another awake, unless the user has set it.
+    """
     leave_no_compiler_cache()
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,36 @@
+"""What a process of the command line sets up before it loads PyTorch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench import cli
+
+POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+PROGRAM = """
+import os, sys
+import workbench.cli
+assert "torch" not in sys.modules  # which reads the policy when it is loaded
+workbench.cli.set_up_process()
+print(*(os.environ.get(name, "-") for name in sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, f"- {cli.SPINS}"),
+        ({"GOMP_SPINCOUNT": "7"}, "- 7"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "PASSIVE -"),
+    ],
+    ids=["none", "spins", "policy"],
+)
+def test_how_threads_wait_is_chosen_before_torch_is_loaded_unless_the_user_has(given, expected):
+    kept = {name: value for name, value in os.environ.items() if name not in POLICY}
+    environment = kept | given | {"PYTHONPATH": str(Path(cli.PACKAGE).parent)}
+    command = [sys.executable, "-c", PROGRAM, *POLICY]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert ended.stdout.strip() == expected
