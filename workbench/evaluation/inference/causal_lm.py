@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -211,15 +212,18 @@ class TransformersLM(LanguageModel):
             logits = logits[keep]  # the model accepts logits_to_keep but ignores it
         return logits[: len(rows)]
 
-    def _mask(self, tree: Tree, step: Pass) -> Tensor | None:
+    def _mask(self, tree: Tree, step: Pass) -> Any:
         """Return a pass's attention mask (1, 1, T, cached + T), or None for a chain of nodes.
 
         A chain without branches needs causal order only. The mask is boolean (True: attends) for
-        `BOOLEAN_MASKED` attention, otherwise additive.
+        `BOOLEAN_MASKED` attention, otherwise additive; or what the model itself has for branches.
         """
         nodes = step.nodes
         if all(tree.parents[b] == a for a, b in zip(nodes, nodes[1:], strict=False)):
             return None
+        own = getattr(self.model, "mask_of_branches", lambda *_: None)
+        if (mask := own(*prefix_tree.branches(tree, step))) is not None:
+            return mask
         numbers = torch.tensor(nodes, device=self.device)
         ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)
         attends = (numbers[:, None] >= numbers) & (numbers[:, None] < ends)  # (T, T)

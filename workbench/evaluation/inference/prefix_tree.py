@@ -46,6 +46,30 @@ class Pass:
     """Whether the nodes stay in the cache; then they are a chain without branches."""
 
 
+def branches(tree: Tree, step: Pass) -> tuple[list[int], list[list[range]]]:
+    """Split a pass into chains of consecutive nodes, each the parent of the next.
+
+    Returns:
+        The number of nodes of each chain, in order, and its keys: ranges of indices among the cached nodes
+        and, after them, those of the pass. They are the cached nodes, the chain's ancestors, and the chain.
+    """
+    starts: list[int] = []
+    before: list[list[range]] = []
+    place: dict[int, tuple[int, int]] = {}  # node -> its chain and its key
+    for key, node in enumerate(step.nodes, start=step.num_cached):
+        chain, parent = place.get(tree.parents[node], (-1, -1))
+        if chain < 0:
+            before.append([range(step.num_cached)])
+        elif parent != key - 1:
+            before.append([*before[chain], range(starts[chain], parent + 1)])
+        if len(before) > len(starts):
+            starts.append(key)
+        place[node] = len(starts) - 1, key
+    ends = [*starts[1:], step.num_cached + len(step.nodes)]
+    own = [range(start, end) for start, end in zip(starts, ends, strict=True)]
+    return [len(keys) for keys in own], [[*above, keys] for above, keys in zip(before, own, strict=True)]
+
+
 def build(requests: Sequence[TokenRequest]) -> Tree:
     """Build the prefix tree of all requests, whose nodes are the tokens that the model reads.
 

@@ -29,12 +29,13 @@ from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.generation import OpenLlamaGeneration
 from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbedding
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.ops.attention import causal_masks, default_attention
+from workbench.models.ops.attention import causal_masks, default_attention, mask_of_branches
 from workbench.models.ops.elementwise import gated, rms_norm, rotate
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
 from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
+from workbench.models.ops.packed_sequences import Branches
 from workbench.models.ops.prepacked_linear import multiply
 from workbench.models.ops.torch_attention import attend_with_prefixes, eager
 
@@ -183,6 +184,7 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     supports_gradient_checkpointing = True
     takes_shared_prefixes = True
     """Whether rows can share the keys and values of a prefix, by the argument `shared_prefixes`."""
+    mask_of_branches = mask_of_branches
     takes_known_values = True
     """Whether the arguments `text_lengths` and `label_positions` spare reads from the device."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]
@@ -257,7 +259,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
     def forward(
         self,
         input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | Branches | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
@@ -272,7 +274,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         Args:
             input_ids: (B, S); or give `inputs_embeds`.
             attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged in all layers, even
-                those with a window.
+                those with a window; or what `mask_of_branches` returns.
             position_ids: (B or 1, S). Without mask and cache, a position that isn't the previous one plus one
                 begins a new text; packed texts don't attend to each other.
             past_key_values: Keys and values of earlier tokens.
@@ -389,9 +391,7 @@ def _check_empty(past_key_values: Cache | None) -> None:
         )
 
 
-def _check_window(
-    config: OpenLlamaConfig, mask: Tensor | None, prefixes: Sequence[tuple[Cache, slice]] | None
-) -> None:
+def _check_window(config: OpenLlamaConfig, mask: Any, prefixes: Sequence[tuple[Cache, slice]] | None) -> None:
     """Refuse a shared prefix if prefix and row exceed the window, which isn't applied to the prefix."""
     window = config.sliding_window
     if not prefixes or mask is None or window is None or not mask.is_cpu:  # reading a GPU's mask takes time
@@ -595,6 +595,4 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ign
         else:
             raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.")
         positions = torch.arange(length, device=is_token.device)
-        return (
-            torch.where(is_token, positions, -1).amax(-1).to(hidden.device)
-        )  # -1, the last column, for a row of padding only
+        return torch.where(is_token, positions, -1).amax(-1).to(hidden.device)

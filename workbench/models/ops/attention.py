@@ -22,8 +22,9 @@ from transformers.masking_utils import (
 from transformers.modeling_utils import AttentionInterface
 
 from workbench.log_once import log_once
+from workbench.models.ops import varlen_attention
 from workbench.models.ops.fused import is_plain
-from workbench.models.ops.packed_sequences import PackedTexts, packed_texts
+from workbench.models.ops.packed_sequences import Branches, PackedTexts, packed_texts
 from workbench.models.ops.torch_attention import eager, sdpa
 from workbench.models.ops.xformers_attention import xformers, xformers_mask
 from workbench.models.ops.xformers_kernels import missing_reason
@@ -32,7 +33,7 @@ from workbench.models.ops.xformers_kernels import missing_reason
 def causal_masks(
     config: PreTrainedConfig,
     inputs_embeds: Tensor,
-    attention_mask: Tensor | dict[int | None, Any] | None,
+    attention_mask: Tensor | Branches | dict[int | None, Any] | None,
     position_ids: Tensor | None,
     past_key_values: Cache | None,
     windows: Iterable[int | None],
@@ -49,7 +50,7 @@ def causal_masks(
         config: Its `_attn_implementation` decides the format.
         inputs_embeds: (B, S, H).
         attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, or a dictionary window -> mask; the
-            last two are returned unchanged.
+            last two are returned unchanged. Or what `mask_of_branches` returns.
         position_ids: (B or 1, S) as the caller of the model gave them, or None; without mask and cache they
             separate packed texts.
         past_key_values: Cache of earlier keys; None: there are none.
@@ -59,6 +60,8 @@ def causal_masks(
     """
     if isinstance(attention_mask, dict):
         return attention_mask, {}
+    if isinstance(attention_mask, Branches):
+        return dict.fromkeys(windows), {"branches": attention_mask}
     name = config._attn_implementation
     may_pack = attention_mask is None and past_key_values is None and not is_plain()
     if position_ids is not None and may_pack and name in PACKING:
@@ -82,6 +85,22 @@ def causal_masks(
         else:
             masks[window] = None
     return masks, {}
+
+
+def mask_of_branches(model: Any, lengths: list[int], keys: list[list[range]]) -> Branches | None:
+    """Return what Open-Llama's forward takes as `attention_mask` of a row that is a tree's chains.
+
+    None: the device has no kernel for it, or a mask takes less time. The chains are those of `Branches`, none
+    with more keys than a window.
+    """
+    config = model.config
+    is_taken = config._attn_implementation in COUNT_WINDOWS and not is_plain()
+    if not is_taken or not varlen_attention.supports(model.device, model.dtype, config.head_width):
+        return None
+    branches = Branches(lengths, keys, model.device)
+    heads = config.num_attention_heads
+    is_cheaper = branches.is_cheaper(keys[-1][-1].stop, heads // (config.num_key_value_heads or heads))
+    return branches if is_cheaper else None
 
 
 def default_attention(memory_efficient: bool) -> str:

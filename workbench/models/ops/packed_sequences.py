@@ -1,6 +1,6 @@
-"""Finds the boundaries of texts in packed rows, which contain several texts each, from position ids.
+"""Finds the boundaries of texts in packed rows, which contain several texts each, and of branches of a tree.
 
-Shapes: B batch, S tokens per row.
+Shapes: B batch, S tokens per row, K keys (cached and new).
 """
 
 from collections.abc import Sequence
@@ -62,6 +62,64 @@ class PackedTexts:
             "max_length_q": self.longest,
             "max_length_k": self.longest,
         }
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Chains of tokens, which make up one row of a tree, each with the keys of its ancestors.
+
+    A chain attends to all of its keys, of which the last ones are its own tokens', in causal order. Stands in
+    place of a mask (1, 1, S, K).
+    """
+
+    lengths: list[int]
+    """Number of tokens of each chain, in the order of the row."""
+    keys: list[list[range]]
+    """Indices of each chain's keys, in order, among the K keys."""
+    device: torch.device
+    """Device of the tensors."""
+
+    @cached_property
+    def key_lengths(self) -> list[int]:
+        """Number of keys of each chain."""
+        return [sum(map(len, ranges)) for ranges in self.keys]
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """Indices (sum of `key_lengths`,) of all chains' keys."""
+        parts = [torch.arange(part.start, part.stop) for ranges in self.keys for part in ranges]
+        return torch.cat(parts).to(self.device, non_blocking=True)
+
+    @cached_property
+    def offsets(self) -> tuple[Tensor, Tensor]:
+        """(chains + 1,) each, in int32: index of each chain's first token and first key, and the ends."""
+        both = ([0, *accumulate(lengths)] for lengths in (self.lengths, self.key_lengths))
+        tokens, keys = (torch.tensor(each, dtype=torch.int32) for each in both)
+        return tokens.to(self.device, non_blocking=True), keys.to(self.device, non_blocking=True)
+
+    def is_cheaper(self, num_keys: int, heads: int) -> bool:
+        """Return whether a kernel for texts of any lengths takes less time than one with a mask over K keys.
+
+        Its time is that of whole tiles of scores, and of a copy of each chain's keys, which `heads` query
+        heads share. Small rows are always cheap.
+        """
+        masked = sum(self.lengths) * num_keys
+        tiles = sum(
+            -(-length // TILE) * TILE * keys
+            for length, keys in zip(self.lengths, self.key_lengths, strict=True)
+        )
+        return masked <= SMALL or tiles + COPY / heads * sum(self.key_lengths) < masked
+
+
+TILE = 64
+"""Queries of which a kernel computes scores at once."""
+COPY = 200
+"""Scores of one head that are computed in the time in which a key and a value are copied.
+
+Estimated: 512 bytes, read and written, at 3 TB/s take as long as 200 scores of 512 operations at 300 TFLOP/s.
+"""
+SMALL = 1 << 18
+"""Scores of a row for which the difference doesn't matter."""
 
 
 def packed_texts(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from workbench.models.ops import cpu_attention, varlen_attention
-from workbench.models.ops.packed_sequences import PackedTexts
+from workbench.models.ops.packed_sequences import Branches, PackedTexts
 
 
 def eager(
@@ -64,6 +64,7 @@ def sdpa(
     dropout: float = 0.0,
     packed: PackedTexts | None = None,
     sliding_window: int | None = None,
+    branches: Branches | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention with PyTorch's fused kernel, or with `cpu_attention` where that is faster.
@@ -81,8 +82,11 @@ def sdpa(
         dropout: Probability of dropping an attention probability.
         packed: Texts of packed rows, which don't attend to each other; None: each row is one text.
         sliding_window: Without a mask: number of keys that a query attends to, its own included.
+        branches: Chains of the row, in place of a mask; none has more keys than a window.
         **_: Arguments of other kernels.
     """
+    if branches is not None:
+        return attend_branches(varlen_attention.torch_kernel, query, key, value, branches, scaling), None
     if packed is None:
         output = _fused(query, key, value, attention_mask, scaling, dropout, sliding_window)
         return output.transpose(1, 2), None
@@ -124,6 +128,25 @@ def attend_packed(
     offsets = packed.offsets.to(query.device)
     output = kernel(queries, keys, values, offsets, packed.longest, window, scaling)
     return output.view(batch, length, heads, width)
+
+
+def attend_branches(
+    kernel: varlen_attention.Kernel,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    branches: Branches,
+    scaling: float,
+) -> Tensor:
+    """Compute outputs (1, S, A, D) of a row of branches by one call of a kernel for texts of any lengths.
+
+    Each chain gets a copy of its keys and values. Other arguments are those of `sdpa`.
+    """
+    queries = query[0].transpose(0, 1)  # (S, A, D)
+    keys, values = (states[0].transpose(0, 1)[branches.indices] for states in (key, value))
+    offsets, key_offsets = branches.offsets
+    sizes = offsets, max(branches.lengths), None, scaling, key_offsets, max(branches.key_lengths)
+    return kernel(queries, keys, values, *sizes)[None]
 
 
 def _fused(

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, int | None, float], Tensor]
+Kernel = Callable[..., Tensor]
 """Causal attention (T, A, D) of queries (T, A, D), and keys and values (T, G, D).
 
 Further arguments: offsets of the texts (N + 1,) in int32, the longest text's length, the number of keys that
-a query attends to with its own (None: all), and the factor on the scores.
+a query attends to with its own (None: all), the factor on the scores, and, where texts have more keys than
+queries, offsets of the keys and the largest number of a text's keys. The last query attends to all keys of
+its text, and each query before it to one key less.
 """
 
 MODULE = "torch.nn.attention.varlen"
@@ -31,9 +33,13 @@ def takes(query: Tensor, dropout: float) -> bool:
         query: (..., D).
         dropout: Probability of dropping an attention probability, which must be 0.
     """
-    width = query.shape[-1]
-    fits = query.dtype in (torch.bfloat16, torch.float16) and width <= MAX_WIDTH and width % 8 == 0
-    return fits and dropout == 0.0 and _has_kernel(query.device) and "scale" in _parameters()
+    return dropout == 0.0 and supports(query.device, query.dtype, query.shape[-1])
+
+
+def supports(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """Return whether `torch_kernel` runs on a device, for states of a dtype and heads of a width."""
+    fits = dtype in (torch.bfloat16, torch.float16) and width <= MAX_WIDTH and width % 8 == 0
+    return fits and _has_kernel(device) and "scale" in _parameters()
 
 
 def torch_kernel(
@@ -44,6 +50,8 @@ def torch_kernel(
     longest: int,
     window: int | None,
     scaling: float,
+    key_offsets: Tensor | None = None,
+    most_keys: int | None = None,
 ) -> Tensor:
     """Compute `Kernel` with PyTorch's kernel for texts of different lengths."""
     keywords: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
@@ -52,7 +60,8 @@ def torch_kernel(
     if "enable_gqa" in _parameters():
         keywords["enable_gqa"] = query.shape[1] != key.shape[1]
     attend = import_module(MODULE).varlen_attn
-    return attend(query, key, value, offsets, offsets, longest, longest, **keywords)  # type: ignore[no-any-return]
+    sizes = offsets, offsets if key_offsets is None else key_offsets, longest, most_keys or longest
+    return attend(query, key, value, *sizes, **keywords)  # type: ignore[no-any-return]
 
 
 @cache

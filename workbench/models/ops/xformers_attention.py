@@ -36,6 +36,8 @@ def xformers(
     Arguments and results are those of `sdpa`. Only causal order without a mask differs: the last query
     attends to all keys, and each query before it to one key less.
     """
+    if "branches" in kwargs:
+        return sdpa(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
     reason = missing_reason(query.device)
     if reason is None:
         kind = bias_kind(attention_mask, packed, query.shape[2], sliding_window)
