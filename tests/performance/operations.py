@@ -4,13 +4,13 @@
 
 The models have no weights: PyTorch's meta device runs the code for devices other than a CPU, computes shapes
 only, and refuses every read of a value. An operation is one call of a kernel; views and new memory aren't
-counted. Fused attention and norms count as one operation each way. A layer's operations are those that a
-model of two layers has more than a model of one.
+counted. Fused attention and norms count as one operation each way, and a pass of a compiled function as one.
+A layer's operations are those that a model of two layers has more than a model of one.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.config.adapter import AdapterConfig
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 from workbench.models.adapters.attach import attach
+from workbench.models.ops import elementwise, fused
 
 SHAPE = {
     "vocab_size": 1000,
@@ -62,13 +63,26 @@ class OperationCounter(TorchDispatchMode):
         super().__init__()
         self.counts: Counter[str] = Counter()
         self.read_value = read_value
+        self.is_paused = False
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`; each of its calls counts as one operation."""
+
+        def call(*arguments: Any) -> Any:
+            self.counts["compiled"] += 1
+            self.is_paused = True
+            result = function(*arguments)
+            self.is_paused = False
+            return result
+
+        return call
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operation.overloadpacket.__name__
         if name == "_local_scalar_dense" and self.read_value is not None:
             self.counts["host read"] += 1
             return self.read_value
-        if name not in UNCOUNTED and not _is_same(name, args, kwargs or {}):
+        if name not in UNCOUNTED and not self.is_paused and not _is_same(name, args, kwargs or {}):
             self.counts[name] += 1
         return operation(*args, **(kwargs or {}))
 
@@ -159,23 +173,41 @@ def packed_row(lengths: Sequence[int]) -> dict[str, Any]:
     return {"input_ids": row, "position_ids": row, "text_lengths": list(lengths)}
 
 
-def step_operations(model: nn.Module, inputs: dict[str, Any], read_value: bool | None = None) -> Counter[str]:
+@contextmanager
+def compiling(counter: OperationCounter) -> Iterator[None]:
+    """Let functions that `model.compile` compiles count as one operation of `counter` on the meta device."""
+    is_compiled = lambda states: states.device.type == "meta"  # noqa: E731
+    with (
+        patch.object(fused, "is_compiled", is_compiled),
+        patch.object(elementwise, "is_compiled", is_compiled),
+        patch.object(fused, "compiled", counter.compiled),
+    ):
+        yield
+
+
+def step_operations(
+    model: nn.Module, inputs: dict[str, Any], read_value: bool | None = None, compiles: bool = False
+) -> Counter[str]:
     """Count the operations of a forward and a backward pass of the decoder, without head and loss.
 
-    `read_value` is that of `OperationCounter`.
+    `read_value` is that of `OperationCounter`; `compiles` is `model.compile`.
     """
     decoder = model.get_base_model().model
-    with kernels_of_a_gpu(), OperationCounter(read_value) as counter:
+    counter = OperationCounter(read_value)
+    with kernels_of_a_gpu(), compiling(counter) if compiles else nullcontext(), counter:
         hidden = decoder(**inputs, use_cache=False).last_hidden_state
         hidden.backward(hidden.detach())
     return counter.counts
 
 
 def layer_operations(
-    make: Callable[[int], nn.Module], inputs: dict[str, Any], read_value: bool | None = None
+    make: Callable[[int], nn.Module], inputs: dict[str, Any], **how: bool
 ) -> tuple[Counter[str], int]:
-    """Return the operations of one layer of the models that `make` creates, and the number of all others."""
-    single, double = (step_operations(make(layers), inputs, read_value) for layers in (1, 2))
+    """Return the operations of one layer of the models that `make` creates, and the number of all others.
+
+    `how` is of `step_operations`.
+    """
+    single, double = (step_operations(make(layers), inputs, **how) for layers in (1, 2))
     layer = double - single
     return layer, single.total() - layer.total()
 
@@ -188,6 +220,7 @@ def main() -> None:
         "transformers and peft, one text": layer_operations(their_model, one_text, read_value=True),
         "Open-Llama, one text": layer_operations(our_model, one_text),
         "Open-Llama, 40 texts packed": layer_operations(our_model, packed_row(lengths)),
+        "Open-Llama, model.compile": layer_operations(our_model, packed_row(lengths), compiles=True),
     }
     print(f"{'':34} a layer  products  beside the layers  host reads")
     for name, (layer, other) in cases.items():

@@ -19,6 +19,8 @@ KEYS = {
     "model.device": "device device_map export_device",
     "model.attention": "attn_implementation flash_attn attention_implementation use_flash_attention_2",
     "model.attention=flash_attention_2": "flash_attention",
+    "model.compile": "torch_compile use_torch_compile compile_model use_compile",
+    "model.tf32": "tf32 allow_tf32 enable_tf32",
     "model.attention=sdpa": "sdp_attention",
     "model.attention=xformers": "xformers_attention",
     "model.pad_token": "pad_token special_tokens",

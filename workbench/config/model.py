@@ -64,7 +64,7 @@ class ModelConfig:
     dtype: Dtype = Dtype.auto
     """Number format of unquantized weights and of activations. auto: that of the checkpoint; bfloat16 for a
     GGUF file or an unpacked folder; float32 with model.init. bfloat16 needs half the memory of float32. On a
-    GPU, too, float32 is exact: TF32 stays off."""
+    GPU, too, float32 is exact, unless `model.tf32` is on."""
     device: Device = Device.auto
     """auto: CUDA if there is a GPU, else the CPU."""
     attention: Attention = Attention.auto
@@ -90,15 +90,27 @@ class ModelConfig:
     fused: bool = True
     """false: models run as plain PyTorch modules, without this project's kernels, to find out whether a
     kernel is at fault. Slower, and training needs more memory."""
+    compile: bool = False
+    """true: norms, rotary positions and gated activations are compiled by torch.compile, each pass to one
+    kernel; a GPU launches fewer kernels then, and passes over memory fewer times. A run starts seconds to a
+    minute later. Results are the same up to rounding. Needs a C++ compiler and, on a GPU, Triton."""
+    tf32: bool = False
+    """true: a GPU multiplies float32 numbers rounded to 10 bits of their fraction, which is faster (TF32).
+    Has no effect on a CPU, or on other dtypes."""
     init: dict[str, Any] = field(default_factory=dict)
     """Fields of OpenLlamaConfig for a new model with random weights, as in {hidden_size: 128,
     num_hidden_layers: 2}. Empty: the weights are loaded from model.path."""
 
     def __post_init__(self) -> None:
-        """Refuse an `init` that contradicts the other keys.
+        """Refuse keys that contradict each other.
 
         Raises:
-            ConfigError: `init` is given together with architecture=native.
+            ConfigError: `init` is given together with architecture=native, or `compile` without `fused`.
         """
+        if self.compile and not self.fused:
+            raise ConfigError(
+                "model.compile: it compiles this project's kernels, which model.fused=false disables (drop "
+                "one of the two keys)"
+            )
         if self.init and self.architecture is Architecture.native:
             raise ConfigError("model.init: a new model is Open-Llama, not native (drop one of the two keys)")

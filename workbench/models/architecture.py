@@ -1,14 +1,16 @@
-"""Decides which class runs a checkpoint: Open-Llama if it computes the same, else transformers' own class."""
+"""Decides which class runs a checkpoint, Open-Llama or transformers' own; tells how it is quantized."""
 
 from pathlib import Path
 
 from transformers import CONFIG_MAPPING
 
 from workbench.config.model import Architecture, ModelConfig
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import OtherArchitectureError
 from workbench.models.checkpoints import chatglm
 from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.ready_quantized import folder_format, unpacked_format
 from workbench.models.checkpoints.state_dict import read_json_object
 
 
@@ -48,3 +50,27 @@ def _is_known(path: Path) -> bool:
     file = path / "config.json"
     model_type = read_json_object(file).get("model_type") if file.is_file() else None
     return model_type == chatglm.MODEL_TYPE or model_type in CONFIG_MAPPING
+
+
+def quantized_already(model: ModelConfig) -> str:
+    """Return the method by which the weight files at `model.path` are quantized, as `gptq`; else empty.
+
+    Raises:
+        CheckpointError: There is no model, or its weights are quantized in a way that can't be unpacked.
+    """
+    if model.init:
+        return ""
+    kind = folder_format(locate(model.path, model.revision))
+    return "" if kind is None else kind.method
+
+
+def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str:
+    """Return the method of quantized weights that `load_model` unpacks, as `gptq`; empty if it unpacks none.
+
+    Raises:
+        CheckpointError: The weights are quantized in a way that can't be unpacked.
+    """
+    if model.init or not is_native(model):
+        return quantized_already(model)
+    kind = unpacked_format(locate(model.path, model.revision), quantization.method is QuantizationMethod.none)
+    return "" if kind is None else kind.method

@@ -14,11 +14,10 @@ from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.log_once import log_once
 from workbench.models import auto_model
-from workbench.models.architecture import is_native, native_reason
+from workbench.models.architecture import is_native, native_reason, unpacked_method
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.meta_llama import is_meta
-from workbench.models.checkpoints.ready_quantized import folder_format, unpacked_format
 from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import attention_name, loading_options, torch_device
@@ -30,7 +29,7 @@ from workbench.models.open_llama import (
     OpenLlamaForSequenceClassification,
 )
 from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
-from workbench.models.ops.fused import enable_fused
+from workbench.models.ops.fused import check_compiles, enable_compiled, enable_fused
 from workbench.models.ops.native_rope import separate_ropes
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
@@ -43,9 +42,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "outline",
-    "quantized_already",
     "read_config",
-    "unpacked_method",
 ]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
@@ -64,7 +61,8 @@ def load_model(
     """Load the model in eval mode onto its device, and log a one-line summary.
 
     Weights that the checkpoint lacks (all with `model.init`, `score` of a new classifier) are drawn from
-    torch's global random state: seed it before. `model.fused` is set for all models of the process.
+    torch's global random state: seed it before. `model.fused`, `model.compile` and `model.tf32` are set for
+    all models of the process.
 
     Args:
         model: Section `model` of the configuration.
@@ -74,10 +72,14 @@ def load_model(
     Raises:
         ConfigError: Keys contradict each other or the model.
         CheckpointError: The checkpoint is damaged, has another architecture, or doesn't fit.
-        DeviceError: The device doesn't support the quantization.
+        DeviceError: The device doesn't support the quantization, or torch.compile fails with `model.compile`.
     """
     check_device(quantization, torch_device(model.device))
+    if model.compile:
+        check_compiles(torch_device(model.device))
+    enable_compiled(False)  # during trials
     enable_fused(model.fused)
+    torch.backends.cuda.matmul.allow_tf32 = model.tf32
     reason = native_reason(model)
     with quiet_transformers():
         if model.init:
@@ -100,6 +102,7 @@ def load_model(
     if share := quantized_share(loaded):
         logger.info("%s", share)
     loaded.train(False)
+    enable_compiled(model.compile)
     return loaded
 
 
@@ -110,6 +113,8 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         WorkbenchError: As in these two.
     """
     check_device(quantization, torch_device(model.device))
+    if model.compile:
+        check_compiles(torch_device(model.device))
     if is_native(model):
         auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
@@ -126,30 +131,6 @@ def has_weights(model: ModelConfig) -> bool:
         return False
     path = locate(model.path, model.revision)
     return path.is_file() or is_meta(path) or any(file.is_file() for file in existing_files(path))
-
-
-def quantized_already(model: ModelConfig) -> str:
-    """Return the method by which the weight files at `model.path` are quantized, as `gptq`; else empty.
-
-    Raises:
-        CheckpointError: There is no model, or its weights are quantized in a way that can't be unpacked.
-    """
-    if model.init:
-        return ""
-    kind = folder_format(locate(model.path, model.revision))
-    return "" if kind is None else kind.method
-
-
-def unpacked_method(model: ModelConfig, quantization: QuantizationConfig) -> str:
-    """Return the method of quantized weights that `load_model` unpacks, as `gptq`; empty if it unpacks none.
-
-    Raises:
-        CheckpointError: The weights are quantized in a way that can't be unpacked.
-    """
-    if model.init or not is_native(model):
-        return quantized_already(model)
-    kind = unpacked_format(locate(model.path, model.revision), quantization.method is QuantizationMethod.none)
-    return "" if kind is None else kind.method
 
 
 def has_trained_head(model: ModelConfig) -> bool:
@@ -296,5 +277,7 @@ def _summary(
         f"attention {loaded.config._attn_implementation}",
         str(loaded.device),
         *([] if model.fused else ["model.fused off"]),
+        *(["compiled"] if model.compile else []),
+        *(["TF32"] if model.tf32 and loaded.device.type == "cuda" else []),
     ]
     return f"{type(loaded).__name__} from {model.path or 'model.init'} ({origin}): {', '.join(facts)}"

@@ -53,6 +53,8 @@ def model_identities(run: Run) -> dict[str, Identity]:
             config.seed if is_classifier(config) else 0,
         ],
         **({} if config.model.fused else {"fused": False}),
+        **({"compile": True} if config.model.compile else {}),
+        **({"tf32": True} if config.model.tf32 else {}),
         "adapter": None,
     }
     template = borrowed_template(run)

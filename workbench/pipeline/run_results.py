@@ -23,8 +23,8 @@ from workbench.leaderboard.rows.models import OF_TRAINING, UNSCORED
 from workbench.leaderboard.run_files import config_of
 from workbench.leaderboard.run_remarks import record_of
 from workbench.models.adapters import adapter_config
+from workbench.models.architecture import unpacked_method
 from workbench.models.dtypes import dtype_name
-from workbench.models.loading import unpacked_method
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, fingerprint, read_json

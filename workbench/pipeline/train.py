@@ -25,7 +25,8 @@ from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
 from workbench.evaluation.too_long_items import check_each_left
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved
-from workbench.models.loading import outline, unpacked_method
+from workbench.models.architecture import unpacked_method
+from workbench.models.loading import outline
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows

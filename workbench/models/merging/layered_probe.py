@@ -30,7 +30,7 @@ from workbench.models.merging.layered_model import (
 )
 from workbench.models.merging.tensor_plan import base_tensors
 from workbench.models.merging.without_layers import without_layers
-from workbench.models.ops.fused import enable_fused
+from workbench.models.ops.fused import enable_compiled, enable_fused
 from workbench.weights.file_tensors import file_tensors
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
 from workbench.weights.rows_as_trained import held_rows, read_held, set_rows
@@ -189,6 +189,7 @@ def _empty(job: MergeJob, dtype: torch.dtype, section: ModelConfig | None = None
     restore_buffers(empty, device)
     set_dtype(empty, dtype)
     enable_fused(model.fused)
+    enable_compiled(False)  # would take longer than the proof
     if attention := attention_name(model.attention, dtype, device):
         empty.set_attn_implementation(attention)
     if model.task is Task.sequence_classification:

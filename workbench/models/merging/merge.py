@@ -23,9 +23,10 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.files import is_hidden
 from workbench.models.adapters import adapter_config, provenance
 from workbench.models.adapters.targets import check_base
+from workbench.models.architecture import unpacked_method
 from workbench.models.checkpoints.hub import locate
 from workbench.models.dtypes import chosen_dtype, dtype_name
-from workbench.models.loading import load_model, load_tokenizer, read_config, unpacked_method
+from workbench.models.loading import load_model, load_tokenizer, read_config
 from workbench.models.logit_comparison import Batch, Check, encode, logits
 from workbench.models.merging.adapter_updates import NotStreamable
 from workbench.models.merging.effect import ProbeEffect, judge

@@ -1,11 +1,30 @@
-"""Enables and disables this project's kernels (`model.fused`), in place of which plain PyTorch runs then."""
+"""Enables and disables this project's kernels (`model.fused`), and compiles them (`model.compile`).
 
-from collections.abc import Iterator
+Without them plain PyTorch runs. Compiled functions of tensors are one kernel each.
+"""
+
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+
+from workbench.errors import DeviceError
+
+Result = TypeVar("Result")
+
+OPTIONS: dict[str, Any] = {
+    "emulate_precision_casts": True,  # values are rounded where plain PyTorch rounds them
+    "deterministic": True,  # no choice of kernels by their speed, which differs from run to run
+}
+LIMIT = 64
+"""Variants of a function: one value or many in each dimension, dtypes, and with or without gradients."""
 
 _is_enabled = True
+_is_compiling = False
 
 
 def enable_fused(is_enabled: bool) -> None:
@@ -28,3 +47,73 @@ def plain_layers() -> Iterator[None]:
 def is_plain() -> bool:
     """Return whether to call plain PyTorch: this project's kernels are disabled, or torch.compile runs."""
     return torch.compiler.is_compiling() or not _is_enabled
+
+
+def enable_compiled(is_enabled: bool) -> None:
+    """Enable or disable compiled functions for all models of the process, until the next call."""
+    global _is_compiling
+    _is_compiling = is_enabled
+
+
+def check_compiles(device: torch.device) -> None:
+    """Compile a function for a device, to see that torch.compile works.
+
+    Raises:
+        DeviceError: It doesn't.
+    """
+    try:
+        compiled(_doubled)(torch.ones(2, 2, device=device))
+    except Exception as error:  # of dynamo, inductor, triton or a compiler
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no text")
+        raise DeviceError(
+            f"model.compile: torch.compile doesn't work on this machine ({type(error).__name__}: "
+            f"{reason[:200]}; it needs a C++ compiler and, on a GPU, Triton; or set model.compile=false)"
+        ) from error
+
+
+def _doubled(states: Tensor) -> Tensor:
+    return states * 2
+
+
+@contextmanager
+def not_compiled() -> Iterator[None]:
+    """Disable compiled functions within the context; afterwards they are as before."""
+    before = _is_compiling
+    enable_compiled(False)
+    try:
+        yield
+    finally:
+        enable_compiled(before)
+
+
+def is_compiled(states: Tensor) -> bool:
+    """Return whether `compilable` functions of `states` are compiled; on the meta device they aren't."""
+    return _is_compiling and states.device.type != "meta"
+
+
+def compilable(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Return a function that computes `function`, compiled if `is_compiled` holds for its first argument.
+
+    The function must be one of tensors, numbers, strings and None alone, and must not change its arguments.
+    Compiled, it has no gradients.
+    """
+
+    @wraps(function)
+    def call(*arguments: Any) -> Result:
+        if not is_compiled(arguments[0]):
+            return function(*arguments)
+        detached = (each.detach() if isinstance(each, Tensor) else each for each in arguments)
+        result: Result = compiled(function)(*detached)
+        return result
+
+    return call
+
+
+@cache
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Return `function` compiled for tensors of any size; it is compiled at its first call."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else one process for each core stays
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
+    known = torch._inductor.list_options()
+    options = {name: value for name, value in OPTIONS.items() if name in known}
+    return torch.compile(function, dynamic=True, options=options)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench.contexts import forked_random_state
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.ops.elementwise import gated
-from workbench.models.ops.fused import is_plain
+from workbench.models.ops.fused import is_plain, not_compiled
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.lora_projection import project
 from workbench.models.trials.kinds import kind_of
@@ -42,7 +42,7 @@ def use_gated_mlps(model: nn.Module) -> list[str]:
     """
     formulas: dict[Any, Formula | None] = {}
     left: dict[str, None] = {}
-    with forked_random_state():  # an MLP may drop values
+    with forked_random_state(), not_compiled():  # an MLP may drop values
         for module in model.modules():
             layout = _layout(module)
             if layout is None:

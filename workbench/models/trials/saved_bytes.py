@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
 from workbench.models.checkpoints.checkpoint import BROKEN
-from workbench.models.ops.fused import plain_layers
+from workbench.models.ops.fused import not_compiled, plain_layers
 from workbench.models.trials.fused_norms import use_fused_norms
 from workbench.models.trials.lora_layers import use_lora_products
 
@@ -44,7 +44,8 @@ def count_saved_bytes(
     try:
         if fused:
             use_fused_norms(model)
-        with nullcontext() if fused else plain_layers(), FakeTensorMode(allow_non_fake_inputs=True), context:
+        kernels = not_compiled() if fused else plain_layers()
+        with kernels, FakeTensorMode(allow_non_fake_inputs=True), context:
             _fill(model)
             if fused:
                 use_lora_products(model)

@@ -10,9 +10,9 @@ from workbench.config.quantization import QuantizationMethod
 from workbench.distributed import rank_and_world_size
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.item_interviewer import ItemInterviewer
+from workbench.models.architecture import quantized_already
 from workbench.models.device import torch_device
 from workbench.models.export import check_gguf
-from workbench.models.loading import quantized_already
 from workbench.models.quantization import check_device
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder
