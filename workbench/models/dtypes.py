@@ -1,9 +1,11 @@
-"""Chooses a model's floating point types, and converts dtypes to names and back."""
+"""Chooses a model's floating point types, by autocast too, and converts dtypes to names and back."""
 
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
-from typing import cast
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.train import Precision, TrainConfig
@@ -37,3 +39,19 @@ def dtype_named(name: str) -> torch.dtype:
 def dtype_name(dtype: torch.dtype) -> str:
     """Return a dtype's name in the configuration and in the files of a run, such as float32."""
     return str(dtype).removeprefix("torch.")
+
+
+def is_autocasting(states: Tensor) -> bool:
+    """Return whether autocast is enabled for the device of `states`; the meta device has none."""
+    device = states.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(states: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which autocast is disabled for the device of `states`."""
+    return torch.autocast(states.device.type, enabled=False) if is_autocasting(states) else nullcontext()
+
+
+def product_dtype(states: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products with `states`: autocast's if it is enabled, else their own."""
+    return torch.get_autocast_dtype(states.device.type) if is_autocasting(states) else states.dtype

@@ -7,7 +7,6 @@ function is one compiled kernel.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,33 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation, GELUTanh, SiLUActivation
 
-from workbench.models.ops.fused import compilable, is_compiled, is_plain
+from workbench.models.ops.fused import compilable, is_compiled, is_plain, launches_cost
 
 SILU = (torch.nn.SiLU, SiLUActivation)  # classes for "swish" and "silu" in configurations
-
-
-def launches_cost(states: Tensor) -> bool:
-    """Return whether fewer operations are faster on the device of `states`: on all but a CPU.
-
-    A CPU starts an operation at once, and is faster with operations whose tensors fit into its cache.
-    """
-    return states.device.type != "cpu"
-
-
-def is_autocasting(states: Tensor) -> bool:
-    """Return whether autocast is enabled for the device of `states`; the meta device has none."""
-    device = states.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def without_autocast(states: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which autocast is disabled for the device of `states`."""
-    return torch.autocast(states.device.type, enabled=False) if is_autocasting(states) else nullcontext()
-
-
-def product_dtype(states: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products with `states`: autocast's if it is enabled, else their own."""
-    return torch.get_autocast_dtype(states.device.type) if is_autocasting(states) else states.dtype
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:

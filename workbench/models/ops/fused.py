@@ -49,6 +49,14 @@ def is_plain() -> bool:
     return torch.compiler.is_compiling() or not _is_enabled
 
 
+def launches_cost(states: Tensor) -> bool:
+    """Return whether fewer operations are faster on the device of `states`: on all but a CPU.
+
+    A CPU starts an operation at once, and is faster with operations whose tensors fit into its cache.
+    """
+    return states.device.type != "cpu"
+
+
 def enable_compiled(is_enabled: bool) -> None:
     """Enable or disable compiled functions for all models of the process, until the next call."""
     global _is_compiling

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from workbench.models.ops.elementwise import is_autocasting, product_dtype, without_autocast
+from workbench.models.dtypes import is_autocasting, product_dtype, without_autocast
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
 
 

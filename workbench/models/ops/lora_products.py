@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workbench.models.ops.elementwise import launches_cost
+from workbench.models.ops.fused import launches_cost
 
 
 def takes(hidden: Tensor, dtype: torch.dtype) -> bool:

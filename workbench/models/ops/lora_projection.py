@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from workbench.models.dtypes import is_autocasting, product_dtype
 from workbench.models.ops import lora_products
-from workbench.models.ops.elementwise import is_autocasting, product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.int8_linear import is_eight_bit

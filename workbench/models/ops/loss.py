@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from workbench.config.names import IGNORED
-from workbench.models.ops.elementwise import product_dtype, without_autocast
+from workbench.models.dtypes import product_dtype, without_autocast
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.logit_map import IDENTITY, LogitMap

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from workbench.contexts import forked_random_state
 from workbench.errors import first_line
 from workbench.models.checkpoints.checkpoint import BROKEN
-from workbench.models.ops.elementwise import is_autocasting
+from workbench.models.dtypes import is_autocasting
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lora_projection import is_lora_layer, plain_lora, project
 from workbench.models.trials.trial_text import trial_ids
