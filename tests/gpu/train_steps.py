@@ -26,8 +26,10 @@ from transformers import PreTrainedModel, TrainerCallback
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import Scheduler, TrainConfig
+from workbench.errors import DeviceError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 from workbench.models.adapters.attach import attach
+from workbench.models.ops.fused import check_compiles, enable_compiled
 from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, step_flops
 from workbench.training.fit import fit
 
@@ -42,6 +44,7 @@ class Case:
     is_packed: bool = False
     checkpointing: bool = False
     deterministic: bool = True
+    compiled: bool = False
 
 
 OURS = {
@@ -50,6 +53,7 @@ OURS = {
         Case("full rows, not deterministic", deterministic=False),
         Case("packed", is_packed=True),
         Case("packed, checkpointing", is_packed=True, checkpointing=True),
+        Case("full rows, compiled", compiled=True),
     ),
     "nf4": (Case("full rows"), Case("packed", is_packed=True)),
 }
@@ -142,6 +146,13 @@ def train_ours(day: Day, method: str, steps: int) -> None:
     start = {name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad}
     for case in OURS[method]:
         clear()
+        if case.compiled:
+            try:
+                check_compiles(torch.device(day.device))
+            except DeviceError as error:
+                day.record("train", case=case.name, method=method, error=str(error))
+                continue
+        enable_compiled(case.compiled)
         adapted.load_state_dict(start, strict=False)
         train = TrainConfig(
             max_steps=steps,
