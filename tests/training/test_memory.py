@@ -203,6 +203,19 @@ def test_weights_and_trained_weights_are_those_of_the_model():
     assert trained_weights(whole) == causal.num_parameters()
 
 
+def test_split_weights_take_a_share_and_two_layers():
+    config = OpenLlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_attention_heads=4, num_hidden_layers=10
+    )
+    here = setting(config, Batch(1, 8, 8))
+    layer = 2 * here.shape.linear_weights // 10
+    others = weights_bytes(here) - 10 * layer
+    assert weights_bytes(replace(here, shares=2)) == others + (5 + 2) * layer
+    assert weights_bytes(replace(here, shares=10)) == others + (1 + 2) * layer
+    short = setting(OpenLlamaConfig(**{**SIZES, "num_hidden_layers": 2}), Batch(1, 8, 8))
+    assert weights_bytes(replace(short, shares=2)) == weights_bytes(short)  # both layers are whole at a time
+
+
 def test_quantized_weights_take_the_bytes_of_their_format():
     shape = Shape.of(empty_model(LlamaConfig()))  # 7B
     linear = shape.linear_weights

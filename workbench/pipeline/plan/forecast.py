@@ -229,6 +229,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         masters=run_autocast_dtype(run) is not None,
         optimizer=config.train.optimizer,
         offloading=config.train.activation_offloading and not on_cpu,
+        shares=rank_and_world_size()[1] if config.train.fsdp else 1,
         on_cpu=on_cpu,
         repeats_keys=not multiplies_bfloat16(),
         adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),

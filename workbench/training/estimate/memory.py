@@ -19,6 +19,8 @@ from workbench.training.estimate.setting import Shape as Shape
 
 LOGITS_BYTES, GPU_LOGITS_BYTES = 1 << 27, 1 << 29
 """Bytes of a chunk of float32 logits on a CPU and on a GPU; the loss is computed chunk by chunk."""
+GATHERED = 2
+"""Layers whose split weights are whole at a time: the one that is computed, and the next."""
 NATIVE = 2.5
 """Activations of transformers' layers divided by those of Open-Llama's.
 
@@ -70,7 +72,8 @@ def moment_bytes(setting: Setting) -> float:
 def weights_bytes(setting: Setting) -> int:
     """Return the bytes of the base model's weights.
 
-    In mixed precision they include 16-bit copies of the linear layers.
+    In mixed precision they include 16-bit copies of the linear layers. Of split weights they are this
+    process's share and the layers that are gathered.
     """
     quantization, size = setting.quantization, float(setting.residual_bytes)
     if setting.masters:
@@ -84,7 +87,12 @@ def weights_bytes(setting: Setting) -> int:
     if quantization.method in (QuantizationMethod.nf4, QuantizationMethod.fp4):
         quantized += shape.experts
     unquantized = shape.linear_weights + shape.other_weights - quantized
-    return int(quantized * size) + unquantized * setting.residual_bytes
+    whole = int(quantized * size) + unquantized * setting.residual_bytes
+    if setting.shares == 1:
+        return whole
+    layers = shape.linear_weights * setting.residual_bytes
+    gathered = GATHERED * layers // shape.layers
+    return whole - layers + min(layers // setting.shares + gathered, layers)
 
 
 def dequantized_experts_bytes(setting: Setting) -> int:

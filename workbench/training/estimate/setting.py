@@ -237,6 +237,8 @@ class Setting:
     optimizer: Optimizer = Optimizer.adamw_torch_fused
     offloading: bool = False
     """Whether activations are kept in the machine's memory until the backward pass; never on a CPU."""
+    shares: int = 1
+    """Processes over which the weights of the layers are split (`train.fsdp`)."""
     process_bytes: int = CONTEXT_BYTES
     """Bytes of memory that the process takes without the model."""
 
