@@ -3,7 +3,7 @@
 export const english = {
   skip: "Skip to the content",
   footer: "Made by the Open-Llama workbench. The page loads nothing from anywhere; its verdicts were fixed when it was made, and nothing chosen here changes them.",
-  summary: "{models} models, {columns} columns, {answers} scored answers",
+  summary: "{models} {models:model|models}, {columns} {columns:column|columns}, {answers} scored answers",
   views: "Views", scores: "Scores", differences: "Differences", pair: "Two models", subjects: "Subjects",
   forgetting: "Forgetting", seeds: "Seeds", cost: "Cost", training: "Training", contamination: "Contamination",
   provenance: "Provenance",

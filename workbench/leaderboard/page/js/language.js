@@ -17,13 +17,16 @@ export function setLanguage(code) {
   document.documentElement.lang = spoken === "zh" ? "zh-Hans" : "en";
 }
 
-// The text of a key, with {name} replaced by values.
+// The text of a key, with {name} replaced by values, and {name:item|items} by the word for 1 or for other values.
 export function t(key, values = {}) {
   return filled(DICTIONARIES[spoken][key] ?? english[key] ?? key, values);
 }
 
 function filled(text, values) {
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  return text.replace(/\{(\w+)(?::([^|{}]*)\|([^|{}]*))?\}/g, (whole, name, one, many) => {
+    if (!(name in values)) return whole;
+    return one === undefined ? String(values[name]) : String(values[name]) === "1" ? one : many;
+  });
 }
 
 // A message of the board is [English text, template, values]; one without values may be a text alone.
