@@ -129,3 +129,17 @@ def test_a_machine_without_a_compiler_is_told_before_the_weights_are_read(tmp_pa
     [line] = ended.stderr.strip().splitlines()
     assert line.startswith("error: model.compile: torch.compile doesn't work on this machine (")
     assert "model.compile=false" in line and os.fspath(tmp_path) not in line
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", functions(torch.float32))
+def test_on_a_gpu_values_and_gradients_are_those_without_compilation(name):
+    function, inputs = functions(torch.bfloat16)[name]
+    inputs = [each.cuda() for each in inputs]
+    if name == "rotate":
+        tables = (random(1, 30, 1, 16).cuda(), random(1, 31, 1, 16)[:, 1:].cuda())
+        function = lambda states: elementwise.rotate(states, *tables)  # noqa: E731
+    found = values_and_gradients(function, inputs)
+    with fused.not_compiled():
+        expected = values_and_gradients(function, inputs)
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.02)
