@@ -57,6 +57,19 @@ def test_gated(activation, dtype):
     compare(ours, lambda g, u: activation(g) * u, gate, up, exact=True, **TOLERANCE[dtype])
 
 
+def test_hooks_of_an_activation_are_called():
+    activation, calls = torch.nn.SiLU(), []
+    hook = activation.register_forward_hook(lambda module, args, output: calls.append(output))
+    gate, up = torch.randn(3, 8, requires_grad=True), torch.randn(3, 8)
+    elementwise.gated(activation, gate, up).sum().backward()
+    with torch.no_grad():
+        elementwise.gated(activation, gate, up)
+    assert len(calls) == 2 and torch.equal(calls[0], F.silu(gate))
+    hook.remove()
+    elementwise.gated(activation, gate, up)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_rotate(dtype):
     torch.manual_seed(0)

@@ -221,8 +221,8 @@ class TransformersLM(LanguageModel):
         nodes = step.nodes
         if all(tree.parents[b] == a for a, b in zip(nodes, nodes[1:], strict=False)):
             return None
-        own = getattr(self.model, "mask_of_branches", lambda *_: None)
-        if (mask := own(*prefix_tree.branches(tree, step))) is not None:
+        own = getattr(self.model, "mask_of_branches", None)
+        if own is not None and (mask := own(*prefix_tree.branches(tree, step))) is not None:
             return mask
         numbers = torch.tensor(nodes, device=self.device)
         ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation, GELUTanh, SiLUActivation
 
 from workbench.models.ops.fused import compilable, is_compiled, is_plain, launches_cost
+from workbench.models.ops.hooks import has_hooks
 
 SILU = (torch.nn.SiLU, SiLUActivation)  # classes for "swish" and "silu" in configurations
 
@@ -192,7 +193,7 @@ def _norm_gradients_in_float32(
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
     """Compute `activation(gate) * up`; with SiLU and GELU, only gate and up are stored for backward."""
-    function = None if is_plain() else _function(activation)
+    function = None if is_plain() or has_hooks(activation) else _function(activation)
     if function is None:
         return activation(gate) * up  # type: ignore[no-any-return]
     if not torch.is_grad_enabled():
