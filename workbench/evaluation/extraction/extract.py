@@ -28,7 +28,7 @@ __all__ = [
 
 INVALID = "[invalid]"
 """What rules of lm-evaluation-harness extract from a text without an answer."""
-EXTRACTION_VERSION = "8"
+EXTRACTION_VERSION = "9"
 """Raised when the extraction of numbers, letters or code changes: scores of versions aren't comparable."""
 
 

@@ -14,6 +14,7 @@ from workbench.evaluation.extraction.letter_groups import (
     groups_called_wrong,
     is_negated_before,
 )
+from workbench.evaluation.extraction.restated_options import is_restated, option_lists
 
 _FILLER = re.compile(
     rf"(?:{OPEN}|option|choice|letter|answer|statement|选项|选择|definitely|clearly|probably|likely|most|certainly|"
@@ -67,7 +68,7 @@ _PREFERRED = re.compile(
 )
 _BEING = re.compile(
     rf"[是为故即∴](?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
-    rf"|\b(?:is|so|hence|thus|therefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+    rf"|\b(?:is|[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
 """`是B。` and `so B.`: an answer if no other rule finds one."""
 _CALLED_WRONG = (
@@ -99,10 +100,11 @@ def letter(
     The rules are tried in this order, and the last match of a rule counts: a final answer or a box; an
     announced answer (`答案是`, `故选`, `the answer is`); a letter at the start of the text; a letter alone on
     the last line; a preference (`选B`, `I'd go with B`); a letter called right (`B正确`, `B is correct`); the
-    only letter in brackets. What follows words that take an answer back (`wait`, `不对`) is tried first.
-    Letters that are negated (`不选A`, `A is wrong`), asked about (`A?`), supposed (`if the answer is A`), not
-    among `letters`, or words (`A common misconception`) don't count. Thoughts and invented next questions are
-    not read.
+    only letter in brackets; a letter that follows the repeated options. What follows words that take an
+    answer back (`wait`, `不对`) is tried first. Letters that are negated (`不选A`, `A is wrong`), asked about
+    (`A?`), supposed (`if the answer is A`), not among `letters`, or words (`A common misconception`) don't
+    count, nor do those of options that the text repeats, line by line, from its question. Thoughts and
+    invented next questions are not read.
 
     A letter that a text only calls wrong (`错误的选项是A`) is an answer, after all other rules, unless the
     question asks for the right statement. Where it asks for the wrong one, `A不正确` is one, too.
@@ -146,7 +148,7 @@ def _stated(text: str, letters: str, seeks_wrong: bool | None) -> frozenset[str]
         stated = frozenset().union(*(group.letters for group in rule(text, letters)))
         if stated:
             return stated
-    return _only_enclosed(text, letters)
+    return _only_enclosed(text, letters) or _after_options(text, letters)
 
 
 def _restated(text: str, letters: str) -> frozenset[str]:
@@ -173,7 +175,9 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
                 continue
             filler = _FILLER.match(text, mark.end())
             group = group_at(text, filler.end() if filler else mark.end(), letters)
-            if group is not None and not is_negated_before(text, mark.start()):
+            if group is None or is_restated(text, letters, group.start, certainly=True):
+                continue
+            if not is_negated_before(text, mark.start()):
                 if _ALSO.search(text, max(0, mark.start() - 16), mark.start()):
                     group = replace(group, letters=group.letters | previous)
                 previous = group.letters
@@ -199,7 +203,8 @@ def _first(text: str, letters: str) -> Iterator[Group]:
     if group is None:
         return
     end = (_LOWER_FIRST_END if text[start].islower() else _FIRST_END).match(text, group.end)
-    if end and not _lists_options(text, text[start].upper(), letters, group.end):
+    is_option = is_restated(text, letters, start, certainly=False)
+    if end and not is_option and not _lists_options(text, text[start].upper(), letters, group.end):
         yield group
 
 
@@ -220,6 +225,8 @@ def _last_line(text: str, letters: str) -> Iterator[Group]:
     match = _LAST_LINE.fullmatch(line) if newline and len(line) < 40 else None
     if match and match[1].upper() in letters:
         start = len(before) + 1 + match.start(1)
+        if is_restated(text, letters, start, certainly=False):
+            return
         yield Group(frozenset(match[1].upper()), start, start + 1)
 
 
@@ -240,6 +247,15 @@ _LAST_RULES: dict[bool | None, tuple[Callable[[str, str], Iterator[Group]], ...]
     None: (_called_right, _being_wrong, _being),
 }
 """Whether the question asks for the wrong statement -> rules for texts without an announced answer."""
+
+
+def _after_options(text: str, letters: str) -> frozenset[str]:
+    """Return the letters with which a text goes on after it has repeated all options; else an empty set."""
+    for options in reversed(option_lists(text, letters)):
+        if len(options.starts) == len(letters):
+            groups = list(_first(text[options.end :].lstrip("\n"), letters))
+            return groups[0].letters if groups else frozenset()
+    return frozenset()
 
 
 def _only_enclosed(text: str, letters: str) -> frozenset[str]:

@@ -1,0 +1,75 @@
+"""Finds lists of options that a generated text repeats from its question, whose letters are no answers."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_LABEL = re.compile(r"^[ \t>#\-]{0,8}[(\[【]?([A-Z])(?:[)\]】]?[.、:]|[)\]】]|(?=[ \t]{0,8}$))", re.M)
+"""The letter of an option at the start of a line: `A. `, `(A) `, `A、`, or alone on its line."""
+
+
+@dataclass(frozen=True)
+class OptionList:
+    """Options on consecutive lines, with the letters from the first one on, in order."""
+
+    starts: tuple[int, ...]
+    """Positions of the letters."""
+    end: int
+    """End of the last option's line."""
+    is_certain: bool
+    """Whether it can be nothing but a list: it has all letters, or more than two."""
+
+
+@lru_cache(maxsize=16)
+def option_lists(text: str, letters: str) -> tuple[OptionList, ...]:
+    """Return the lists of options in a plain text.
+
+    A list has at least two options, of one line each; blank lines may lie between. Letters alone on their
+    lines are a list only if all letters are there.
+
+    Args:
+        text: plain text.
+        letters: letters of the choices.
+    """
+    found: list[OptionList] = []
+    labels: list[re.Match[str]] = []
+    for label in _LABEL.finditer(text):
+        follows = bool(labels) and not text[_line_end(text, labels[-1]) : label.start()].strip()
+        if not (follows and letters[len(labels) : len(labels) + 1] == label[1]):
+            found += _list(text, labels, letters)
+            labels = []
+        if labels or letters.startswith(label[1]):
+            labels.append(label)
+    return (*found, *_list(text, labels, letters))
+
+
+def is_restated(text: str, letters: str, position: int, *, certainly: bool) -> bool:
+    """Return whether the letter at a position is that of an option in a list.
+
+    Args:
+        text: plain text.
+        letters: letters of the choices.
+        position: index in `text`.
+        certainly: whether only lists count that can be nothing else.
+    """
+    return position in _starts(text, letters, certainly)
+
+
+@lru_cache(maxsize=32)
+def _starts(text: str, letters: str, certainly: bool) -> frozenset[int]:
+    lists = [each for each in option_lists(text, letters) if each.is_certain or not certainly]
+    return frozenset(start for options in lists for start in options.starts)
+
+
+def _list(text: str, labels: "list[re.Match[str]]", letters: str) -> list[OptionList]:
+    are_bare = all(label[0].rstrip().endswith(label[1]) for label in labels)
+    is_whole = len(labels) == len(letters)
+    if len(labels) < 2 or (are_bare and not is_whole):
+        return []
+    starts = tuple(label.start(1) for label in labels)
+    return [OptionList(starts, _line_end(text, labels[-1]), is_whole or len(labels) > 2)]
+
+
+def _line_end(text: str, label: "re.Match[str]") -> int:
+    end = text.find("\n", label.end())
+    return len(text) if end < 0 else end
