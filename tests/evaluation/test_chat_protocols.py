@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from five_rows import ROWS
 from layouts import ALIKE, LAYOUTS
-from test_shipped_benchmarks import load
+from test_shipped_benchmarks import CONF, load
 from test_targets import judged
 from tiny_llama import make_tokenizer
 
@@ -18,6 +18,8 @@ from workbench.evaluation.engine import evaluate
 from workbench.evaluation.model_checks import check_prompting
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Answer
+from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import chat_format, item
 
 TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
@@ -125,6 +127,60 @@ def test_few_shot_examples_are_turns_with_the_letter_as_the_answer(tmp_path):
     text = prompt(prepared("mmlu", tmp_path, num_fewshot=1))
     assert text.count("<user>The following is a multiple choice question about anatomy.") == 2
     assert "D. hand\nAnswer:<assistant>C<user>" in text
+
+
+def shown(name: str, folder: Path, **changes) -> PreparedBenchmark:
+    """The same with few-shot examples, whose questions differ from those of the items by a word."""
+    asked = prepared(name, folder, **changes)
+    config = asked.config
+    file = config.local.files[config.split].replace("{subset}", (config.only or [""])[0])
+    text = (folder / file).read_text(encoding="utf-8")
+    for word, other in {
+        "太阳": "月亮",
+        "Where": "When",
+        "二加": "三加",
+        "Why": "How",
+        '"question": "': '"question": "So, ',
+    }.items():
+        text = text.replace(word, other)
+    (folder / "shown").mkdir()
+    (folder / "shown" / Path(file).name).write_text(text, encoding="utf-8")
+    files = {"local": {"files": {"shown": f"shown/{Path(file).name}"}}, "fewshot_split": "shown"}
+    return prepared(name, folder, num_fewshot=len(asked.examples), **files, **changes)
+
+
+def test_all_exams_with_steps_are_tested():
+    assert sorted(NAMES) == sorted(f.stem for f in CONF.glob("*.yaml") if "\n  chat-cot:" in f.read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_of_chat_cot_has_its_answer_in_the_form_that_the_instruction_asks_for(name, tmp_path):
+    benchmark = shown(name, tmp_path, protocol="chat-cot")
+    right, mark = [str(each.target) for each in benchmark.examples], "Answer: "
+    if benchmark.config.language == "zh":
+        mark = "答案："
+    for example in benchmark.examples:
+        lines = [shot.answer for shot in example.shots]
+        assert lines == [f"\n{mark}{letters}" for letters in right]
+        pairs = zip(lines, benchmark.examples, strict=True)
+        read = [
+            extracted(Answer(generation=line), asked, benchmark.config).extracted for line, asked in pairs
+        ]
+        assert read == right and mark.strip() in example.questions[0]
+    turns, one_turn = prompt(benchmark), prompt(benchmark, fewshot_as_turns=False)
+    assert all(f"<assistant>{mark}{letters}<user>" in turns for letters in right)
+    assert one_turn.count("<user>") == 1
+    assert all(f"\n{mark}{letters}\n\n" in one_turn for letters in right)
+    alone = prepared(name, tmp_path, protocol="chat-cot")
+    assert prompt(alone).endswith(f"{benchmark.examples[0].questions[0]}<assistant>")
+
+
+def test_an_example_of_a_word_problem_has_its_number_where_the_instruction_asks_for_it(tmp_path):
+    benchmark = shown("mgsm_zh", tmp_path, protocol="chinese")
+    [first, *_] = benchmark.examples
+    assert first.shots and all(shot.answer.startswith("答案是") for shot in first.shots)
+    read = [extracted(Answer(generation=s.answer), first, benchmark.config).extracted for s in first.shots]
+    assert set(read) <= {each.target for each in benchmark.examples}
 
 
 def test_the_system_text_precedes_the_description_and_is_the_system_message_of_a_chat(tmp_path):
