@@ -64,12 +64,12 @@ def test_the_majority_is_the_most_frequent_prediction_and_of_equal_counts_the_fi
     samples = [
         Judged(prediction, Answer(generation=str(n)), example) for n, prediction in enumerate(predictions)
     ]
-    assert majority(METRICS["exact_match"], samples).answer.generation == str(winner)
+    assert majority(METRICS["exact_match"], samples, Extract.verbatim).answer.generation == str(winner)
 
 
 def test_a_metric_gives_the_scores_that_make_sense_for_it():
     def names(name: str, count: int) -> list[str]:
-        return [score.name for score in sample_scores(name, METRICS[name], count)]
+        return [score.name for score in sample_scores(name, METRICS[name], count, Extract.number)]
 
     assert names("exact_match", 1) == ["exact_match"]
     assert names("exact_match", 5) == [
@@ -115,6 +115,36 @@ def test_each_item_is_one_unit_of_the_mean_its_error_and_its_interval(tmp_path):
     pairs = [1 - math.comb(4 - right, 2) / 6 for right in (3, 1, 2, 4)]
     assert scores["exact_match,pass@2"].value == pytest.approx(sum(pairs) / 4)
     assert [p.scores["exact_match,pass@2"] for p in predictions] == pytest.approx(pairs)
+
+
+ALIKE = {
+    "number": ("exact_match", ["1/2", "0.5", "7", "7"], {"target": "0.5"}),
+    "number of more": ("exact_match", ["3", "3", "0.25", "1/4", "2/8"], {"target": "1/4"}),
+    "reading numbers": ("squad_em", ["7", "1/2", "0.5"], {"target": "1/2"}),
+    "texts": ("exact_match", ["7", "7", "1/2", "0.5"], {"extract": "verbatim", "target": "7"}),
+    "case": ("exact_match", ["Paris", "rome", "Rome "], {"extract": "verbatim", "target": "ROME"}),
+    "articles": ("squad_em", ["Paris", "the Rome", "Rome."], {"extract": "verbatim", "target": "Rome"}),
+    "marks": ("cmrc_em", ["西边", "东边。", "“东边”"], {"extract": "verbatim", "target": "东边"}),
+    "signs": ("unpunctuated_match", ["7", "1,234", "1234."], {"extract": "verbatim", "target": "1234"}),
+    "last numbers": ("flexible_match", ["7", "it is 1,234", "$1234"], {"target": "1234"}),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_answers_that_score_alike_have_their_votes_together(case, tmp_path):
+    metric, texts, settings = ALIKE[case]
+    scores, _ = scored(tmp_path, [texts], **settings | {"metrics": [metric]})
+    assert scores[f"{metric},maj@{len(texts)}"].value == 1.0
+
+
+def test_formulas_of_one_value_have_their_votes_together(tmp_path):
+    pytest.importorskip("math_verify")
+    generation = GenerationConfig(extract=Extract.pattern, pattern=r"so (.*)")
+    settings = {"metrics": ["math_verify"], "generation": generation, "target": "0.5"}
+    texts = ["so 7", r"so \frac{1}{2}", "so 0.5", "so 1/2", "so 7"]
+    scores, _ = scored(tmp_path, [texts], **settings)
+    assert scores["math_verify"].value == pytest.approx(0.6)
+    assert scores["math_verify,maj@5"].value == 1.0
 
 
 def test_a_prediction_has_all_texts_with_their_own_scores_and_is_read_again(tmp_path):

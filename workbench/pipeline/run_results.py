@@ -84,6 +84,8 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
     if generates:
         rule["answers"] = engine.ANSWERS_VERSION  # how an answer ends
         rule["comparison"] = COMPARISON_VERSION
+        if config.evaluate.samples > 1:
+            rule["votes"] = 2  # since then answers of one value have their votes together
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
     if generates and benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):

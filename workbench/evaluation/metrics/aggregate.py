@@ -55,7 +55,7 @@ def scores(
         metric = metric_named(name)
         pairs = zip(items, answers, strict=True)
         item_samples = [judged(metric, item, item_answers) for item, item_answers in pairs]
-        for score in sample_scores(name, metric, len(answers[0])):
+        for score in sample_scores(name, metric, len(answers[0]), benchmark.config.generation.extract):
             all_scores.append(
                 _score(score, benchmark, items, item_samples, evaluate, model=model_name, **more)
             )

@@ -12,7 +12,12 @@ def of_plain_targets(prediction: int | str | None, answer: Answer, example: Exam
     """
     targets = example.written_targets or example.reference_texts
     accepted = {without_signs(text.rpartition("#### ")[2]).strip().casefold() for text in targets}
-    return float(str(prediction).strip().casefold() in accepted)
+    return float(plain_vote(str(prediction)) in accepted)
+
+
+def plain_vote(prediction: str) -> str:
+    """Return a prediction as `of_plain_targets` compares it."""
+    return prediction.strip().casefold()
 
 
 def of_unpunctuated_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:

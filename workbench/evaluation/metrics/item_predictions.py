@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from workbench.config.benchmark import Extract
 from workbench.evaluation.benchmarks.option_orders import option_logprobs
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Metric
@@ -39,9 +40,10 @@ def predictions(
         ConfigError: A metric of the benchmark is unknown.
     """
     metrics = [(name, metric_named(name)) for name in benchmark.config.metrics]
+    extract = benchmark.config.generation.extract
     is_normalized = any(example.rotations for example in benchmark.examples)
     rows = [
-        _prediction(metrics, item, answer, whole, is_normalized)
+        _prediction(metrics, item, answer, whole, is_normalized, extract)
         for item, answer, whole in zip(items, answers, given or answers, strict=True)
     ]
     return rows if benchmark.config.plain_text else [_without_texts(row) for row in rows]
@@ -62,12 +64,13 @@ def _prediction(
     answers: Sequence[Answer],
     all_given: Sequence[Answer],
     is_normalized: bool,
+    extract: Extract,
 ) -> Prediction:
     example, answer, given = item.example, answers[0], all_given[0]
     scores = {
         score.name: score.score(judged(metric, item, answers))
         for name, metric in metrics
-        for score in sample_scores(name, metric, len(answers))
+        for score in sample_scores(name, metric, len(answers), extract)
     }
     return Prediction(
         id=example.id,

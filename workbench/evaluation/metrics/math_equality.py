@@ -24,6 +24,18 @@ def states_target(prediction: int | str | None, answer: Answer, example: Example
     return float(MATH_VERIFY.ask(_question(answer, example)) is True)
 
 
+def same_value(one: Judged, other: Judged) -> bool:
+    """Return whether the value of an answer is that of another to the same item, by math_verify.
+
+    A whole text with words, from which no answer was taken, has no such value.
+    """
+    text, extracted = other.answer.generation or "", other.answer.extracted or ""
+    if not extracted or (whole_text(text, extracted) is not None and _WORD.search(extracted)):
+        return False
+    stated, _, takes_any_number = _question(one.answer, one.example)
+    return MATH_VERIFY.ask([stated, [extracted], takes_any_number]) is True
+
+
 def compare_ahead(judged: Sequence[Judged]) -> None:
     """Compare the answers of all items side by side; MATH_VERIFY keeps the results, which scoring then reads.
 

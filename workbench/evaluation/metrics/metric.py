@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workbench.config.benchmark import OutputType
+from workbench.config.benchmark import Extract, OutputType
 from workbench.evaluation.records import Answer, Example
 
 
@@ -22,6 +22,9 @@ ItemScore = Callable[["int | str | None", Answer, Example], float]
 """Returns the score of one item from the prediction, the answer and the example."""
 CorpusScore = Callable[[Sequence[Judged]], float]
 """Returns the score of many items together."""
+Vote = Callable[[str, Extract], str]
+"""Returns of a prediction, which the benchmark's rule took from a text, what those have in common that score
+alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,11 @@ class Metric:
     that a generated text states."""
     right_or_wrong: bool = False
     """Whether the score of an item is 1 or 0, so that pass@k of several answers can be estimated."""
-    vote: Callable[[str], str] | None = None
-    """Returns of a prediction what those that count as the same answer have in common, for the majority of
-    several answers; None: predictions are not counted."""
+    vote: Vote | None = None
+    """Under what a prediction is counted, for the majority of several answers; None: predictions are not
+    counted."""
+    same_answer: Callable[[Judged, Judged], bool] | None = None
+    """Whether two answers have one value although they are counted under different texts; None: none have."""
     compares_texts: bool = False
     """Whether the score depends on `text_similarity.comparable`."""
     needs: tuple[str, ...] = ()

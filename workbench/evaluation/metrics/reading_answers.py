@@ -19,7 +19,7 @@ def cmrc_em(prediction: str, target: str) -> float:
 
     Source: CMRC 2018 (arXiv 1810.07366), cmrc2018_evaluate.py, calc_em_score.
     """
-    return float(_without_punctuation(prediction) == _without_punctuation(target))
+    return float(cmrc_text(prediction) == cmrc_text(target))
 
 
 def cmrc_f1(prediction: str, target: str) -> float:
@@ -38,7 +38,7 @@ def cmrc_segments(text: str) -> list[str]:
     """Split a text without CMRC's punctuation into Chinese characters and the words between them."""
     segments: list[str] = []
     other = ""
-    for character in _without_punctuation(text):
+    for character in cmrc_text(text):
         if _CMRC_CHARACTER.match(character):
             segments += [*latin_words(other), character]
             other = ""
@@ -68,7 +68,8 @@ def _tokenizers() -> tuple[Any, Any]:
     return PunktSentenceTokenizer(), NLTKWordTokenizer()
 
 
-def _without_punctuation(text: str) -> str:
+def cmrc_text(text: str) -> str:
+    """Return a text in lower case without CMRC's punctuation."""
     return "".join(character for character in text.lower().strip() if character not in _CMRC_PUNCTUATION)
 
 

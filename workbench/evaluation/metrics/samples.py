@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from workbench.config.benchmark import Extract
 from workbench.evaluation.extraction.extract import INVALID
 from workbench.evaluation.metrics.metric import Judged, Metric
 from workbench.evaluation.records import Answer
@@ -39,8 +40,10 @@ class SampleScore:
         return intervals.mean([self.score(samples) for samples in items])
 
 
-def sample_scores(name: str, metric: Metric, num_samples: int) -> list[SampleScore]:
+def sample_scores(name: str, metric: Metric, num_samples: int, extract: Extract) -> list[SampleScore]:
     """Return the scores by a metric of items with `num_samples` answers: the mean, then further ones.
+
+    `extract` is the benchmark's rule that takes the answer from a text.
 
     The mean over the answers has the metric's name. With several answers follow the score of the majority,
     `METRIC,maj@n`, if equal predictions can be counted, and for a metric that says right or wrong
@@ -66,7 +69,7 @@ def sample_scores(name: str, metric: Metric, num_samples: int) -> list[SampleSco
             SampleScore(
                 name=f"{name},maj@{num_samples}",
                 metric=metric,
-                score=lambda samples: metric.score(*majority(metric, samples)),
+                score=lambda samples: metric.score(*majority(metric, samples, extract)),
                 is_of_metric=False,
             )
         )
@@ -87,16 +90,26 @@ def judged(metric: Metric, item: Item, answers: Sequence[Answer]) -> list[Judged
     return [Judged(metric.judge(answer, item.example), answer, item.example) for answer in answers]
 
 
-def majority(metric: Metric, samples: Samples) -> Judged:
-    """Return the answer with the prediction that most answers to an item have, by `metric.vote`.
+def majority(metric: Metric, samples: Samples, extract: Extract) -> Judged:
+    """Return the answer with the prediction that most answers to an item have: those that score alike.
 
-    Of predictions with equally many votes, the one that was drawn first counts. Texts without an answer have
-    no vote; if all are, the first is returned.
+    They have the same `metric.vote`, or the same value by `metric.same_answer`. Of predictions with equally
+    many votes, the one that was drawn first counts. Texts without an answer have no vote; if all are, the
+    first is returned. `extract` is the benchmark's rule that took the predictions from the texts.
     """
     assert metric.vote is not None
-    keys = [
-        None if sample.prediction in _NO_ANSWER else metric.vote(str(sample.prediction)) for sample in samples
-    ]
+    firsts: dict[str, Judged] = {}
+    keys: list[str | None] = []
+    for sample in samples:
+        if sample.prediction in _NO_ANSWER:
+            keys.append(None)
+            continue
+        key = metric.vote(str(sample.prediction), extract)
+        if key not in firsts and metric.same_answer is not None:
+            same = metric.same_answer
+            key = next((known for known, first in firsts.items() if same(first, sample)), key)
+        firsts.setdefault(key, sample)
+        keys.append(key)
     votes = Counter(key for key in keys if key is not None)
     winner = votes.most_common(1)[0][0] if votes else None  # of equal counts the first drawn
     return samples[keys.index(winner)]

@@ -1,10 +1,11 @@
 """Lists the metrics by name, with the judges and scores of generated texts."""
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from workbench.config.benchmark import OutputType
+from workbench.config.benchmark import Extract, OutputType
 from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
 from workbench.evaluation.metrics import (
     instructions,
@@ -14,7 +15,7 @@ from workbench.evaluation.metrics import (
     reading_answers,
     text_similarity,
 )
-from workbench.evaluation.metrics.harness_matches import of_plain_targets, of_unpunctuated_targets
+from workbench.evaluation.metrics.harness_matches import of_plain_targets, of_unpunctuated_targets, plain_vote
 from workbench.evaluation.metrics.likelihood_scores import (
     answer_loss,
     bits_per_byte,
@@ -35,7 +36,7 @@ from workbench.evaluation.metrics.likelihood_scores import (
     true_mass,
     word_perplexity,
 )
-from workbench.evaluation.metrics.metric import CorpusScore, ItemScore, Judge, Judged, Metric
+from workbench.evaluation.metrics.metric import CorpusScore, ItemScore, Judge, Judged, Metric, Vote
 from workbench.evaluation.records import Answer, Example
 
 
@@ -94,12 +95,30 @@ def of_one(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -
     return score
 
 
-def stated_answer(judge: Judge, score: ItemScore, **more: Any) -> Metric:
+def by_text(normal: Callable[[str], str]) -> Vote:
+    """Return a function that counts predictions under their text, as `normal` writes it."""
+    return lambda prediction, extract: normal(prediction)
+
+
+def by_value(normal: Callable[[str], str]) -> Vote:
+    """Return a function that counts extracted numbers under their value, and others under their text.
+
+    An extracted number is right in any spelling of its value: `1/2` and `0.5` are one answer.
+    """
+
+    def vote(prediction: str, extract: Extract) -> str:
+        return str(Fraction(prediction)) if extract is Extract.number else normal(prediction)
+
+    return vote
+
+
+def stated_answer(judge: Judge, score: ItemScore, vote: Vote, **more: Any) -> Metric:
     """Return a metric of the answer that a text states: it is right or wrong, and several have a majority.
 
     Args:
         judge: takes the stated answer from the text.
         score: returns 1 for a right answer, else 0.
+        vote: returns under what an answer is counted for the majority.
         more: further fields of the metric.
     """
     return Metric(
@@ -107,7 +126,7 @@ def stated_answer(judge: Judge, score: ItemScore, **more: Any) -> Metric:
         judge=judge,
         score=score,
         right_or_wrong=True,
-        vote=text_similarity.comparable,
+        vote=vote,
         **more,
     )
 
@@ -131,13 +150,19 @@ METRICS: dict[str, Metric] = {
         output_types=_CHOICE, judge=most_likely, score=target_loglikelihood, corpus=target_perplexity
     ),
     "exact_match": stated_answer(
-        generated, of_texts(text_similarity.same), guessing=True, compares_texts=True
+        generated,
+        of_texts(text_similarity.same),
+        by_value(text_similarity.comparable),
+        guessing=True,
+        compares_texts=True,
     ),
-    "strict_match": stated_answer(extracted_by(number_after_marks), of_plain_targets),
-    "flexible_match": stated_answer(extracted_by(last_number), of_plain_targets),
-    "unpunctuated_match": stated_answer(extracted_by(str.strip), of_unpunctuated_targets),
+    "strict_match": stated_answer(extracted_by(number_after_marks), of_plain_targets, by_text(plain_vote)),
+    "flexible_match": stated_answer(extracted_by(last_number), of_plain_targets, by_text(plain_vote)),
+    "unpunctuated_match": stated_answer(
+        extracted_by(str.strip), of_unpunctuated_targets, by_text(text_similarity.unpunctuated)
+    ),
     "flexible_unpunctuated_match": stated_answer(
-        extracted_by(last_number_as_written), of_unpunctuated_targets
+        extracted_by(last_number_as_written), of_unpunctuated_targets, by_text(text_similarity.unpunctuated)
     ),
     "char_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1), compares_texts=True
@@ -171,6 +196,8 @@ METRICS: dict[str, Metric] = {
     "math_verify": stated_answer(
         generated,
         math_equality.states_target,
+        by_value(text_similarity.comparable),
+        same_answer=math_equality.same_value,
         needs=("math_verify",),
         extra="math",
         score_ahead=math_equality.compare_ahead,
@@ -178,9 +205,13 @@ METRICS: dict[str, Metric] = {
     "cmrc_f1": Metric(
         output_types=_TEXT, judge=generated, score=of_texts(reading_answers.cmrc_f1), needs=("nltk",)
     ),
-    "cmrc_em": stated_answer(generated, of_texts(reading_answers.cmrc_em)),
+    "cmrc_em": stated_answer(
+        generated, of_texts(reading_answers.cmrc_em), by_value(reading_answers.cmrc_text)
+    ),
     "squad_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(reading_answers.squad_f1)),
-    "squad_em": stated_answer(generated, of_texts(reading_answers.squad_em)),
+    "squad_em": stated_answer(
+        generated, of_texts(reading_answers.squad_em), by_value(reading_answers.squad_text)
+    ),
     "bleu": Metric(
         output_types=_TEXT,
         judge=generated,

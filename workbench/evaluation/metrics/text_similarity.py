@@ -35,7 +35,12 @@ def same_without_punctuation(prediction: str, target: str) -> float:
 
     Source: lm-evaluation-harness 0.4.13, exact_match with ignore_case and ignore_punctuation.
     """
-    return float(prediction.lower().translate(_NO_PUNCTUATION) == target.lower().translate(_NO_PUNCTUATION))
+    return float(unpunctuated(prediction) == unpunctuated(target))
+
+
+def unpunctuated(text: str) -> str:
+    """Return a text in lower case without ASCII punctuation."""
+    return text.lower().translate(_NO_PUNCTUATION)
 
 
 def char_f1(prediction: str, target: str) -> float:
