@@ -54,6 +54,17 @@ def test_answers_that_end_within_a_thought_are_counted(warned):
     assert OPENED not in warned(None, "one", "two")
 
 
+def test_a_text_within_a_thought_says_how_it_ended_and_what_this_run_takes_against_it(warned):
+    budget, none = "evaluate.thinking_budget=2000 closes", "evaluate.template_arguments={enable_thinking"
+    plain, chat = warned(None, "<think>", "two"), warned(CHAT + "<think>\n", "so</s>", "thus</s>")
+    assert budget in plain and none not in plain  # which is refused without a chat template
+    assert budget in chat and none in chat and "ended by the model or by generation.stop" in chat
+    assert "max_new_tokens" not in chat
+    cut = warned(None, "<think>so", "<think></s>")
+    assert "1 cut off by generation.max_new_tokens, 1 ended by the model or by generation.stop" in cut
+    assert "a larger benchmarks.quiz.generation.max_new_tokens" in cut
+
+
 @pytest.mark.parametrize(
     ("template", "is_told"), [(CHAT, True), ("{{ bos_token }}" + CHAT, False), (None, False)]
 )

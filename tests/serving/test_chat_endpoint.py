@@ -217,6 +217,27 @@ def test_the_board_has_a_column_of_its_own_for_chats(evaluate, chats, caplog, mo
     assert "by the endpoint's chats" in json.dumps(board)
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("stop", "(<think>), ended by the model or by generation.stop, and so have no answer"),
+        ("length", "max_new_tokens, and so have no answer (a larger benchmarks.toy_exact_en.generation.max_"),
+        (None, "(<think>), ended for a reason that isn't told, and so have no answer"),
+    ],
+)
+def test_an_open_thought_says_what_the_endpoint_tells(evaluate, caplog, monkeypatch, reason, told):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    choice = {"message": {"role": "assistant", "content": "<think>so"}, "finish_reason": reason}
+    server = JsonServer(lambda path, body: (200, {"choices": [choice]}))
+    try:
+        evaluate("open", *at(server))
+    finally:
+        server.stop()
+    [warning] = [text for text in caplog.messages if "within a thought" in text]
+    assert warning.startswith("benchmarks.toy_exact_en: 6 of 6 answers end") and told in warning
+    assert "thinking_budget" not in warning and "template_arguments" not in warning
+
+
 def test_a_thinking_budget_is_refused_where_thoughts_cant_be_closed():
     chosen = BenchmarkConfig(
         language="en", output_type=OutputType.generation, generation=GenerationConfig(thinking_budget=200)

@@ -4,12 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from workbench.config.benchmark import OutputType
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import is_rank0
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.inference.language_model import LanguageModel
-from workbench.evaluation.metrics.text_counts import IN_THOUGHT, TEXTS
+from workbench.evaluation.metrics.text_counts import IN_THOUGHT, LENGTH, STOP, TEXTS
 from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
@@ -94,24 +94,56 @@ def warn_of_begin_tokens(name: str, lm: LanguageModel, items: Sequence[Item]) ->
         )
 
 
-def warn_of_open_thoughts(name: str, counts: Mapping[str, int], budget: int | None) -> None:
+def warn_of_open_thoughts(
+    name: str, counts: Mapping[str, int], ends: Mapping[str, int], budget: int | None, ways: Sequence[str]
+) -> None:
     """Warn about generated texts that end within a thought (`<think>`), before any answer to score.
 
-    `counts` are those of `text_counts`. With a thinking budget, it is the model that ended them.
+    Args:
+        name: the benchmark.
+        counts: the counts of `text_counts`.
+        ends: finish reasons of these texts, by `open_ends`.
+        budget: tokens of a thinking budget, within which the model ended them; None: there is none.
+        ways: settings that this run takes and that leave room for an answer.
     """
-    num_open = counts.get(IN_THOUGHT, 0)
-    if num_open and is_rank0():
-        ended, way_out = (
-            "cut off by generation.stop or generation.max_new_tokens",
-            "evaluate.thinking_budget=2000 closes a thought, ",
+    if not (num_open := counts.get(IN_THOUGHT, 0)) or not is_rank0():
+        return
+    reasons = {
+        LENGTH: "cut off by generation.max_new_tokens",
+        STOP: "ended by the model or by generation.stop",
+        "": "ended for a reason that isn't told",
+    }
+    ended = [
+        reason if ends[key] == num_open else f"{ends[key]} {reason}"
+        for key, reason in reasons.items()
+        if ends.get(key)
+    ]
+    if budget is not None:
+        ended = [f"which the model ended within the {budget:,} tokens of its budget"]
+    elif ends.get(LENGTH):
+        ways = (*ways, f"a larger benchmarks.{name}.generation.max_new_tokens leaves room")
+    log.warning(
+        "benchmarks.%s: %d of %d answers end within a thought (<think>), %s, and so have no answer%s",
+        *(name, num_open, counts[TEXTS], ", ".join(ended), f" ({', '.join(ways)})" if ways else ""),
+    )
+
+
+def ways_out_of_thoughts(config: BenchmarkConfig, is_rendered: bool, in_chat: bool) -> list[str]:
+    """Return what closes or prevents thoughts, as far as the benchmark takes it, for a warning.
+
+    Args:
+        config: configuration of the benchmark.
+        is_rendered: whether prompts are rendered here, and not by an endpoint that is asked by chats.
+        in_chat: whether prompts take the chat template.
+    """
+    ways = []
+    if is_rendered and config.generation.thinking_budget is None and config.protocol != "lm-eval":
+        ways.append("evaluate.thinking_budget=2000 closes a thought")
+    if is_rendered and in_chat:
+        ways.append(
+            "evaluate.template_arguments={enable_thinking: false} asks for none where the template has it"
         )
-        if budget is not None:
-            ended, way_out = f"which the model ended within the {budget:,} tokens of its budget", ""
-        log.warning(
-            "benchmarks.%s: %d of %d answers end within a thought (<think>), %s, and so have no answer (%s"
-            "evaluate.template_arguments={enable_thinking: false} asks for none where the template has it)",
-            *(name, num_open, counts[TEXTS], ended, way_out),
-        )
+    return ways
 
 
 def letter_fields(

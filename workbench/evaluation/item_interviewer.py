@@ -17,13 +17,14 @@ from workbench.evaluation.diagnostics import (
     warn_of_open_thoughts,
     warn_of_same_tokens,
     warn_of_shots,
+    ways_out_of_thoughts,
 )
 from workbench.evaluation.extraction.thoughts import after_thoughts, opens_thought
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate, item_predictions
 from workbench.evaluation.metrics.lookup import metric_named
 from workbench.evaluation.metrics.metric import Judged
-from workbench.evaluation.metrics.text_counts import text_counts
+from workbench.evaluation.metrics.text_counts import open_ends, text_counts
 from workbench.evaluation.model_checks import naming_benchmark
 from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenchmark
 from workbench.evaluation.records import Answer
@@ -111,13 +112,16 @@ class ItemInterviewer:
             for item, item_answers in zip(items, answers, strict=True)
         ]
         pairs = zip(items, answers, strict=True)
-        texts = text_counts((item.contexts[0], answer) for item, given in pairs for answer in given)
+        written = [(item.contexts[0], answer) for item, given in pairs for answer in given]
+        texts = text_counts(written)
         warn_of_shots(benchmark, items, lm.max_length)
         warn_of_same_tokens(benchmark, answerer)
         if not isinstance(items[0].example, EncodedExample):
-            warn_of_open_thoughts(benchmark.name, texts, benchmark.config.generation.thinking_budget)
             is_asked_in_chat = benchmark.config.output_type in _CHAT_OUTPUT_TYPES
             in_chat = is_asked_in_chat and takes_chat_template(benchmark.config, config)
+            budget = benchmark.config.generation.thinking_budget
+            ways = ways_out_of_thoughts(benchmark.config, isinstance(lm, LanguageModel), in_chat)
+            warn_of_open_thoughts(benchmark.name, texts, open_ends(written), budget, ways)
             if in_chat and isinstance(lm, LanguageModel):
                 warn_of_begin_tokens(benchmark.name, lm, items)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, LanguageModel):

@@ -34,6 +34,19 @@ def text_counts(texts: Iterable[tuple[str, Answer]]) -> dict[str, int]:
     return {key: counts[key] for key in keys} if counts else {}
 
 
+def open_ends(texts: Iterable[tuple[str, Answer]]) -> dict[str, int]:
+    """Return finish reason -> number of generated texts that end within a thought; "" if it isn't known.
+
+    Args:
+        texts: prompt and answer of each item.
+    """
+    return Counter(
+        answer.finish_reason or ""
+        for prompt, answer in texts
+        if answer.generation is not None and ends_in_thought(answer.generation, opens_thought(prompt))
+    )
+
+
 def num_unextracted(predictions: Sequence[object]) -> int:
     """Return from how many texts nothing was extracted, given what was extracted from each."""
     return sum(prediction in (None, "", INVALID) for prediction in predictions)
