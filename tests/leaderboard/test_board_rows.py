@@ -72,6 +72,11 @@ def test_the_same_model_with_other_answers_is_an_alarm_with_the_count_and_the_fi
     [alarm] = board_of(tmp_path).alarms
     assert "2 of 120 items score otherwise in s2 than in s1" in alarm
     assert f"item '{min(right, wrong)}'" in alarm
+    results = tmp_path / "s2" / "results.json"
+    file = json.loads(results.read_text())
+    file["scores"] = [score | {"num_samples": 4} for score in file["scores"]]
+    results.write_text(json.dumps(file))
+    assert not board_of(tmp_path).alarms  # another number of draws
 
 
 def test_of_two_copies_of_a_models_scores_the_one_with_checksums_is_shown(tmp_path):

@@ -19,6 +19,8 @@ def contradictions(
 ) -> list[str]:
     """Return an alarm for each run that scored a model's items otherwise than the run that is shown.
 
+    Means over another number of answers to an item differ by the draw, and are no contradiction.
+
     Args:
         column: The column, with the scores of all runs.
         chosen: Key of a model -> its score that is shown.
@@ -43,7 +45,7 @@ def contradictions(
                         problem=found.problem,
                     )
                 )
-            if found.items is None or found.problem:
+            if found.items is None or found.problem or used.score.num_samples != other.score.num_samples:
                 continue
             count, total, first = _differing(items[model], found.items)
             if count:
