@@ -85,7 +85,7 @@ def test_a_scoring_that_failed_goes_on_without_asking_twice(evaluate, spoiled):
     server.fails = None
     resumed = evaluate("stopped", *options)
     prompts = [json.dumps(body, sort_keys=True) for body in server.seen]
-    assert total <= len(prompts) <= total + 20  # the probe once more, and the item that failed
+    assert total <= len(prompts) <= total + 20  # the probe, the item that failed, and a kept one
     for benchmark in ("toy_choice_zh", "toy_exact_en"):
         assert predictions(whole, benchmark) == predictions(resumed, benchmark)
 
@@ -108,7 +108,7 @@ def test_a_killed_scoring_goes_on_without_asking_an_answered_item_again(evaluate
     assert sum(map(len, cached)) >= 6
     resumed = evaluate("killed", *options)
     after = Counter(json.dumps(body, sort_keys=True) for body in server.seen[num_before + NUM_PROBES :])
-    assert sum((before & after).values()) <= NUM_CHOICES  # the item that was asked when it was killed
+    assert sum((before & after).values()) <= 2 * NUM_CHOICES  # the item asked when killed, and a kept one
     for benchmark in ("toy_choice_zh", "toy_exact_en"):
         assert predictions(whole, benchmark) == predictions(resumed, benchmark)
 
@@ -140,7 +140,8 @@ def test_a_killed_scoring_of_eight_requests_at_once_asks_only_those_in_flight_ag
     after = Counter(json.dumps(body, sort_keys=True) for body in server.seen[num_before:])
     again = before & after
     # A question of choices is asked again as a whole: eight in flight are of at most eight questions.
-    assert sum(again.values()) <= (AT_ONCE if is_text else AT_ONCE * NUM_CHOICES)
+    # A kept question, or two kept texts, are compared.
+    assert sum(again.values()) <= (AT_ONCE + 2 if is_text else (AT_ONCE + 1) * NUM_CHOICES)
     if not is_text:
         assert sum(again.values()) < 90 - AT_ONCE * NUM_CHOICES
     whole = evaluate("whole", *options)

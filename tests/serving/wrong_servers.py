@@ -26,7 +26,7 @@ class Spoiled(JsonServer):
     def __init__(
         self, port: int, change: Callable[[str, dict], dict], spoil: Spoil, fails: Fails | None = None
     ) -> None:
-        self.fails = fails
+        self.fails, self.spoil = fails, spoil
 
         def reply(path: str, body: dict[str, Any] | None) -> Reply:
             if body is None:
@@ -34,7 +34,7 @@ class Spoiled(JsonServer):
             if self.fails and (status := self.fails(body)):
                 return status, {"error": {"message": "not now"}}
             status, answer = ask(port, path, change(path, json.loads(json.dumps(body))))
-            return status, spoil(body, answer) if status == 200 else answer
+            return status, self.spoil(body, answer) if status == 200 else answer
 
         super().__init__(reply)
 

@@ -40,6 +40,7 @@ def ask(
     title: str,
     total: int,
     fits: Callable[[Unit, Answer], bool] = lambda _, __: True,
+    check_kept: Callable[[Sequence[tuple[Unit, Answer]]], None] | None = None,
 ) -> tuple[dict[str, Answer], int]:
     """Ask the units without a cached answer; return key -> answer, and the number of units asked.
 
@@ -54,7 +55,15 @@ def ask(
         title: title of the progress bar.
         total: number of units.
         fits: returns whether a cached answer fits its unit; otherwise the unit is asked again.
+        check_kept: called before a unit is asked, if some of the units have cached answers and some haven't:
+            raises an error if the model isn't the one that gave them. None: nothing is checked.
     """
+    if check_kept is not None and cache.answers:
+        keyed = [list(chunk) for chunk in keyed]
+        units = {key: unit for chunk in keyed for key, unit in chunk}
+        kept = [(unit, cache[key]) for key, unit in units.items() if key in cache and fits(unit, cache[key])]
+        if len(kept) < len(units):
+            check_kept(kept)
     rank, world_size = rank_and_world_size()
     new: dict[str, Answer] = {}
     with Progress(title, total, is_shown=rank == 0) as progress, cache.writing() as writer:

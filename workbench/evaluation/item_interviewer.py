@@ -19,6 +19,7 @@ from workbench.evaluation.diagnostics import (
     warn_of_shots,
     ways_out_of_thoughts,
 )
+from workbench.evaluation.endpoint.kept_answers import endpoint_check
 from workbench.evaluation.extraction.thoughts import after_thoughts, opens_thought
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate, item_predictions
@@ -97,7 +98,7 @@ class ItemInterviewer:
             WorkbenchError: The model can't answer.
         """
         answerer = answerer_for(lm, benchmark.config, config)
-        asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
+        asked, num_asked = _ask(benchmark, answerer, config, cache, lm.model, model_name)
         if not asked:
             warn_of_none_left(benchmark.name, len(benchmark.examples), lm.max_length)
             return Outcome(predictions=[], scores=[], num_asked=0)
@@ -159,6 +160,7 @@ def _ask(
     answerer: Answerer,
     config: EvaluateConfig,
     cache: AnswerCache,
+    model: object,
     model_name: str,
 ) -> tuple[list[Asked], int]:
     """Ask the items without a cached answer; return all questions with their answers.
@@ -185,8 +187,10 @@ def _ask(
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
+    check = endpoint_check(model, answerer.answers, lambda item: f"item {item.example.id}")
+    check = None if _is_sampled(benchmark.config) else check
     answers, num_asked = answer_loop.ask(
-        keyed_items(), answerer.answers, cache, title, len(examples) * num_samples, fits
+        keyed_items(), answerer.answers, cache, title, len(examples) * num_samples, fits, check
     )
     remaining_items = iter(items)
     asked = []

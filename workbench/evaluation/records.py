@@ -6,7 +6,7 @@ Neither contains a measured value (time, memory), so the same inputs give the sa
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,19 @@ class Answer:
     """Why a generated text ends: `stop` by an end token or text, `length` by the token limit."""
     thought_cut: bool | None = None
     """Whether the thinking budget ended the text's thought; None: there is no budget."""
+
+    def differs(self, other: "Answer", allowed: Callable[[int], float]) -> bool:
+        """Return whether another answer to the item has another text, or log-likelihoods too far from these.
+
+        `allowed` returns the allowed difference of a log-likelihood of n tokens, in nats, from n.
+        """
+        if self.generation is not None or other.generation is not None:
+            return self.generation != other.generation
+        if len(self.loglikelihoods) != len(other.loglikelihoods):
+            return True
+        tokens = other.num_tokens or (1,) * len(other.loglikelihoods)
+        triples = zip(self.loglikelihoods, other.loglikelihoods, tokens, strict=True)
+        return any(abs(a - b) > allowed(count) for a, b, count in triples if a != b)
 
 
 @dataclass(frozen=True, kw_only=True)

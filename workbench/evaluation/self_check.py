@@ -62,18 +62,9 @@ def verify(
 def _is_wrong(answer: Answer, separate: Answer, rounding: float) -> bool:
     """Return whether two answers differ by more than rounding explains.
 
-    Texts must be equal. A log-likelihood of n tokens may differ by `rounding` * sqrt(n) nats.
+    A log-likelihood of n tokens may differ by `rounding` * sqrt(n) nats.
     """
-    if answer.generation is not None or separate.generation is not None:
-        return answer.generation != separate.generation
-    if len(answer.loglikelihoods) != len(separate.loglikelihoods):
-        return True
-    tokens = separate.num_tokens or (1,) * len(separate.loglikelihoods)
-    return any(
-        abs(a - b) > rounding * math.sqrt(max(1, count))
-        for a, b, count in zip(answer.loglikelihoods, separate.loglikelihoods, tokens, strict=True)
-        if a != b
-    )
+    return answer.differs(separate, lambda num_tokens: rounding * math.sqrt(max(1, num_tokens)))
 
 
 def _result(answer: Answer) -> int | str | None:

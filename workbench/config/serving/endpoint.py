@@ -35,7 +35,7 @@ class EndpointConfig:
     tolerance: float | None = number(None, 0, 100)
     """For verify-endpoint: largest allowed difference of a log-likelihood, in nats. null: 5e-4 if float32
     was scored, 0.15 for 16 bits; quantized models are never called equal. 0.05 suits llama.cpp, whose cache
-    has 16 bits."""
+    has 16 bits. Also for a kept item that evaluate asks again before it continues a scoring; null: 0.15."""
     concurrency: int = number(4, 1, 1024)
     """Number of requests that are sent at the same time."""
     requests_per_minute: int | None = number(None, 1, 10**6)

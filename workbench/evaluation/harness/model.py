@@ -21,6 +21,7 @@ from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.endpoint.kept_answers import endpoint_check
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.inference.encoding import refuse_empty
 from workbench.evaluation.inference.language_model import LanguageModel
@@ -199,7 +200,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             [(keys[position], members[position][1:]) for position in chunk]
             for chunk in answer_loop.chunks(range(len(members)), lambda _: None)
         )
-        by_key = self._ask(keyed, len(keys), answers)
+        by_key = self._ask(keyed, len(keys), answers, is_sampled=is_sampled)
         self.texts += [(text, by_key[key]) for (_, text, _), key in zip(members, keys, strict=True)]
         return {index: by_key[key].generation or "" for (index, _, _), key in zip(members, keys, strict=True)}
 
@@ -208,10 +209,15 @@ class HarnessLM(LM):  # type: ignore[misc]
         keyed: Iterable[Sequence[tuple[str, Any]]],
         total: int,
         answers: Callable[[list[Any]], Answers],
+        *,
+        is_sampled: bool = False,
     ) -> dict[str, Answer]:
         with redirect_stderr(self._terminal):  # shows the progress although the harness is silenced
             self.is_asking = True
-            by_key, num_asked = answer_loop.ask(keyed, answers, self.answer_cache, self.title, total)
+            check = None if is_sampled else endpoint_check(self.lm.model, answers, lambda _: "an item")
+            by_key, num_asked = answer_loop.ask(
+                keyed, answers, self.answer_cache, self.title, total, check_kept=check
+            )
             self.is_asking = False
         self.num_asked += num_asked
         self.answer_cache.answers.update(by_key)

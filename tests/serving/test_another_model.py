@@ -1,0 +1,160 @@
+"""A scoring that was stopped goes on at its endpoint only if the same model still answers there."""
+
+import json
+from pathlib import Path
+
+import pytest
+from run_recipe import run_recipe
+
+from workbench.config import EndpointConfig, EvaluateConfig
+from workbench.errors import DataError, EndpointError
+from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.endpoint.endpoint_lm import EndpointLM
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
+from workbench.run_dir import RunDir
+from workbench.shipped import PACKAGE
+
+TOY = f"model.path={PACKAGE / 'toy' / 'base'}"
+CHOICES, TEXTS = "toy_choice_zh", "toy_exact_en"
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Runs recipe=evaluate without its leaderboard on a benchmark of 12 items, in the folder `asked`."""
+    monkeypatch.chdir(tmp_path)
+
+    def evaluate(url: str, benchmark: str, *overrides: str) -> RunDir:
+        items = (f"benchmark=[{benchmark}]", f"benchmarks.{benchmark}.limit=12")
+        at = (f"model.endpoint={url}", "endpoint.retries=0", "endpoint.concurrency=1", *overrides)
+        return run_recipe("evaluate", "steps=[evaluate]", TOY, *items, "run_dir=asked", *at)
+
+    return evaluate
+
+
+def another(body: dict, answer: dict) -> dict:
+    """The reply of another model: other texts, and log-probabilities that are half a nat smaller."""
+    for choice in answer["choices"]:
+        if "message" in choice:
+            choice["message"]["content"] = f"{choice['message']['content']}?"
+            continue
+        choice["text"] = f"{choice['text']}?"
+        logprobs = choice.get("logprobs") or {"token_logprobs": [], "top_logprobs": None}
+        logprobs["token_logprobs"] = [value and value - 0.5 for value in logprobs["token_logprobs"]]
+        for top in logprobs.get("top_logprobs") or ():
+            for name in top or ():
+                top[name] -= 0.5
+    return answer
+
+
+def stop_after(server, count: int) -> None:
+    """Have the server fail from its request number `count` on."""
+    server.fails = lambda body: 400 if len(server.seen) >= count else None
+
+
+def cached_lines() -> list[str]:
+    return [
+        line for path in Path("asked/cache").glob("*.jsonl") for line in path.read_text("utf-8").split("\n")
+    ]
+
+
+CASES = [
+    pytest.param(CHOICES, 12 + 20, (), id="choices"),
+    pytest.param(TEXTS, 6, (), id="texts"),
+    pytest.param(TEXTS, 6, ("endpoint.api=chat",), id="chats"),
+]
+"""Benchmark, requests until the server fails, and further settings; a probe of choices takes 12 requests."""
+
+
+@pytest.mark.parametrize(("benchmark", "count", "settings"), CASES)
+def test_another_model_under_the_same_name_does_not_answer_the_rest(
+    evaluate, spoiled, benchmark, count, settings
+):
+    server = spoiled()
+    stop_after(server, count)
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, benchmark, *settings)
+    server.fails, server.spoil = None, another
+    kept = cached_lines()
+    reason = rf"^benchmarks\.{benchmark}: item \S+: http\S+ answers otherwise than when the kept answers"
+    with pytest.raises(DataError, match=reason) as error:
+        evaluate(server.url, benchmark, *settings)
+    assert "another run_dir" in str(error.value) and "force=true" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert cached_lines() == kept and not Path("asked/results.json").exists()
+    run_dir = evaluate(server.url, benchmark, *settings, "force=true")
+    lines = run_dir.predictions("base", benchmark).read_text("utf-8").splitlines()
+    assert len(lines) == 12
+    if benchmark == TEXTS:
+        assert all(json.loads(line)["generation"].endswith("?") for line in lines)
+
+
+@pytest.mark.parametrize(("benchmark", "count", "settings"), CASES)
+def test_the_same_model_is_asked_one_kept_question_or_two_kept_texts_again(
+    evaluate, spoiled, benchmark, count, settings
+):
+    server = spoiled()
+    stop_after(server, count)
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, benchmark, *settings)
+    before = [json.dumps(body, sort_keys=True) for body in server.seen[:-1]]
+    server.fails = None
+    server.seen.clear()
+    evaluate(server.url, benchmark, *settings)
+    again = [line for line in (json.dumps(body, sort_keys=True) for body in server.seen) if line in before]
+    if benchmark == CHOICES:
+        assert 4 <= len(again) - 12 <= 2 * 4  # a kept question, and the one that was asked when it failed
+    else:
+        assert len(again) == 2
+    server.seen.clear()
+    evaluate(server.url, benchmark, *settings)
+    assert not server.seen
+
+
+def test_nothing_is_asked_again_where_kept_answers_are_drawn(evaluate, spoiled):
+    server = spoiled()
+    stop_after(server, 6)
+    drawn = ("evaluate.temperature=0.8",)
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, TEXTS, *drawn)
+    before = [json.dumps(body, sort_keys=True) for body in server.seen[:-1]]
+    server.fails, server.spoil = None, another
+    server.seen.clear()
+    evaluate(server.url, TEXTS, *drawn)
+    assert not set(before) & {json.dumps(body, sort_keys=True) for body in server.seen}
+
+
+def test_endpoint_tolerance_is_that_of_the_kept_log_likelihoods(evaluate, spoiled):
+    server = spoiled()
+    stop_after(server, 32)
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, CHOICES)
+    server.fails, server.spoil = None, another
+    evaluate(server.url, CHOICES, "endpoint.tolerance=90")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["loglikelihood", "generate_until"])
+def test_tasks_of_the_harness_are_not_continued_by_another_model(spoiled, lm, tmp_path, kind):
+    instance = pytest.importorskip("lm_eval.api.instance").Instance
+    from workbench.evaluation.harness.model import HarnessLM
+
+    server = spoiled()
+    second = {"loglikelihood": " 2", "generate_until": {"until": ["。"], "max_gen_toks": 12}}[kind]
+    requests = [
+        instance(kind, {}, (context, second), index, metadata=("task", index, 1))
+        for index, context in enumerate(("1 + 1 =", "2 + 2 =", "小军说早上好。"))
+    ]
+
+    def answered(count: int) -> list:
+        remote = EndpointLM(
+            EndpointModel(server.url, EndpointConfig(retries=0)), lm.tokenizer, EvaluateConfig()
+        )
+        return getattr(HarnessLM(remote, AnswerCache(tmp_path, "model", kind)), kind)(requests[:count])
+
+    first = answered(2)
+    assert answered(2) == first
+    server.spoil = another
+    with pytest.raises(DataError, match="answers otherwise than when the kept answers"):
+        answered(3)
+    server.spoil = lambda body, answer: answer
+    assert answered(3)[:2] == first

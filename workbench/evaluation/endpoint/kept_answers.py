@@ -1,0 +1,75 @@
+"""Asks an endpoint kept items again before it answers further ones: another model may be there by now."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+from workbench.errors import DataError
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
+from workbench.evaluation.records import Answer
+
+SIXTEEN_BIT_NATS = 0.15
+"""Allowed difference of a log-likelihood of a model in 16 bits. Measured with 135 million parameters: 0.12
+between batches of one model in bfloat16."""
+NUM_TEXTS = 2
+"""Kept texts that are asked again, because a short one is often that of another model, too."""
+TELLING = 80
+"""Characters of the kept texts that are preferred: another model hardly writes as many of the same, and in
+longer texts the rounding of a batch may change a token."""
+
+Unit = TypeVar("Unit")
+Answers = Callable[[list[Unit]], Iterator[tuple[int, Answer]]]
+
+
+def endpoint_check(
+    model: object, answers: Answers[Unit], title: Callable[[Unit], str]
+) -> Callable[[Sequence[tuple[Unit, Answer]]], None] | None:
+    """Return `check_kept` with these arguments; None if the model isn't behind an endpoint."""
+    return partial(check_kept, model, answers, title) if isinstance(model, EndpointModel) else None
+
+
+def check_kept(
+    endpoint: EndpointModel,
+    answers: Answers[Unit],
+    title: Callable[[Unit], str],
+    kept: Sequence[tuple[Unit, Answer]],
+) -> None:
+    """Ask an endpoint one or two kept items again, and compare its answers with those that are kept.
+
+    Texts must be equal; log-likelihoods may differ by `endpoint.tolerance`. Nothing is asked if none is kept.
+
+    Args:
+        endpoint: The endpoint.
+        answers: Yields index and answer of each unit (item, text or request).
+        title: Returns the name of a unit for messages.
+        kept: Units with their kept answers, none of them sampled.
+
+    Raises:
+        DataError: An answer differs.
+        EndpointError: The endpoint fails.
+    """
+    tolerance = SIXTEEN_BIT_NATS if endpoint.settings.tolerance is None else endpoint.settings.tolerance
+    for unit, before in telling(kept):
+        [(_, now)] = answers([unit])
+        if before.differs(now, lambda _: tolerance):
+            raise DataError(
+                f"{title(unit)}: {endpoint.client.url.geturl()} answers otherwise than when the kept answers "
+                f"were given, {_shown(now)} after {_shown(before)} (another model or other settings there? "
+                "another run_dir keeps their scores apart, force=true asks all items anew)"
+            )
+
+
+def telling(kept: Sequence[tuple[Unit, Answer]]) -> list[tuple[Unit, Answer]]:
+    """Return the kept answers to compare: two texts, or the item of the fewest requests and scored tokens."""
+    texts = [pair for pair in kept if pair[1].generation is not None]
+    if texts:
+        return sorted(texts, key=lambda pair: abs(len(pair[1].generation or "") - TELLING))[:NUM_TEXTS]
+    scored = [pair for pair in kept if sum(pair[1].num_tokens)]
+    return sorted(scored, key=lambda pair: (len(pair[1].loglikelihoods), sum(pair[1].num_tokens)))[:1]
+
+
+def _shown(answer: Answer) -> str:
+    """Return an answer's text or log-likelihoods for a message."""
+    if answer.generation is not None:
+        return f"{answer.generation[:60]!r}"
+    return f"log-likelihoods {', '.join(f'{value:.4g}' for value in answer.loglikelihoods[:4])}"
