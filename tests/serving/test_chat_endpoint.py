@@ -164,6 +164,12 @@ def test_replies_without_a_message_are_an_error_in_one_line(evaluate, reply):
         (["benchmark=[toy_choice_zh]"], "benchmarks.toy_choice_zh: multiple_choice needs log-probabilities"),
         (["evaluate.max_length=100"], "evaluate.max_length: not with endpoint.api=chat"),
         (["evaluate.verify=2"], "evaluate.verify: not with endpoint.api=chat"),
+        (["evaluate.too_long=skip"], "evaluate.too_long: not with endpoint.api=chat"),
+        (["evaluate.shared_prefix=false"], "evaluate.shared_prefix: not with model.endpoint"),
+        (
+            ["benchmark=[toy_exact_en]", "benchmarks.toy_exact_en.chat_template=false"],
+            "benchmarks.toy_exact_en.chat_template: not with endpoint.api=chat",
+        ),
     ],
 )
 def test_what_needs_tokens_is_refused_by_name_before_anything_is_asked(evaluate, chats, overrides, reason):

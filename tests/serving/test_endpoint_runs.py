@@ -250,6 +250,15 @@ def test_steps_and_keys_that_need_weights_are_refused(evaluate, served):
         (["steps=[predict]"], "the step predict needs weights"),
         (["adapter.path=some"], "adapter.path: not with model.endpoint"),
         (["evaluate.invariant=true"], "evaluate.invariant: not with model.endpoint"),
+        (["quantization=nf4"], "quantization.method: not with model.endpoint"),
+        (["model.dtype=float32"], "model.dtype: not with model.endpoint"),
+        (["model.device=cpu"], "model.device: not with model.endpoint"),
+        (["model.attention=eager"], "model.attention: not with model.endpoint"),
+        (["model.fused=false"], "model.fused: not with model.endpoint"),
+        (["model.compile=true"], "model.compile: not with model.endpoint"),
+        (["model.tf32=true"], "model.tf32: not with model.endpoint"),
+        (["evaluate.shared_prefix=false"], "evaluate.shared_prefix: not with model.endpoint"),
+        (["evaluate.batch_tokens=64"], "evaluate.batch_tokens: not with model.endpoint"),
         (["steps=[compare]", "compare.until=decided"], "the step compare needs weights"),
     ):
         with pytest.raises(ConfigError, match=reason):

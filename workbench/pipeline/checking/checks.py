@@ -4,8 +4,11 @@ The checks of a step are imported only if the run has the step, because librarie
 take seconds to load.
 """
 
+from collections.abc import Mapping, Sequence
+
 from workbench.config import Config, Step
 from workbench.config.adapter import AdapterBase
+from workbench.config.history import changed_values
 from workbench.errors import ConfigError
 from workbench.models.adapters.provenance import check_base_of
 from workbench.models.loading import check_model, has_weights, outline
@@ -20,6 +23,15 @@ WITHOUT_MODEL = {
 """Steps that load no model, or only read tensors from its files."""
 ASK_ENDPOINT = {Step.evaluate, Step.leaderboard, Step.verify_endpoint}
 """Steps for which a model may be behind an endpoint."""
+OF_WEIGHTS = {
+    "adapter": ("path",),
+    "quantization": ("method",),
+    "model": ("dtype", "device", "attention", "fused", "compile", "tf32"),
+    "evaluate": ("invariant", "shared_prefix", "batch_tokens"),
+}
+"""Section -> keys that decide how weights are computed here, which have no effect on an endpoint."""
+OF_TOKENIZER = {"evaluate": ("max_length", "too_long", "template_arguments", "verify")}
+"""Section -> keys that need a prompt's tokens, which have no effect on an endpoint that is asked by chats."""
 ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.serve, Step.resume_check}
 """Steps before which the adapter at `adapter.path` is checked to belong to the base; the merge step makes a
 stricter check."""
@@ -97,8 +109,7 @@ def check_endpoint(config: Config) -> None:
     if needing := [step.name for step in config.steps if step not in ASK_ENDPOINT]:
         raise ConfigError(f"model.endpoint: the step {needing[0]} needs weights (evaluate asks an endpoint)")
     is_scored = Step.verify_endpoint not in config.steps  # else the keys are those of the run
-    keys = {"adapter.path": config.adapter.path, "evaluate.invariant": config.evaluate.invariant}
-    for key in [key for key, value in keys.items() if value and is_scored]:
+    if is_scored and (key := changed_key(config, OF_WEIGHTS)):
         raise ConfigError(f"{key}: not with model.endpoint, whose server decides it (leave it out)")
     if asks_by_chat(config):
         check_chats(config)
@@ -116,13 +127,23 @@ def check_chats(config: Config) -> None:
     """
     if Step.verify_endpoint in config.steps:
         raise ConfigError("endpoint.api: verify-endpoint needs log-probabilities (endpoint.api=completions)")
-    keys = {
-        "evaluate.max_length": config.evaluate.max_length,
-        "evaluate.template_arguments": config.evaluate.template_arguments,
-        "evaluate.verify": config.evaluate.verify,
-    }
-    for key in [key for key, value in keys.items() if value]:
+    plain = [name for name, benchmark in config.benchmarks.items() if benchmark.chat_template is False]
+    key = f"benchmarks.{plain[0]}.chat_template" if plain else changed_key(config, OF_TOKENIZER)
+    if key:
         raise ConfigError(f"{key}: not with endpoint.api=chat, whose endpoint renders chats (leave it out)")
+
+
+def changed_key(config: Config, keys: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the first key, as `section.name`, whose value is not the default; None: all are.
+
+    `keys` has the names of the keys by section.
+    """
+    for section, names in keys.items():
+        changed = changed_values(getattr(config, section))
+        for name in names:
+            if name in changed:
+                return f"{section}.{name}"
+    return None
 
 
 def check_what_is_asked(run: Run) -> None:
