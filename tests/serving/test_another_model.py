@@ -1,6 +1,7 @@
 """A scoring that was stopped goes on at its endpoint only if the same model still answers there."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_another_model_under_the_same_name_does_not_answer_the_rest(
 
 
 @pytest.mark.parametrize(("benchmark", "count", "settings"), CASES)
-def test_the_same_model_is_asked_one_kept_question_or_two_kept_texts_again(
+def test_the_same_model_is_asked_one_kept_question_or_three_kept_texts_again(
     evaluate, spoiled, benchmark, count, settings
 ):
     server = spoiled()
@@ -104,10 +105,30 @@ def test_the_same_model_is_asked_one_kept_question_or_two_kept_texts_again(
     if benchmark == CHOICES:
         assert 4 <= len(again) - 12 <= 2 * 4  # a kept question, and the one that was asked when it failed
     else:
-        assert len(again) == 2
+        assert len(again) == 3
     server.seen.clear()
     evaluate(server.url, benchmark, *settings)
     assert not server.seen
+
+
+def test_one_text_that_a_servers_rounding_has_changed_is_a_warning(evaluate, spoiled, caplog, monkeypatch):
+    server = spoiled()
+    stop_after(server, 6)
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, TEXTS)
+    server.fails, first = None, []
+
+    def once(body: dict, answer: dict) -> dict:
+        if first:
+            return answer
+        first.append(body)
+        return another(body, answer)
+
+    server.spoil = once
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    run_dir = evaluate(server.url, TEXTS)
+    assert first and "other kept texts are the same" in caplog.text
+    assert len(run_dir.predictions("base", TEXTS).read_text("utf-8").splitlines()) == 12
 
 
 def test_nothing_is_asked_again_where_kept_answers_are_drawn(evaluate, spoiled):

@@ -1,5 +1,6 @@
 """Asks an endpoint kept items again before it answers further ones: another model may be there by now."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
@@ -8,11 +9,14 @@ from workbench.errors import DataError
 from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.records import Answer
 
+log = logging.getLogger("workbench")
+
 SIXTEEN_BIT_NATS = 0.15
 """Allowed difference of a log-likelihood of a model in 16 bits. Measured with 135 million parameters: 0.12
 between batches of one model in bfloat16."""
-NUM_TEXTS = 2
-"""Kept texts that are asked again, because a short one is often that of another model, too."""
+NUM_TEXTS = 3
+"""Kept texts that are asked again: a short one is often that of another model, too, and the rounding of a
+server's batches may change one."""
 TELLING = 80
 """Characters of the kept texts that are preferred: another model hardly writes as many of the same, and in
 longer texts the rounding of a batch may change a token."""
@@ -34,9 +38,10 @@ def check_kept(
     title: Callable[[Unit], str],
     kept: Sequence[tuple[Unit, Answer]],
 ) -> None:
-    """Ask an endpoint one or two kept items again, and compare its answers with those that are kept.
+    """Ask an endpoint a few kept items again, and compare its answers with those that are kept.
 
-    Texts must be equal; log-likelihoods may differ by `endpoint.tolerance`. Nothing is asked if none is kept.
+    Most of the texts must be equal, and a warning is logged if one isn't; log-likelihoods may differ by
+    `endpoint.tolerance`. Nothing is asked if none is kept.
 
     Args:
         endpoint: The endpoint.
@@ -45,22 +50,30 @@ def check_kept(
         kept: Units with their kept answers, none of them sampled.
 
     Raises:
-        DataError: An answer differs.
+        DataError: Half of the answers or more differ.
         EndpointError: The endpoint fails.
     """
     tolerance = SIXTEEN_BIT_NATS if endpoint.settings.tolerance is None else endpoint.settings.tolerance
-    for unit, before in telling(kept):
+    asked = telling(kept)
+    differing = []
+    for unit, before in asked:
         [(_, now)] = answers([unit])
         if before.differs(now, lambda _: tolerance):
-            raise DataError(
+            differing.append(
                 f"{title(unit)}: {endpoint.client.url.geturl()} answers otherwise than when the kept answers "
-                f"were given, {_shown(now)} after {_shown(before)} (another model or other settings there? "
-                "another run_dir keeps their scores apart, force=true asks all items anew)"
+                f"were given, {_shown(now)} after {_shown(before)}"
             )
+    if 2 * len(differing) >= max(len(asked), 1):
+        raise DataError(
+            f"{differing[0]} (another model or other settings there? another run_dir keeps their scores "
+            "apart, force=true asks all items anew)"
+        )
+    for line in differing:
+        log.warning("%s; other kept texts are the same", line)
 
 
 def telling(kept: Sequence[tuple[Unit, Answer]]) -> list[tuple[Unit, Answer]]:
-    """Return the kept answers to compare: two texts, or the item of the fewest requests and scored tokens."""
+    """Return the kept answers to compare: some texts, or the item of the fewest requests and tokens."""
     texts = [pair for pair in kept if pair[1].generation is not None]
     if texts:
         return sorted(texts, key=lambda pair: abs(len(pair[1].generation or "") - TELLING))[:NUM_TEXTS]
