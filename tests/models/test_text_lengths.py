@@ -19,7 +19,7 @@ from workbench.config.model import Architecture, Task
 from workbench.config.train import TrainConfig
 from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.ops.text_lengths import text_lengths
+from workbench.models.ops.packed_sequences import text_lengths
 from workbench.training.fit import fit
 
 THRESHOLD = 24

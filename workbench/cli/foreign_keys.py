@@ -20,6 +20,7 @@ KEYS = {
     "model.attention": "attn_implementation flash_attn attention_implementation use_flash_attention_2",
     "model.attention=flash_attention_2": "flash_attention",
     "model.compile": "torch_compile use_torch_compile compile_model use_compile",
+    "model.loss=liger": "use_liger_kernel enable_liger_kernel liger_fused_linear_cross_entropy liger_kernel",
     "model.tf32": "tf32 allow_tf32 enable_tf32",
     "model.attention=sdpa": "sdp_attention",
     "model.attention=xformers": "xformers_attention",

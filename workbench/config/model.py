@@ -41,6 +41,13 @@ class Attention(Enum):
     flash_attention_2 = "flash_attention_2"
 
 
+class LossKernel(Enum):
+    """Kernel that computes the loss in training; both give the same result up to rounding."""
+
+    chunked = "chunked"
+    liger = "liger"
+
+
 Architecture = Enum("Architecture", {"auto": "auto", "open-llama": "open-llama", "native": "native"})
 """Modelling code that runs the model: Open-Llama's, or transformers' for the checkpoint's architecture."""
 
@@ -98,6 +105,10 @@ class ModelConfig:
     tf32: bool = False
     """true: a GPU multiplies float32 numbers rounded to 10 bits of their fraction, which is faster (TF32).
     Has no effect on a CPU, or on other dtypes."""
+    loss: LossKernel = LossKernel.chunked
+    """Kernel of the training's loss; both store no logits of a whole batch. chunked: this project's. liger:
+    that of the package liger-kernel, on a GPU, where the head is a plain layer without a cap or scale on its
+    logits; the chunked one elsewhere."""
     init: dict[str, Any] = field(default_factory=dict)
     """Fields of OpenLlamaConfig for a new model with random weights, as in {hidden_size: 128,
     num_hidden_layers: 2}. Empty: the weights are loaded from model.path."""
@@ -106,12 +117,15 @@ class ModelConfig:
         """Refuse keys that contradict each other.
 
         Raises:
-            ConfigError: `init` is given together with architecture=native, or `compile` without `fused`.
+            ConfigError: `init` is given together with architecture=native, or `compile` or loss=liger without
+                `fused`.
         """
         if self.compile and not self.fused:
             raise ConfigError(
                 "model.compile: it compiles this project's kernels, which model.fused=false disables (drop "
                 "one of the two keys)"
             )
+        if self.loss is LossKernel.liger and not self.fused:
+            raise ConfigError("model.loss: model.fused=false leaves no choice of kernels (drop one key)")
         if self.init and self.architecture is Architecture.native:
             raise ConfigError("model.init: a new model is Open-Llama, not native (drop one of the two keys)")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workbench.config.model import ModelConfig, Task
+from workbench.config.model import LossKernel, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
@@ -30,6 +30,7 @@ from workbench.models.open_llama import (
 )
 from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops.fused import check_compiles, enable_compiled, enable_fused
+from workbench.models.ops.liger import check_liger, enable_liger
 from workbench.models.ops.native_rope import separate_ropes
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
@@ -62,7 +63,7 @@ def load_model(
 
     Weights that the checkpoint lacks (all with `model.init`, `score` of a new classifier) are drawn from
     torch's global random state: seed it before. `model.fused`, `model.compile` and `model.tf32` are set for
-    all models of the process.
+    all models of the process, as is `model.loss`.
 
     Args:
         model: Section `model` of the configuration.
@@ -75,9 +76,9 @@ def load_model(
         DeviceError: The device doesn't support the quantization, or torch.compile fails with `model.compile`.
     """
     check_device(quantization, torch_device(model.device))
-    if model.compile:
-        check_compiles(torch_device(model.device))
+    _check_kernels(model)
     enable_compiled(False)  # during trials
+    enable_liger(False)
     enable_fused(model.fused)
     torch.backends.cuda.matmul.allow_tf32 = model.tf32
     reason = native_reason(model)
@@ -103,6 +104,7 @@ def load_model(
         logger.info("%s", share)
     loaded.train(False)
     enable_compiled(model.compile)
+    enable_liger(model.loss is LossKernel.liger)
     return loaded
 
 
@@ -113,8 +115,7 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         WorkbenchError: As in these two.
     """
     check_device(quantization, torch_device(model.device))
-    if model.compile:
-        check_compiles(torch_device(model.device))
+    _check_kernels(model)
     if is_native(model):
         auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
@@ -123,6 +124,14 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
     elif not is_native(model):
         checkpoint = read(locate(model.path, model.revision))
         fitted(checkpoint, CLASSES[model.task])
+
+
+def _check_kernels(model: ModelConfig) -> None:
+    """Check that kernels of `model.compile` and `model.loss` run here; errors are those of their checks."""
+    if model.compile:
+        check_compiles(torch_device(model.device))
+    if model.loss is LossKernel.liger:
+        check_liger(torch_device(model.device))
 
 
 def has_weights(model: ModelConfig) -> bool:
@@ -278,6 +287,7 @@ def _summary(
         str(loaded.device),
         *([] if model.fused else ["model.fused off"]),
         *(["compiled"] if model.compile else []),
+        *(["loss by liger"] if model.loss is LossKernel.liger else []),
         *(["TF32"] if model.tf32 and loaded.device.type == "cuda" else []),
     ]
     return f"{type(loaded).__name__} from {model.path or 'model.init'} ({origin}): {', '.join(facts)}"

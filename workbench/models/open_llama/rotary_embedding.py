@@ -13,7 +13,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from workbench.model_trials.lengths import LENGTH_DEPENDENT_ROPES
 from workbench.models.dtypes import product_dtype, without_autocast
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
-from workbench.models.ops.text_lengths import row_lengths, text_lengths
+from workbench.models.ops.packed_sequences import row_lengths, text_lengths
 
 
 class OpenLlamaRotaryEmbedding(nn.Module):

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from workbench.config.names import IGNORED
 from workbench.models.dtypes import product_dtype, without_autocast
+from workbench.models.ops import liger
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.logit_map import IDENTITY, LogitMap
@@ -56,6 +57,8 @@ def causal_lm_loss(
     weight = _weight(head)
     if weight is None:
         total = _total_by_module(head, rows, labels, logit_map)
+    elif liger.is_enabled() and logit_map.is_identity and len(rows):
+        total = liger.summed_loss(rows, weight, labels)
     else:
         total = _ChunkedLoss.apply(rows, weight, labels, logit_map)  # type: ignore[no-untyped-call]
     return _divided(total, labels, num_items_in_batch)

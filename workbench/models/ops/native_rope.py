@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.model_trials.lengths import LENGTH_DEPENDENT_ROPES
-from workbench.models.ops.text_lengths import positions_of_tokens, text_lengths
+from workbench.models.ops.packed_sequences import positions_of_tokens, text_lengths
 
 
 def separate_ropes(model: nn.Module) -> None:
