@@ -292,3 +292,12 @@ def test_a_plan_says_what_a_merge_and_its_proof_take(method, run, tmp_path, capl
     expected += round(8.5 * 1536 * 4096) if method == "nf4" else 0  # copies of the largest quantized layer
     assert proof == pytest.approx((resident_bytes() + expected) / 2**30, abs=0.02)
     assert merge < proof - 0.2
+
+
+def test_a_plan_for_another_machine_takes_kernels_that_this_one_lacks(run, caplog):
+    toy = f"model.path={cli.PACKAGE / 'toy' / 'base'}"
+    how = (toy, f"data.path={cli.PACKAGE / 'toy' / 'data' / 'instruct.jsonl'}", "model.loss=liger")
+    run("plan", *how, "plan.gpu=h100")
+    assert "at the peak on h100" in unwrapped(caplog)
+    with pytest.raises(WorkbenchError, match=r"^model\.loss: liger"):
+        run("sft", *how)

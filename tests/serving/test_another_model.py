@@ -47,9 +47,14 @@ def another(body: dict, answer: dict) -> dict:
     return answer
 
 
-def stop_after(server, count: int) -> None:
-    """Have the server fail from its request number `count` on."""
+def interrupted(evaluate, spoiled, count: int, benchmark: str, *settings: str):
+    """Return a server that has ended a scoring by failing after `count` requests; it answers again."""
+    server = spoiled()
     server.fails = lambda body: 400 if len(server.seen) >= count else None
+    with pytest.raises(EndpointError, match="400"):
+        evaluate(server.url, benchmark, *settings)
+    server.fails = None
+    return server
 
 
 def cached_lines() -> list[str]:
@@ -70,11 +75,8 @@ CASES = [
 def test_another_model_under_the_same_name_does_not_answer_the_rest(
     evaluate, spoiled, benchmark, count, settings
 ):
-    server = spoiled()
-    stop_after(server, count)
-    with pytest.raises(EndpointError, match="400"):
-        evaluate(server.url, benchmark, *settings)
-    server.fails, server.spoil = None, another
+    server = interrupted(evaluate, spoiled, count, benchmark, *settings)
+    server.spoil = another
     kept = cached_lines()
     reason = rf"^benchmarks\.{benchmark}: item \S+: http\S+ answers otherwise than when the kept answers"
     with pytest.raises(DataError, match=reason) as error:
@@ -93,12 +95,8 @@ def test_another_model_under_the_same_name_does_not_answer_the_rest(
 def test_the_same_model_is_asked_one_kept_question_or_three_kept_texts_again(
     evaluate, spoiled, benchmark, count, settings
 ):
-    server = spoiled()
-    stop_after(server, count)
-    with pytest.raises(EndpointError, match="400"):
-        evaluate(server.url, benchmark, *settings)
+    server = interrupted(evaluate, spoiled, count, benchmark, *settings)
     before = [json.dumps(body, sort_keys=True) for body in server.seen[:-1]]
-    server.fails = None
     server.seen.clear()
     evaluate(server.url, benchmark, *settings)
     again = [line for line in (json.dumps(body, sort_keys=True) for body in server.seen) if line in before]
@@ -112,11 +110,7 @@ def test_the_same_model_is_asked_one_kept_question_or_three_kept_texts_again(
 
 
 def test_one_text_that_a_servers_rounding_has_changed_is_a_warning(evaluate, spoiled, caplog, monkeypatch):
-    server = spoiled()
-    stop_after(server, 6)
-    with pytest.raises(EndpointError, match="400"):
-        evaluate(server.url, TEXTS)
-    server.fails, first = None, []
+    server, first = interrupted(evaluate, spoiled, 6, TEXTS), []
 
     def once(body: dict, answer: dict) -> dict:
         if first:
@@ -132,24 +126,18 @@ def test_one_text_that_a_servers_rounding_has_changed_is_a_warning(evaluate, spo
 
 
 def test_nothing_is_asked_again_where_kept_answers_are_drawn(evaluate, spoiled):
-    server = spoiled()
-    stop_after(server, 6)
     drawn = ("evaluate.temperature=0.8",)
-    with pytest.raises(EndpointError, match="400"):
-        evaluate(server.url, TEXTS, *drawn)
+    server = interrupted(evaluate, spoiled, 6, TEXTS, *drawn)
     before = [json.dumps(body, sort_keys=True) for body in server.seen[:-1]]
-    server.fails, server.spoil = None, another
+    server.spoil = another
     server.seen.clear()
     evaluate(server.url, TEXTS, *drawn)
     assert not set(before) & {json.dumps(body, sort_keys=True) for body in server.seen}
 
 
 def test_endpoint_tolerance_is_that_of_the_kept_log_likelihoods(evaluate, spoiled):
-    server = spoiled()
-    stop_after(server, 32)
-    with pytest.raises(EndpointError, match="400"):
-        evaluate(server.url, CHOICES)
-    server.fails, server.spoil = None, another
+    server = interrupted(evaluate, spoiled, 32, CHOICES)
+    server.spoil = another
     evaluate(server.url, CHOICES, "endpoint.tolerance=90")
 
 

@@ -51,10 +51,10 @@ LAST_WORD_SECONDS = 20
 """Seconds that other ranks wait after an error: rank 0 prints it before torchrun stops all ranks."""
 
 SPINS = "3000"
-"""Times that a thread of PyTorch looks for work before it sleeps; by default 300,000.
+"""Times that a thread of PyTorch looks for work before it sleeps (GOMP_SPINCOUNT; OpenMP's own is 300,000).
 
-Where another process is busy, threads that look for work take its turns, and all wait for them. Measured by
-tests/performance/waiting.py: 10,000 and more make a shared machine slower, 1,000 and fewer an idle one.
+Threads that look for work slow down other processes, and are then slowed down themselves. With fewer times an
+idle machine becomes slower: see tests/performance/waiting.py.
 """
 
 SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
@@ -263,7 +263,7 @@ def end(error: Exception) -> NoReturn:
 def set_up_process() -> None:
     """Log to standard output on rank 0; turn off other packages' telemetry, messages and kernel downloads.
 
-    Also shorten how long PyTorch's threads wait for one another awake, unless the user has set it.
+    PyTorch's threads sleep sooner while they wait for work (`SPINS`), unless the user has set how they wait.
     """
     leave_no_compiler_cache()
     if "OMP_WAIT_POLICY" not in os.environ:

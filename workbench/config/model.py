@@ -98,10 +98,10 @@ class ModelConfig:
     """false: models run as plain PyTorch modules, without this project's kernels, to find out whether a
     kernel is at fault. Slower, and training needs more memory."""
     compile: bool = False
-    """true: norms, rotary positions and gated activations are compiled by torch.compile, each pass to one
-    kernel; a GPU launches fewer kernels then, and passes over memory fewer times. A CPU is no faster. A run
-    starts seconds to a minute later. Results are the same up to rounding. Needs a C++ compiler and, on a GPU,
-    Triton."""
+    """true: torch.compile makes one kernel of each norm, rotation of positions and gated activation, and one
+    of its backward pass. A GPU then launches fewer kernels and reads memory less often; a CPU isn't faster. A
+    run starts seconds to a minute later. Results are the same up to rounding. Needs a C++ compiler and, on a
+    GPU, Triton."""
     tf32: bool = False
     """true: a GPU multiplies float32 numbers rounded to 10 bits of their fraction, which is faster (TF32).
     Has no effect on a CPU, or on other dtypes."""

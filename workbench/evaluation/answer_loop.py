@@ -61,9 +61,11 @@ def ask(
     if check_kept is not None and cache.answers:
         keyed = [list(chunk) for chunk in keyed]
         units = {key: unit for chunk in keyed for key, unit in chunk}
-        kept = [(unit, cache[key]) for key, unit in units.items() if key in cache and fits(unit, cache[key])]
-        if len(kept) < len(units):
-            check_kept(kept)
+        answered = [
+            (unit, cache[key]) for key, unit in units.items() if key in cache and fits(unit, cache[key])
+        ]
+        if len(answered) < len(units):
+            check_kept(answered)
     rank, world_size = rank_and_world_size()
     new: dict[str, Answer] = {}
     with Progress(title, total, is_shown=rank == 0) as progress, cache.writing() as writer:

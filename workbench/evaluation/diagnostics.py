@@ -103,7 +103,7 @@ def warn_of_open_thoughts(
         name: the benchmark.
         counts: the counts of `text_counts`.
         ends: finish reasons of these texts, by `open_ends`.
-        budget: tokens of a thinking budget, within which the model ended them; None: there is none.
+        budget: tokens of a thinking budget, within which the model ended these texts; None: no budget is set.
         ways: settings that this run takes and that leave room for an answer.
     """
     if not (num_open := counts.get(IN_THOUGHT, 0)) or not is_rank0():

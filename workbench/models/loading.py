@@ -37,6 +37,7 @@ from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.models.trials.native_note import native_note
 
 __all__ = [
+    "check_kernels",
     "check_model",
     "has_trained_head",
     "has_weights",
@@ -73,10 +74,10 @@ def load_model(
     Raises:
         ConfigError: Keys contradict each other or the model.
         CheckpointError: The checkpoint is damaged, has another architecture, or doesn't fit.
-        DeviceError: The device doesn't support the quantization, or torch.compile fails with `model.compile`.
+        DeviceError: The device doesn't support the quantization, `model.compile` or `model.loss`.
     """
     check_device(quantization, torch_device(model.device))
-    _check_kernels(model)
+    check_kernels(model)
     enable_compiled(False)  # during trials
     enable_liger(False)
     enable_fused(model.fused)
@@ -115,7 +116,6 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         WorkbenchError: As in these two.
     """
     check_device(quantization, torch_device(model.device))
-    _check_kernels(model)
     if is_native(model):
         auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
@@ -126,8 +126,13 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         fitted(checkpoint, CLASSES[model.task])
 
 
-def _check_kernels(model: ModelConfig) -> None:
-    """Check that kernels of `model.compile` and `model.loss` run here; errors are those of their checks."""
+def check_kernels(model: ModelConfig) -> None:
+    """Check that this machine can run the kernels that `model.compile` and `model.loss` choose.
+
+    Raises:
+        ConfigError: A package is missing.
+        DeviceError: It can't.
+    """
     if model.compile:
         check_compiles(torch_device(model.device))
     if model.loss is LossKernel.liger:

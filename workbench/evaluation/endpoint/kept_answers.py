@@ -1,4 +1,4 @@
-"""Asks an endpoint kept items again before it answers further ones: another model may be there by now."""
+"""Asks an endpoint for some kept answers again before a scoring goes on: its model may be another one now."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ Answers = Callable[[list[Unit]], Iterator[tuple[int, Answer]]]
 def endpoint_check(
     model: object, answers: Answers[Unit], title: Callable[[Unit], str]
 ) -> Callable[[Sequence[tuple[Unit, Answer]]], None] | None:
-    """Return `check_kept` with these arguments; None if the model isn't behind an endpoint."""
+    """Return `check_kept` with these arguments; None if the model's weights are on this machine."""
     return partial(check_kept, model, answers, title) if isinstance(model, EndpointModel) else None
 
 
@@ -66,14 +66,14 @@ def check_kept(
     if 2 * len(differing) >= max(len(asked), 1):
         raise DataError(
             f"{differing[0]} (another model or other settings there? another run_dir keeps their scores "
-            "apart, force=true asks all items anew)"
+            "apart, force=true asks all items again)"
         )
     for line in differing:
         log.warning("%s; other kept texts are the same", line)
 
 
 def telling(kept: Sequence[tuple[Unit, Answer]]) -> list[tuple[Unit, Answer]]:
-    """Return the kept answers to compare: some texts, or the item of the fewest requests and tokens."""
+    """Return the kept answers to compare: some texts, or the item with the fewest requests and tokens."""
     texts = [pair for pair in kept if pair[1].generation is not None]
     if texts:
         return sorted(texts, key=lambda pair: abs(len(pair[1].generation or "") - TELLING))[:NUM_TEXTS]

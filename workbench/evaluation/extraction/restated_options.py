@@ -1,4 +1,4 @@
-"""Finds lists of options that a generated text repeats from its question, whose letters are no answers."""
+"""Finds the options that a generated text repeats from its question: their letters aren't answers."""
 
 import re
 from dataclasses import dataclass
@@ -31,16 +31,16 @@ def option_lists(text: str, letters: str) -> tuple[OptionList, ...]:
         text: plain text.
         letters: letters of the choices.
     """
-    found: list[OptionList] = []
+    lists: list[OptionList] = []
     labels: list[re.Match[str]] = []
     for label in _LABEL.finditer(text):
         follows = bool(labels) and not text[_line_end(text, labels[-1]) : label.start()].strip()
         if not (follows and letters[len(labels) : len(labels) + 1] == label[1]):
-            found += _list(text, labels, letters)
+            lists += _list_of(labels, text, letters)
             labels = []
         if labels or letters.startswith(label[1]):
             labels.append(label)
-    return (*found, *_list(text, labels, letters))
+    return (*lists, *_list_of(labels, text, letters))
 
 
 def is_restated(text: str, letters: str, position: int, *, certainly: bool) -> bool:
@@ -57,11 +57,16 @@ def is_restated(text: str, letters: str, position: int, *, certainly: bool) -> b
 
 @lru_cache(maxsize=32)
 def _starts(text: str, letters: str, certainly: bool) -> frozenset[int]:
-    lists = [each for each in option_lists(text, letters) if each.is_certain or not certainly]
-    return frozenset(start for options in lists for start in options.starts)
+    return frozenset(
+        start
+        for options in option_lists(text, letters)
+        if options.is_certain or not certainly
+        for start in options.starts
+    )
 
 
-def _list(text: str, labels: "list[re.Match[str]]", letters: str) -> list[OptionList]:
+def _list_of(labels: "list[re.Match[str]]", text: str, letters: str) -> list[OptionList]:
+    """Return the list that consecutive labels make up; no list if they are too few."""
     are_bare = all(label[0].rstrip().endswith(label[1]) for label in labels)
     is_whole = len(labels) == len(letters)
     if len(labels) < 2 or (are_bare and not is_whole):

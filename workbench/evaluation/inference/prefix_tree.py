@@ -55,16 +55,16 @@ def branches(tree: Tree, step: Pass) -> tuple[list[int], list[list[range]]]:
     """
     starts: list[int] = []
     before: list[list[range]] = []
-    place: dict[int, tuple[int, int]] = {}  # node -> its chain and its key
+    chain_and_key: dict[int, tuple[int, int]] = {}  # by node
     for key, node in enumerate(step.nodes, start=step.num_cached):
-        chain, parent = place.get(tree.parents[node], (-1, -1))
+        chain, parent = chain_and_key.get(tree.parents[node], (-1, -1))
         if chain < 0:
             before.append([range(step.num_cached)])
         elif parent != key - 1:
             before.append([*before[chain], range(starts[chain], parent + 1)])
         if len(before) > len(starts):
             starts.append(key)
-        place[node] = len(starts) - 1, key
+        chain_and_key[node] = len(starts) - 1, key
     ends = [*starts[1:], step.num_cached + len(step.nodes)]
     own = [range(start, end) for start, end in zip(starts, ends, strict=True)]
     return [len(keys) for keys in own], [[*above, keys] for above, keys in zip(before, own, strict=True)]

@@ -19,7 +19,7 @@ def contradictions(
 ) -> list[str]:
     """Return an alarm for each run that scored a model's items otherwise than the run that is shown.
 
-    Means over another number of answers to an item differ by the draw, and are no contradiction.
+    Runs that drew different numbers of answers to an item aren't compared: their means differ by chance.
 
     Args:
         column: The column, with the scores of all runs.

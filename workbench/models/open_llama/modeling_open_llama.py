@@ -185,6 +185,7 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     takes_shared_prefixes = True
     """Whether rows can share the keys and values of a prefix, by the argument `shared_prefixes`."""
     mask_of_branches = mask_of_branches
+    """Returns the `attention_mask` of a row that contains a tree of tokens, where the device has a kernel."""
     takes_known_values = True
     """Whether the arguments `text_lengths` and `label_positions` spare reads from the device."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
+from subprocess import SubprocessError
 from typing import Any, TypeVar
 
 import torch
@@ -64,14 +65,14 @@ def enable_compiled(is_enabled: bool) -> None:
 
 
 def check_compiles(device: torch.device) -> None:
-    """Compile a function for a device, to see that torch.compile works.
+    """Check that torch.compile works on this machine, by compiling a function for a device.
 
     Raises:
-        DeviceError: It doesn't.
+        DeviceError: torch.compile fails.
     """
     try:
         compiled(_doubled)(torch.ones(2, 2, device=device))
-    except Exception as error:  # of dynamo, inductor, triton or a compiler
+    except (RuntimeError, ImportError, OSError, SubprocessError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no text")
         raise DeviceError(
             f"model.compile: torch.compile doesn't work on this machine ({type(error).__name__}: "
@@ -110,7 +111,7 @@ def compilable(function: Callable[..., Result]) -> Callable[..., Result]:
     def call(*arguments: Any) -> Result:
         if not is_compiled(arguments[0]):
             return function(*arguments)
-        detached = (each.detach() if isinstance(each, Tensor) else each for each in arguments)
+        detached = (value.detach() if isinstance(value, Tensor) else value for value in arguments)
         result: Result = compiled(function)(*detached)
         return result
 

@@ -29,7 +29,7 @@ def check_liger(device: torch.device) -> None:
 
     Raises:
         ConfigError: The package is missing.
-        DeviceError: The device is no GPU.
+        DeviceError: The device is not a GPU.
     """
     if find_spec("liger_kernel") is None:
         raise ConfigError(

@@ -12,6 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+TILE = 64
+"""Queries of which a kernel computes scores at once."""
+COPY = 200
+"""Scores of one head that are computed in the time in which a key and a value are copied.
+
+Estimated: 512 bytes, read and written, at 3 TB/s take as long as 200 scores of 512 operations at 300 TFLOP/s.
+"""
+SMALL = 1 << 18
+"""Scores of a row for which the difference doesn't matter."""
+
 
 @dataclass(frozen=True)
 class PackedTexts:
@@ -87,14 +97,14 @@ class Branches:
     @cached_property
     def indices(self) -> Tensor:
         """Indices (sum of `key_lengths`,) of all chains' keys."""
-        parts = [torch.arange(part.start, part.stop) for ranges in self.keys for part in ranges]
-        return torch.cat(parts).to(self.device, non_blocking=True)
+        indices = [torch.arange(keys.start, keys.stop) for ranges in self.keys for keys in ranges]
+        return torch.cat(indices).to(self.device, non_blocking=True)
 
     @cached_property
     def offsets(self) -> tuple[Tensor, Tensor]:
         """(chains + 1,) each, in int32: index of each chain's first token and first key, and the ends."""
         both = ([0, *accumulate(lengths)] for lengths in (self.lengths, self.key_lengths))
-        tokens, keys = (torch.tensor(each, dtype=torch.int32) for each in both)
+        tokens, keys = (torch.tensor(starts, dtype=torch.int32) for starts in both)
         return tokens.to(self.device, non_blocking=True), keys.to(self.device, non_blocking=True)
 
     def is_cheaper(self, num_keys: int, heads: int) -> bool:
@@ -109,17 +119,6 @@ class Branches:
             for length, keys in zip(self.lengths, self.key_lengths, strict=True)
         )
         return masked <= SMALL or tiles + COPY / heads * sum(self.key_lengths) < masked
-
-
-TILE = 64
-"""Queries of which a kernel computes scores at once."""
-COPY = 200
-"""Scores of one head that are computed in the time in which a key and a value are copied.
-
-Estimated: 512 bytes, read and written, at 3 TB/s take as long as 200 scores of 512 operations at 300 TFLOP/s.
-"""
-SMALL = 1 << 18
-"""Scores of a row for which the difference doesn't matter."""
 
 
 def packed_texts(

@@ -11,7 +11,7 @@ from workbench.config.adapter import AdapterBase
 from workbench.config.history import changed_values
 from workbench.errors import ConfigError
 from workbench.models.adapters.provenance import check_base_of
-from workbench.models.loading import check_model, has_weights, outline
+from workbench.models.loading import check_kernels, check_model, has_weights, outline
 from workbench.models.tokenizers.load_tokenizer import has_tokenizer, load_tokenizer
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import asks_by_chat
@@ -94,6 +94,8 @@ def check_loadable(config: Config) -> None:
         outline(config.model)
     else:
         check_model(config.model, config.quantization)
+        if config.steps != [Step.plan]:  # which may be for another machine
+            check_kernels(config.model)
 
 
 def check_endpoint(config: Config) -> None:
