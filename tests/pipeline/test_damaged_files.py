@@ -68,7 +68,8 @@ class Commands:
     def __call__(self, *arguments: str) -> Ended:
         GlobalHydra.instance().clear()
         self.monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
-        self.monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        for name in ("HYDRA_FULL_ERROR", cli.TRACEBACK):
+            self.monkeypatch.setenv(name, "0")
         self.capfd.readouterr()
         status = 0
         try:

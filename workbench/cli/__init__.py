@@ -63,7 +63,7 @@ SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
 TRACEBACK = "WORKBENCH_TRACEBACK"
 """Environment variable for the user's value of HYDRA_FULL_ERROR, which this program overwrites.
 
-Processes of a sweep inherit it.
+Processes that a run starts inherit both: where this one is set, it counts.
 """
 
 
@@ -72,9 +72,8 @@ def main() -> None:
 
     A user's error is printed as one line and exits with status 1; any other exception is raised.
     """
-    os.environ.setdefault(TRACEBACK, "0")
-    full_error = os.environ.get("HYDRA_FULL_ERROR", os.environ[TRACEBACK])
-    os.environ.update({TRACEBACK: full_error, "HYDRA_FULL_ERROR": "1"})  # Hydra then raises its errors
+    os.environ.setdefault(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors
     try:
         if (ignored := shadows(current_folder())) and not RANK:
             print(
