@@ -3,12 +3,17 @@
 import itertools
 import random
 import re
+import subprocess
+import sys
 
 import pytest
+import yaml
 
 from workbench.patterns import matching as patterns
+from workbench.patterns.expanded_size import expanded_size
 from workbench.patterns.matching import PatternError, check_pattern, last_match, replaced
 from workbench.patterns.re_syntax import as_re
+from workbench.shipped import shipped
 
 PATTERNS = [
     r"answer is \(?([A-D])\)?",
@@ -189,3 +194,70 @@ def test_all_matches_end_in_time(monkeypatch):
     monkeypatch.setattr(patterns, "MAX_SECONDS", 0.2)
     with pytest.raises(PatternError, match="takes more than"):
         patterns.all_matches("(a|aa)+$", "a" * 60 + "b")
+
+
+LARGE = [
+    "(x{9999}){9999}",
+    "x{4294967294}",
+    "(?:a?){99999999}",
+    "(?x) (?: x{999} # )\n y ) {9999,}?",
+    r"(?:(?:(?:\b[^]a]{99}){99}|b)?){99}",
+    "(?=x{99999}){1000000}",
+    "(?x:(x {9999})\n{9999})",
+]
+MEASURED = """
+import resource, sys
+from workbench.patterns.expanded_size import expanded_size
+from workbench.patterns.matching import PatternError, check_pattern
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+for pattern in sys.argv[1:]:
+    try:
+        check_pattern(pattern)
+    except PatternError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_pattern_whose_repetitions_would_take_gigabytes_is_one_line_and_little_memory():
+    command = [sys.executable, "-c", MEASURED, *LARGE]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    *lines, kilobytes = output.splitlines()
+    assert len(lines) == len(LARGE) and all("too much memory (at most 100,000" in line for line in lines)
+    assert all(repr(pattern) in line for pattern, line in zip(LARGE, lines, strict=True))
+    assert int(kilobytes) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("pattern", "size"),
+    [
+        ("ab", 2),
+        ("(ab){3}", 9),
+        ("(?:a{2}b){3,5}", 18),
+        ("a{0,99999}b{,99999}c*", 4),
+        ("a{}{x}[{9}]{2}", 14),
+        (r"\N{DIGIT ONE}{4}\{{5}", 9),
+        ("(?x) a {3} # b{9}\n (?-x: {2})", 13),
+    ],
+)
+def test_required_repetitions_count_as_often_as_they_are_required(pattern, size):
+    re.compile(pattern)
+    assert expanded_size(pattern, is_verbose=pattern.startswith("(?x)")) == size
+    check_pattern(pattern)
+
+
+def values_of(value, key):
+    """The values of a key anywhere in a YAML file."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from [inner] if name == key else values_of(inner, key)
+
+
+def test_no_shipped_pattern_comes_near_the_limit_on_repetitions():
+    files = [yaml.safe_load(path.read_text("utf-8")) for path in shipped("conf").rglob("*.yaml")]
+    found = [pattern for file in files for pattern in values_of(file, "pattern")]
+    assert len(found) >= 3
+    for pattern in found:
+        assert expanded_size(pattern) < patterns.MAX_EXPANDED / 100
+        check_pattern(pattern)

@@ -324,3 +324,5 @@ def test_a_filter_s_pattern_finds_what_it_finds_in_the_harness_and_ends_in_time(
         filtered(("regex", {"regex_pattern": "(a|aa)+$"}), answer="a" * 60 + "b")
     with pytest.raises(DataError, match=r"own_write: a filter in filter_list can't be built: missing \)"):
         filtered(("regex", {"regex_pattern": "("}), answer="")
+    with pytest.raises(DataError, match=r"can't be built: '\(x\{9999\}\)\{9999\}' has 99,990,000 characters"):
+        filtered(("regex", {"regex_pattern": "(x{9999}){9999}"}), answer="")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import regex
 
+from workbench.patterns.expanded_size import expanded_size
 from workbench.patterns.re_syntax import as_re
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ MOST_TRIALS = 10
 """Number of times that a match is tried on a machine that is too busy to run it."""
 MAX_PATTERN = 10_000
 """Limit on the characters of a pattern."""
+MAX_EXPANDED = 100_000
+"""Limit on the characters of a pattern whose repetitions are written out, as `regex` compiles them: 40 MB."""
 MAX_REPLACED = 10_000_000
 """Limit on the characters of a text after a replacement."""
 
@@ -36,10 +39,10 @@ class PatternError(Exception):
 
 
 def check_pattern(pattern: str) -> None:
-    """Check that a pattern is a regular expression.
+    """Check that a pattern is a regular expression, and takes little memory.
 
     Raises:
-        PatternError: `re` can't compile it.
+        PatternError: `re` can't compile it, or its repetitions are too large.
     """
     _compiled(pattern)
 
@@ -161,17 +164,23 @@ def _compiled(pattern: str) -> Any:
     """Compile a pattern with `regex` so that it means what `re` means.
 
     Raises:
-        PatternError: `re` can't compile it.
+        PatternError: `re` can't compile it, or it would take too much memory.
     """
+    shown = pattern if len(pattern) <= 100 else pattern[:100] + "..."
     try:
         if len(pattern) > MAX_PATTERN:
             raise ValueError(f"more than {MAX_PATTERN:,} characters")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sets whose meaning may change
             flags = re.compile(pattern).flags
-        rewritten = pattern if flags & re.ASCII else as_re(pattern, bool(flags & re.VERBOSE))
+        is_verbose = bool(flags & re.VERBOSE)
+        if (size := expanded_size(pattern, is_verbose)) > MAX_EXPANDED:
+            raise PatternError(
+                f"{shown!r} has {size:,} characters when its repetitions are written out, which takes too "
+                f"much memory (at most {MAX_EXPANDED:,}; write smaller numbers in braces)"
+            )
+        rewritten = pattern if flags & re.ASCII else as_re(pattern, is_verbose)
         return regex.compile(rewritten, regex.VERSION0)
     except (re.error, regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        shown = pattern if len(pattern) <= 100 else pattern[:100] + "..."
         reason = str(error) or "it takes too much memory"
         raise PatternError(f"{shown!r} is not a regular expression ({reason})") from error

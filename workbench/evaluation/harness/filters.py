@@ -84,6 +84,7 @@ def bounded_filter(build: Callable[[], Any], where: str) -> Callable[[], Any]:
         task_filter = build()
         compiled = getattr(task_filter, "regex", None)
         if isinstance(compiled, re.Pattern) and isinstance(compiled.pattern, str):
+            matching.check_pattern(compiled.pattern)
             task_filter.regex = BoundedPattern(compiled.pattern)
         if getattr(task_filter, "regexes_to_ignore", None):
             for base in type(task_filter).__mro__:
@@ -93,7 +94,7 @@ def bounded_filter(build: Callable[[], Any], where: str) -> Callable[[], Any]:
 
     try:
         bounded()
-    except (re.error, RuntimeError, TypeError, ValueError, OverflowError) as error:
+    except (re.error, RuntimeError, TypeError, ValueError, OverflowError, matching.PatternError) as error:
         raise DataError(
             f"{where}: a filter in filter_list can't be built: {first_line(error):.300}"
         ) from error
