@@ -142,15 +142,19 @@ def test_endpoint_tolerance_is_that_of_the_kept_log_likelihoods(evaluate, spoile
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["loglikelihood", "generate_until"])
+@pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling", "generate_until"])
 def test_tasks_of_the_harness_are_not_continued_by_another_model(spoiled, lm, tmp_path, kind):
     instance = pytest.importorskip("lm_eval.api.instance").Instance
     from workbench.evaluation.harness.model import HarnessLM
 
     server = spoiled()
-    second = {"loglikelihood": " 2", "generate_until": {"until": ["。"], "max_gen_toks": 12}}[kind]
+    second = {
+        "loglikelihood": (" 2",),
+        "loglikelihood_rolling": (),
+        "generate_until": ({"until": ["。"], "max_gen_toks": 12},),
+    }[kind]
     requests = [
-        instance(kind, {}, (context, second), index, metadata=("task", index, 1))
+        instance(kind, {}, (context, *second), index, metadata=("task", index, 1))
         for index, context in enumerate(("1 + 1 =", "2 + 2 =", "小军说早上好。"))
     ]
 
@@ -158,12 +162,15 @@ def test_tasks_of_the_harness_are_not_continued_by_another_model(spoiled, lm, tm
         remote = EndpointLM(
             EndpointModel(server.url, EndpointConfig(retries=0)), lm.tokenizer, EvaluateConfig()
         )
-        return getattr(HarnessLM(remote, AnswerCache(tmp_path, "model", kind)), kind)(requests[:count])
+        cache, rows = AnswerCache(tmp_path, "model", kind), {"task": [17, 4, 5]}
+        return getattr(HarnessLM(remote, cache, samples=rows), kind)(requests[:count])
 
     first = answered(2)
     assert answered(2) == first
     server.spoil = another
-    with pytest.raises(DataError, match="answers otherwise than when the kept answers"):
+    with pytest.raises(
+        DataError, match=r"^task 'task', document (17|4): \S+ answers otherwise than when the"
+    ):
         answered(3)
     server.spoil = lambda body, answer: answer
     assert answered(3)[:2] == first

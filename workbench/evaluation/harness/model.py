@@ -95,7 +95,8 @@ class HarnessLM(LM):  # type: ignore[misc]
             [(keys[index], self._token_requests(items[index])) for index in chunk]
             for chunk in answer_loop.chunks(range(len(items)), lambda index: items[index][0].task_name)
         )
-        by_key = self._ask(keyed, len(keys), self._likelihoods)
+        titles = {key: self._title(item[0]) for key, item in zip(keys, items, strict=True)}
+        by_key = self._ask(keyed, titles, len(keys), self._likelihoods)
         answers = [by_key[key] for key in keys]
         return [pair for answer in answers for pair in zip(answer.loglikelihoods, answer.greedy, strict=True)]
 
@@ -141,7 +142,8 @@ class HarnessLM(LM):  # type: ignore[misc]
             [(keys[index], requests[index].args[0]) for index in chunk]
             for chunk in answer_loop.chunks(range(len(requests)), lambda index: requests[index].task_name)
         )
-        answers = self._ask(keyed, len(keys), self._text_likelihoods)
+        titles = {key: self._title(request) for key, request in zip(keys, requests, strict=True)}
+        answers = self._ask(keyed, titles, len(keys), self._text_likelihoods)
         return [answers[key].loglikelihoods[0] for key in keys]
 
     def _text_likelihoods(self, texts: list[str]) -> Answers:
@@ -166,18 +168,18 @@ class HarnessLM(LM):  # type: ignore[misc]
             context, options = request.args[:2]
             request_id = (request.task_name, request.doc_id, request.idx)
             repeats[request_id] = repeat = repeats.get(request_id, -1) + 1
-            rows = self.samples.get(request.task_name)
-            row = rows[request.doc_id] if rows else request.doc_id
-            seed = f"{self.seed}/{request.task_name}/{row}/{repeat}"
+            seed = f"{self.seed}/{request.task_name}/{self._row(request)}/{repeat}"
             groups.setdefault(json.dumps(options, sort_keys=True), []).append((index, context, seed))
         for options, members in groups.items():
-            generated |= self._generated(limits(json.loads(options), "lm-eval"), members)
+            generated |= self._generated(limits(json.loads(options), "lm-eval"), members, requests)
         return [generated[index] for index in range(len(requests))]
 
-    def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
+    def _generated(
+        self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]], requests: Sequence[Any]
+    ) -> dict[int, str]:
         """Generate texts for requests with the same limits; return index of the request -> text.
 
-        Each member is (index, prompt, seed) of a request.
+        Each member is (index in `requests`, prompt, seed) of a request.
         """
         decoder = decoder_for(self.lm, limit, as_harness=True)
         max_length = max(1, self.lm.max_length - limit.max_new_tokens)
@@ -200,28 +202,47 @@ class HarnessLM(LM):  # type: ignore[misc]
             [(keys[position], members[position][1:]) for position in chunk]
             for chunk in answer_loop.chunks(range(len(members)), lambda _: None)
         )
-        by_key = self._ask(keyed, len(keys), answers, is_sampled=is_sampled)
+        titles = {key: self._title(requests[index]) for key, (index, *_) in zip(keys, members, strict=True)}
+        by_key = self._ask(keyed, titles, len(keys), answers, is_sampled=is_sampled)
         self.texts += [(text, by_key[key]) for (_, text, _), key in zip(members, keys, strict=True)]
         return {index: by_key[key].generation or "" for (index, _, _), key in zip(members, keys, strict=True)}
 
     def _ask(
         self,
         keyed: Iterable[Sequence[tuple[str, Any]]],
+        titles: Mapping[str, str],
         total: int,
         answers: Callable[[list[Any]], Answers],
         *,
         is_sampled: bool = False,
     ) -> dict[str, Answer]:
+        """Ask the units without a cached answer, as `answer_loop.ask` does; `titles` names each key's unit."""
+
+        def titled_answers(units: list[tuple[str, Any]]) -> Answers:
+            return answers([unit for _, unit in units])
+
+        titled = ([(key, (titles[key], unit)) for key, unit in chunk] for chunk in keyed)
         with redirect_stderr(self._terminal):  # shows the progress although the harness is silenced
             self.is_asking = True
-            check = None if is_sampled else endpoint_check(self.lm.model, answers, lambda _: "an item")
+            check = (
+                None if is_sampled else endpoint_check(self.lm.model, titled_answers, lambda unit: unit[0])
+            )
             by_key, num_asked = answer_loop.ask(
-                keyed, answers, self.answer_cache, self.title, total, check_kept=check
+                titled, titled_answers, self.answer_cache, self.title, total, check_kept=check
             )
             self.is_asking = False
         self.num_asked += num_asked
         self.answer_cache.answers.update(by_key)
         return by_key
+
+    def _row(self, request: Any) -> int:
+        """Return the index of a request's document among the rows of its task."""
+        rows = self.samples.get(request.task_name)
+        return rows[request.doc_id] if rows else int(request.doc_id)
+
+    def _title(self, request: Any) -> str:
+        """Return the name of a request's document for messages."""
+        return f"task {request.task_name!r}, document {self._row(request)}"
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
