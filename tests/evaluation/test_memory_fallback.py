@@ -11,8 +11,9 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DeviceError
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.decoding import slot_decoding
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.evaluation.inference.prefix_tree import TokenRequest
-from workbench.evaluation.memory_fallback import tokens_within_memory
 
 ERRORS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
@@ -161,3 +162,13 @@ def test_classes_are_the_same_when_memory_runs_out(classifier, tokenizer, limit,
     limit(classifier, longest - 1)
     with pytest.raises(DeviceError, match=f"a single text, of {longest} tokens"):
         dict(engine.stream(texts))
+
+
+def test_the_first_halving_starts_from_the_slots_of_a_step(llama, tokenizer, limit, monkeypatch):
+    monkeypatch.setattr(slot_decoding, "SLOTS", 4)
+    rows, seeds = prompts(20, 0), [str(row) for row in range(20)]
+    shrinking = decoder(llama, tokenizer)
+    expected = dict(shrinking.tokens(rows, seeds))
+    refused, longest = limit(llama, 70, cached=True), 21 + 6
+    assert dict(tokens_within_memory(shrinking, rows, seeds)) == expected
+    assert refused and shrinking.most_cached == 4 * longest // 2

@@ -18,7 +18,7 @@ from workbench.data.rows import Row
 from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
-from workbench.evaluation.memory_fallback import tokens_within_memory
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.held_out.encoded_rows import HeldOutRow, context_length, encoded_rows, turn_ends

@@ -14,11 +14,11 @@ from workbench.data.inference_prompts import prompts as chat_prompts
 from workbench.data.readers.row import Row
 from workbench.data.tokens.segments import special_frame
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.evaluation.inference.layer_checks import checked_layers
 from workbench.evaluation.inference.stop_rules import stable_prefix
 from workbench.evaluation.inference.token_scores import token_scores
 from workbench.evaluation.inference.token_texts import TokenTexts
-from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.serving.refusal import Refusal
 from workbench.serving.requests import Request
 from workbench.serving.responses import Choice, Scores, Usage, choice_fields

@@ -216,7 +216,7 @@ class HarnessLM(LM):  # type: ignore[misc]
         *,
         is_sampled: bool = False,
     ) -> dict[str, Answer]:
-        """Ask the units without a cached answer, as `answer_loop.ask` does; `titles` names each key's unit."""
+        """Ask the units without a cached answer, as `answer_loop.ask` does; `titles` names each by key."""
 
         def titled_answers(units: list[tuple[str, Any]]) -> Answers:
             return answers([unit for _, unit in units])

@@ -10,9 +10,9 @@ from workbench.data.chat.thoughts import CLOSED, OPENED
 from workbench.evaluation.endpoint.endpoint_decoder import EndpointDecoder
 from workbench.evaluation.extraction.thoughts import opens_thought
 from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.evaluation.inference.generated_text import GeneratedText
 from workbench.evaluation.inference.stop_rules import INCOMPLETE
-from workbench.evaluation.memory_fallback import tokens_within_memory
 
 EARLY_STOP = (
     "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking "

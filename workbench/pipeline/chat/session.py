@@ -11,8 +11,8 @@ from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.evaluation.inference.stop_rules import stable_prefix
-from workbench.evaluation.memory_fallback import tokens_within_memory
 from workbench.files import write_atomic
 from workbench.pipeline.chat.models import ChatModels
 from workbench.pipeline.predict.predict_input import trained_before

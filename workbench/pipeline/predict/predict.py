@@ -22,7 +22,7 @@ from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
-from workbench.evaluation.memory_fallback import tokens_within_memory
+from workbench.evaluation.inference.decoding.within_memory import tokens_within_memory
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.predict.answer_file import file_text, is_table, read_answers
