@@ -59,6 +59,7 @@ def test_scores_at_an_endpoint_are_those_of_the_weights_and_say_that_they_are_se
     results = read_json(remote.results_json)
     assert {score["note"] for score in results["scores"]} == {"served"}
     assert results["models"]["base"]["dtype"] == "served"
+    assert results["base_model"] == "base"  # its name at the endpoint, and not the tokenizer's folder
     expected = {
         (score["benchmark"], score["metric"]): score["value"]
         for score in read_json(own.results_json)["scores"]

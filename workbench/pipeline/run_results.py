@@ -13,6 +13,7 @@ from workbench.config.history import CONFIG_VERSION, changed_values, hashed
 from workbench.config.names import ADAPTER, BASE, MODELS, SERVED
 from workbench.errors import DataError
 from workbench.evaluation import engine
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
@@ -256,7 +257,7 @@ def write_scores(
         "run": run_dir.name,
         "recipe": config.recipe_name,
         "task": config.model.task.value,
-        "base_model": public_path(config.model.path or config.endpoint.model or config.model.endpoint),
+        "base_model": model.name if isinstance(model, EndpointModel) else public_path(config.model.path),
         "models": {key: models[key] for key in MODELS if key in models},
     }
     write_results(run_dir.results_json, about, all_scores)
