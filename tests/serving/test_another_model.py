@@ -57,6 +57,55 @@ def interrupted(evaluate, spoiled, count: int, benchmark: str, *settings: str):
     return server
 
 
+@pytest.fixture
+def half_scored(evaluate, spoiled):
+    """Stops a scoring of two benchmarks when the first is finished; returns the server and what goes on."""
+
+    def half_scored(first: str, second: str, *settings: str):
+        server, answered = spoiled(), []
+        limits = [f"benchmarks.{name}.limit=12" for name in (first, second)]
+        overrides = (f"benchmark=[{first},{second}]", *limits, *settings)
+        server.fails = lambda body: 400 if Path("asked/results.json").exists() else answered.append(body)
+        with pytest.raises(EndpointError, match="400"):
+            evaluate(server.url, first, *overrides)
+        server.fails = None
+        scores = json.loads(Path("asked/results.json").read_text("utf-8"))["scores"]
+        assert {score["benchmark"] for score in scores} == {first}
+        server.seen[:] = answered
+        return server, lambda: evaluate(server.url, first, *overrides)
+
+    return half_scored
+
+
+ORDERS = [(CHOICES, TEXTS, ()), (TEXTS, CHOICES, ()), (CHOICES, TEXTS, ("evaluate.temperature=0.8",))]
+"""First and second benchmark, and further settings."""
+
+
+@pytest.mark.parametrize(("first", "second", "settings"), ORDERS)
+def test_a_finished_benchmark_guards_the_next_one_against_another_model(half_scored, first, second, settings):
+    server, go_on = half_scored(first, second, *settings)
+    server.spoil, results = another, Path("asked/results.json").read_bytes()
+    reason = rf"^benchmarks\.{second}: item \S+ of {first}: http\S+ answers otherwise than when the kept"
+    with pytest.raises(DataError, match=reason):
+        go_on()
+    assert Path("asked/results.json").read_bytes() == results
+
+
+@pytest.mark.parametrize(("first", "second", "settings"), ORDERS)
+def test_a_finished_benchmark_is_asked_one_question_or_three_texts_again(
+    half_scored, first, second, settings
+):
+    server, go_on = half_scored(first, second, *settings)
+    before = {json.dumps(body, sort_keys=True) for body in server.seen}
+    server.seen.clear()
+    go_on()
+    again = [line for line in (json.dumps(body, sort_keys=True) for body in server.seen) if line in before]
+    assert len(again) == (12 + 4 if first == CHOICES else 3)  # a probe of log-likelihoods takes 12
+    server.seen.clear()
+    go_on()
+    assert not server.seen
+
+
 def cached_lines() -> list[str]:
     return [
         line for path in Path("asked/cache").glob("*.jsonl") for line in path.read_text("utf-8").split("\n")

@@ -55,10 +55,12 @@ def ask(
         title: title of the progress bar.
         total: number of units.
         fits: returns whether a cached answer fits its unit; otherwise the unit is asked again.
-        check_kept: called before a unit is asked, if some of the units have cached answers and some haven't:
+        check_kept: called before a unit is asked, with the units that have cached answers, unless all have:
             raises an error if the model isn't the one that gave them. None: nothing is checked.
     """
-    if check_kept is not None and cache.answers:
+    if check_kept is not None and not cache.answers:
+        check_kept([])
+    elif check_kept is not None:
         keyed = [list(chunk) for chunk in keyed]
         units = {key: unit for chunk in keyed for key, unit in chunk}
         answered = [

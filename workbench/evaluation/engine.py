@@ -13,9 +13,10 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.contexts import evaluation_mode
-from workbench.distributed import rank_and_world_size
+from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.endpoint.chat_endpoint import ChatEndpoint
+from workbench.evaluation.endpoint.endpoint_model import EndpointModel
 from workbench.evaluation.model_checks import check, naming_benchmark
 from workbench.evaluation.prepared_benchmark import Outcome, PreparedBenchmark
 from workbench.evaluation.records import Score, write_predictions
@@ -59,6 +60,7 @@ def evaluate(
     note: str = "",
     publish: Publish | None = None,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+    finished: Mapping[str, PreparedBenchmark] | None = None,
 ) -> Evaluation:
     """Score a model on benchmarks that `prepare_benchmarks` prepared.
 
@@ -72,32 +74,31 @@ def evaluate(
         config: The evaluate section.
         model_name: Name of the model, such as `base` or `adapter`; a field of each score.
         fingerprint: Fingerprint of weights, adapter, quantization and dtype, which names the cached answers.
-        predictions: Returns the file for a model's predictions on a benchmark, given both names (such as
-            RunDir.predictions); None: predictions are not written.
+        predictions: Returns the file for predictions from the names of model and benchmark; None: no file.
         cache: Folder of cached answers; None, or an empty fingerprint: answers are not cached.
         renew: Whether cached answers are deleted and asked again.
         note: Remark of the caller, copied to the field `note` of each score.
         publish: Called with each benchmark's results before the next benchmark starts.
         decoding: Returns a context in which texts are generated, such as one with prepacked weights.
+        finished: Benchmarks that have scores; some cached items of one are asked again at an endpoint.
 
     Raises:
         CheckpointError: The model's logits are NaN.
         ConfigError: A setting doesn't fit the model, such as `max_length` or the chat template.
-        DataError: A question is too long for the model; or answers change when items are scored one by one
-            (`evaluate.verify`), and the benchmark's predictions are not written then.
+        DataError: A question is too long, or answers change when asked again (predictions aren't written).
     """
     evaluation = Evaluation([])
-    rank, _ = rank_and_world_size()
+    cached = _Cached(cache if fingerprint else None, fingerprint, config, renew)
     with evaluation_mode(model):
         lm = in_role(model, tokenizer, [benchmark.config for benchmark in benchmarks.values()], config)
         check(lm, benchmarks, config, model_name)
+        _guard(lm, [*(finished or {}).values(), *benchmarks.values()], cached)
         for name, benchmark in benchmarks.items():
-            folder = cache if fingerprint else None
-            answers = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
+            answers = cached.answers(benchmark)
             generates = benchmark.interviewer.generates(benchmark)
             with naming_benchmark(name), decoding() if generates else nullcontext():
                 outcome, measured = _measure(benchmark, lm, config, answers, model_name)
-                if predictions is not None and rank == 0:
+                if predictions is not None and is_rank0():
                     write_predictions(predictions(model_name, name), outcome.predictions)
             scores = _marked(outcome.scores, lm, note)
             if publish is not None:
@@ -105,6 +106,36 @@ def evaluate(
             evaluation.scores.extend(scores)
             evaluation.measured[name] = measured
     return evaluation
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """Where a model's answers are cached."""
+
+    folder: Path | None
+    fingerprint: str
+    config: EvaluateConfig
+    renew: bool
+
+    def answers(self, benchmark: PreparedBenchmark) -> AnswerCache:
+        rule, (rank, _) = _rule(benchmark.config, self.config), rank_and_world_size()
+        return AnswerCache(self.folder, self.fingerprint, rule, rank, renew=self.renew)
+
+
+def _guard(lm: Model, benchmarks: Sequence[PreparedBenchmark], cached: _Cached) -> None:
+    """Let an endpoint be asked again, before it answers anything new, what it has answered before.
+
+    `check_kept` does so for the benchmark that goes on; if that was not begun, the first of `benchmarks` with
+    cached answers takes its place.
+    """
+
+    def check_one() -> None:
+        for benchmark in benchmarks:
+            if benchmark.interviewer.check_kept(benchmark, lm, cached.config, cached.answers(benchmark)):
+                return
+
+    if isinstance(lm.model, EndpointModel) and not cached.renew:
+        lm.model.check_others = check_one
 
 
 def _measure(

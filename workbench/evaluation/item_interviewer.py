@@ -19,7 +19,7 @@ from workbench.evaluation.diagnostics import (
     warn_of_shots,
     ways_out_of_thoughts,
 )
-from workbench.evaluation.endpoint.kept_answers import endpoint_check
+from workbench.evaluation.endpoint.kept_answers import endpoint_check, telling
 from workbench.evaluation.extraction.thoughts import after_thoughts, opens_thought
 from workbench.evaluation.inference.language_model import LanguageModel
 from workbench.evaluation.metrics import aggregate, item_predictions
@@ -80,6 +80,25 @@ class ItemInterviewer:
             longest = lm.max_length - most_new_tokens(lm.tokenizer, benchmark.config.generation)
             long_examples = possibly_too_long(benchmark.examples, longest)
             answerer_for(lm, benchmark.config, config).items(long_examples)
+
+    def check_kept(
+        self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache
+    ) -> bool:
+        """See `Interviewer`."""
+        if _is_sampled(benchmark.config) or not cache.answers:
+            return False
+        answerer = answerer_for(lm, benchmark.config, config)
+        is_answer = partial(_is_answer, benchmark.config.output_type)
+        check = endpoint_check(
+            lm.model, answerer.answers, lambda item: f"item {item.example.id} of {benchmark.name}"
+        )
+        for chunk in answer_loop.chunks(benchmark.examples, lambda example: example.subset):
+            keyed = [(_key(benchmark.config, config, item), item) for item in answerer.items(chunk)]
+            kept = [(item, cache[key]) for key, item in keyed if key in cache and is_answer(item, cache[key])]
+            if check is not None and telling(kept):
+                check(kept)
+                return True
+        return False
 
     def evaluate(
         self,
@@ -187,8 +206,8 @@ def _ask(
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
-    check = endpoint_check(model, answerer.answers, lambda item: f"item {item.example.id}")
-    check = None if _is_sampled(benchmark.config) else check
+    is_drawn = _is_sampled(benchmark.config)
+    check = endpoint_check(model, answerer.answers, lambda item: f"item {item.example.id}", is_drawn=is_drawn)
     answers, num_asked = answer_loop.ask(
         keyed_items(), answerer.answers, cache, title, len(examples) * num_samples, fits, check
     )

@@ -82,6 +82,15 @@ class Interviewer(Protocol):
             DataError: A question without few-shot examples is too long for the model.
         """
 
+    def check_kept(
+        self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache
+    ) -> bool:
+        """Compare some cached answers with those of an endpoint now; return whether there are any.
+
+        Raises:
+            WorkbenchError: The endpoint answers otherwise, or fails.
+        """
+
     def evaluate(
         self,
         benchmark: PreparedBenchmark,

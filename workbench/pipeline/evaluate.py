@@ -88,6 +88,7 @@ def evaluate(run: Run) -> None:
             note=note,
             publish=score_writer(run, identities, name, model),
             decoding=prepacked,
+            finished={key: prepared[key] for key in prepared if key not in waiting[name]},
         )
     write_clean_scores(run)
 

@@ -26,10 +26,16 @@ Answers = Callable[[list[Unit]], Iterator[tuple[int, Answer]]]
 
 
 def endpoint_check(
-    model: object, answers: Answers[Unit], title: Callable[[Unit], str]
+    model: object, answers: Answers[Unit], title: Callable[[Unit], str], *, is_drawn: bool = False
 ) -> Callable[[Sequence[tuple[Unit, Answer]]], None] | None:
-    """Return `check_kept` with these arguments; None if the model's weights are on this machine."""
-    return partial(check_kept, model, answers, title) if isinstance(model, EndpointModel) else None
+    """Return `check_kept` with these arguments; None if the model's weights are on this machine.
+
+    With `is_drawn`, the kept answers are sampled, and only those to other benchmarks are compared.
+    """
+    if not isinstance(model, EndpointModel):
+        return None
+    check = partial(check_kept, model, answers, title)
+    return (lambda _: check(())) if is_drawn else check
 
 
 def check_kept(
@@ -40,8 +46,11 @@ def check_kept(
 ) -> None:
     """Ask an endpoint a few kept items again, and compare its answers with those that are kept.
 
+    Without kept items, answers to another benchmark are compared by `endpoint.check_others`, unless some
+    answers were compared before or this process has begun with a benchmark without them.
+
     Most of the texts must be equal, and a warning is logged if one isn't; log-likelihoods may differ by
-    `endpoint.tolerance`. Nothing is asked if none is kept.
+    `endpoint.tolerance`.
 
     Args:
         endpoint: The endpoint.
@@ -55,6 +64,9 @@ def check_kept(
     """
     tolerance = SIXTEEN_BIT_NATS if endpoint.settings.tolerance is None else endpoint.settings.tolerance
     asked = telling(kept)
+    check_others, endpoint.check_others = endpoint.check_others, None
+    if not asked and check_others is not None:
+        check_others()
     differing = []
     for unit, before in asked:
         [(_, now)] = answers([unit])
@@ -63,7 +75,7 @@ def check_kept(
                 f"{title(unit)}: {endpoint.client.url.geturl()} answers otherwise than when the kept answers "
                 f"were given, {_shown(now)} after {_shown(before)}"
             )
-    if 2 * len(differing) >= max(len(asked), 1):
+    if differing and 2 * len(differing) >= len(asked):
         raise DataError(
             f"{differing[0]} (another model or other settings there? another run_dir keeps their scores "
             "apart, force=true asks all items again)"

@@ -63,6 +63,12 @@ class HarnessInterviewer:
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
         """Do nothing: prompts that are too long are truncated at the start, as in the harness."""
 
+    def check_kept(
+        self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache
+    ) -> bool:
+        """Return False: only the harness can tell which requests the cached answers belong to."""
+        return False
+
     def evaluate(
         self,
         benchmark: PreparedBenchmark,

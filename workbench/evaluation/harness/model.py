@@ -224,9 +224,8 @@ class HarnessLM(LM):  # type: ignore[misc]
         titled = ([(key, (titles[key], unit)) for key, unit in chunk] for chunk in keyed)
         with redirect_stderr(self._terminal):  # shows the progress although the harness is silenced
             self.is_asking = True
-            check = (
-                None if is_sampled else endpoint_check(self.lm.model, titled_answers, lambda unit: unit[0])
-            )
+            model = self.lm.model
+            check = endpoint_check(model, titled_answers, lambda unit: unit[0], is_drawn=is_sampled)
             by_key, num_asked = answer_loop.ask(
                 titled, titled_answers, self.answer_cache, self.title, total, check_kept=check
             )
