@@ -33,6 +33,10 @@ from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
 
+_KERNELS = ("fused", "compile", "tf32")
+"""Keys of an `Identity` that change scores by rounding alone, so that scores with different ones stay
+together in results.json."""
+
 
 def waiting_benchmarks(
     run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
@@ -132,8 +136,8 @@ def valid_results(
 ) -> tuple[dict[str, Any], list[Score]]:
     """Return the valid contents of results.json as (model -> facts about it, scores).
 
-    Models whose identity has changed are left out, with their scores. So are scores that were changed since
-    they were written. Without the file, or if it is damaged, both are empty.
+    Models whose identity has changed, by more than its kernels, are left out, with their scores. So are
+    scores that were changed since they were written. Without the file, or if it is damaged, both are empty.
 
     Args:
         run_dir: The run.
@@ -163,10 +167,19 @@ def valid_results(
     models = {
         name: model
         for name, model in about["models"].items()
-        if name in identities and model["identity"] == fingerprint(identities[name])
+        if name in identities
+        and model["identity"] in (model_digest(identities[name]), fingerprint(identities[name]))
     }
     unchanged = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
     return models, [score for score in unchanged if score.model in models]
+
+
+def model_digest(identity: Identity) -> str:
+    """Return the fingerprint of a model, whichever kernels compute it.
+
+    A score's own fingerprint, `scoring_fingerprint`, has the kernels.
+    """
+    return fingerprint({key: value for key, value in identity.items() if key not in _KERNELS})
 
 
 def training_of(path: str) -> dict[str, Any]:
@@ -238,7 +251,7 @@ def write_scores(
         "dtype": dtype_name(model.dtype) if is_here else SERVED,
         "adapter": identity["adapter"],
         "weights": identity["weights"],
-        "identity": fingerprint(identity),
+        "identity": model_digest(identity),
     }
     if unscored:
         models[name][UNSCORED] = unscored
