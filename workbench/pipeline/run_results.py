@@ -7,7 +7,7 @@ from typing import Any, cast
 from transformers import PreTrainedModel
 
 from workbench.config import Config
-from workbench.config.benchmark import WHICH_ITEMS, Extract, OutputType
+from workbench.config.benchmark import WHICH_ITEMS, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import NOT_SCORED_FROM
 from workbench.config.history import CONFIG_VERSION, changed_values, hashed
 from workbench.config.names import ADAPTER, BASE, MODELS, SERVED
@@ -28,7 +28,7 @@ from workbench.models.dtypes import dtype_name
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, fingerprint, read_json
-from workbench.run_record import RunRecord
+from workbench.run_record import RULES, RunRecord
 from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
@@ -92,12 +92,17 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
             rule["votes"] = 2  # since then answers of one value have their votes together
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
-    if generates and benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):
+    if generates and is_extracted(benchmark.config):
         rule["extraction"] = EXTRACTION_VERSION
     elif generates and benchmark.config.protocol != "lm-eval":
         rule["thoughts"] = "not read"  # as in the rule of a score, which the board compares
     examples = [example_values(example) for example in benchmark.examples]
     return fingerprint([identity, rule, settings, examples])
+
+
+def is_extracted(benchmark: BenchmarkConfig) -> bool:
+    """Return whether rules with an `EXTRACTION_VERSION` take the answer from a generated text."""
+    return benchmark.generation.extract in (Extract.number, Extract.letter, Extract.code)
 
 
 def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, Any]:
@@ -107,14 +112,17 @@ def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, A
 
     Returns:
         `version` of the configuration, and of `evaluate` and `benchmark` the keys that differ from their
-        defaults; those of the held-out rows, which no key sets, are left out.
+        defaults; those of the held-out rows, which no key sets, are left out. `rules` has the version of the
+        rules that take answers from texts, where they do.
     """
+    has_rules = benchmark.config.output_type is OutputType.generation and is_extracted(benchmark.config)
     evaluate = changed_values(config.evaluate)
     section = config.benchmarks.get(benchmark.name)
     return {
         "version": CONFIG_VERSION,
         "evaluate": {key: value for key, value in evaluate.items() if key not in NOT_SCORED_FROM},
         **({} if section is None else {"benchmark": changed_values(section)}),
+        **({RULES: {"extraction rules": EXTRACTION_VERSION}} if has_rules else {}),
     }
 
 
