@@ -273,6 +273,20 @@ def test_another_quantization_than_the_runs_is_named_by_its_key(folder, monkeypa
 
 
 @pytest.mark.parametrize(
+    "setting",
+    ["device=cpu", "attention=eager", "fused=false", "compile=true", "tf32=true", "loss=liger"],
+)
+def test_a_key_that_changes_rounding_alone_may_differ_where_nothing_is_trained(setting, folder, monkeypatch):
+    overrides = ("recipe=quickstart", *SHORT, *LIMITS, f"run_dir={folder.path}", f"model.{setting}")
+    ours = goes_on(folder, monkeypatch, *overrides, "steps=[evaluate]")
+    key, _, value = setting.partition("=")
+    assert str(getattr(ours.model[key], "value", ours.model[key])).lower() == value
+    way_out = r"or none; steps=\[evaluate\], which trains nothing, may set it\)"
+    with pytest.raises(ConfigError, match=f"holds another run, with model.{key}=.*{way_out}"):
+        goes_on(folder, monkeypatch, *overrides)
+
+
+@pytest.mark.parametrize(
     "key", ["adapter.alpha", "adapter.rank", "adapter.method", "adapter.rank_pattern.q_proj"]
 )
 def test_a_key_about_a_new_adapter_has_no_effect_beside_one_that_is_named(key, monkeypatch):

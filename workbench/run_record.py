@@ -28,6 +28,9 @@ DIGEST = "digest"
 SETTINGS = "settings"
 """Key in a step's entry for what the step was told."""
 
+RULES = "rules"
+"""Key in SETTINGS for the versions of the program's rules that a score depends on."""
+
 MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
 """Packages whose versions run.json records."""
 

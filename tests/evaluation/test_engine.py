@@ -385,6 +385,8 @@ def test_perplexity_of_a_long_text_scores_every_token_once(llama, tokenizer, tmp
     assert bits.value == pytest.approx(-total / 0.6931471805599453 / len(text.encode()), rel=1e-4)
     assert perplexity.value == pytest.approx(2.718281828459045 ** (-total / len(ids)), rel=1e-4)
     assert bits.stderr is None
+    whole = run(llama, tokenizer, benchmark).scores[0]
+    assert whole.prompts == bits.prompts and whole.rule != bits.rule, "of other windows, so not compared"
 
 
 def test_a_chat_template_wraps_description_examples_and_question(llama, tokenizer, exam, tmp_path):

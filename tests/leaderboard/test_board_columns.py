@@ -6,7 +6,14 @@ from dataclasses import replace
 from leaderboard_runs import Spec, write_run
 from test_board_rows import board_of
 
-from workbench.evaluation.records import read_predictions, read_results, write_predictions, write_results
+from workbench.evaluation.records import (
+    prompt_hash,
+    read_predictions,
+    read_results,
+    write_predictions,
+    write_results,
+)
+from workbench.run_dir import file_fingerprint, write_json
 
 ONE = {"base": 0.4}
 
@@ -143,3 +150,92 @@ def test_the_same_items_in_another_order_are_said_to_be_that(tmp_path):
     write_predictions(path, reversed(read_predictions(path)))
     board = board_of(tmp_path)
     assert sorted(cell.apart for cell in board.cells) == ["", "", "the same items in another order"]
+
+
+def scored_with(path, weights="aa" * 32, rules=None, cut=(), benchmark=None, fields=None, **evaluate):
+    """A run whose run.json says what it was scored with; the prompts of the items `cut` are cut."""
+    files = write_run(path, [Spec(right=ONE)], weights=weights)
+    told = {"version": 2, "evaluate": evaluate, "benchmark": benchmark or {}} | (
+        {"rules": rules} if rules else {}
+    )
+    entry = {"inputs": "", "output": "", "settings": told}
+    name = Spec().name
+    answers_file = files.predictions("base", name)
+    items = read_predictions(answers_file)
+    for number in cut:
+        items[number] = replace(items[number], prompt_hash=prompt_hash([str(evaluate)])[:16])
+    write_predictions(answers_file, items)
+    prompts = prompt_hash([item.prompt_hash for item in items])
+    changed_scores(files, **{"prompts": prompts, "num_truncated": len(cut), **(fields or {})})
+    entry["output"] = file_fingerprint(answers_file)
+    write_json(files.run_json, {"schema_version": 1, "steps": {f"evaluate/base/{name}": entry}})
+    return files
+
+
+def headings(board):
+    return sorted(column.label.removeprefix("toy-reading-zh").removeprefix(" · ") for column in board.columns)
+
+
+def test_scores_of_items_that_two_policies_cut_are_in_columns_that_name_the_policy(tmp_path):
+    scored_with(tmp_path / "left", cut=(3,), too_long="truncate-left")
+    scored_with(tmp_path / "middle", cut=(3,), too_long="truncate-middle")
+    board = board_of(tmp_path)
+    assert headings(board) == ["too_long=truncate-left", "too_long=truncate-middle"]
+    assert [cell.source for cell in board.cells] == ["left", "middle"]
+    assert board.family.num_comparisons == 0
+
+
+def test_a_policy_without_an_item_that_is_too_long_makes_no_column(tmp_path):
+    scored_with(tmp_path / "refuse")
+    scored_with(tmp_path / "skip", weights="bb" * 32, too_long="skip")
+    scored_with(tmp_path / "left", weights="cc" * 32, cut=(3, 4), too_long="truncate-left")
+    [column] = board_of(tmp_path).columns
+    assert column.label == "toy-reading-zh"
+    scored_with(tmp_path / "middle", weights="dd" * 32, cut=(3,), too_long="truncate-middle")
+    scored_with(tmp_path / "other", weights="ee" * 32, too_long="truncate-left")
+    board = board_of(tmp_path)
+    assert headings(board) == ["too_long=truncate-left", "too_long=truncate-middle"]
+    labels = {column.key: column.label for column in board.columns}
+    places = {cell.source: labels[cell.column].partition("truncate-")[2] for cell in board.cells}
+    assert places["other"] == places["left"] == "left" and places["middle"] == "middle"
+    assert places["refuse"] == places["skip"], "both fit each policy"
+
+
+def test_a_model_that_was_asked_by_other_prompts_has_a_column_for_each_setting(tmp_path):
+    scored_with(tmp_path / "plain", cut=())
+    scored_with(tmp_path / "system", cut=range(120), system="Be brief.", fields={"num_truncated": 0})
+    board = board_of(tmp_path)
+    assert headings(board) == ["system=", "system=Be brief."]
+    assert len(board.cells) == 2
+
+
+def test_a_score_of_short_items_does_not_name_the_policy_of_another_length(tmp_path):
+    scored_with(tmp_path / "left", cut=(3,), too_long="truncate-left", max_length=14)
+    scored_with(tmp_path / "middle", cut=(3,), too_long="truncate-middle", max_length=14)
+    scored_with(tmp_path / "long")
+    assert headings(board_of(tmp_path)) == [
+        "max_length=14 · too_long=truncate-left",
+        "max_length=14 · too_long=truncate-middle",
+        "max_length=null",
+    ]
+
+
+def test_a_heading_names_the_settings_in_which_two_rules_differ(tmp_path):
+    letter = {"output_type": "generation", "generation": {"extract": "letter"}}
+    number = {"output_type": "generation", "generation": {"extract": "number"}}
+    digits = [{"rule": digit * 16} for digit in "abc"]
+    scored_with(tmp_path / "a", benchmark=letter, rules={"extraction rules": 8}, fields=digits[0])
+    scored_with(tmp_path / "b", benchmark=letter, rules={"extraction rules": 9}, fields=digits[1])
+    assert headings(board_of(tmp_path)) == ["extraction rules=8", "extraction rules=9"]
+    scored_with(tmp_path / "c", benchmark=number, rules={"extraction rules": 9}, fields=digits[2])
+    assert headings(board_of(tmp_path)) == [
+        "extract=letter, extraction rules=8",
+        "extract=letter, extraction rules=9",
+        "extract=number, extraction rules=9",
+    ]
+    changed_scores(scored_with(tmp_path / "b", benchmark=letter, temperature=0.7), rule="b" * 16)
+    (tmp_path / "c").rename(tmp_path.parent / "c")
+    assert headings(board_of(tmp_path)) == [
+        "temperature=0.0, extraction rules=8",
+        "temperature=0.7, extraction rules=earlier",
+    ]

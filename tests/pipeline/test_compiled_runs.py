@@ -50,3 +50,18 @@ def test_losses_and_scores_are_those_of_a_plain_run_and_scored_anew(run, caplog)
     caplog.clear()
     run("quickstart", *SHORT, "steps=[evaluate]", "model.compile=true", "run_dir=plain")
     assert ", compiled" in caplog.text  # the stored scores were made without it
+
+
+def test_another_kernel_scores_a_benchmark_anew_and_leaves_the_scores_on_others(run, caplog):
+    two = ("benchmark=[toy_choice_en,toy_exact_en]", "benchmarks.toy_exact_en.limit=4")
+    folder = run("quickstart", *SHORT, *two, "steps=[train,evaluate]", "run_dir=plain")
+    before = json.loads(folder.results_json.read_text())
+    caplog.clear()
+    run("quickstart", *SHORT, "steps=[evaluate]", "model.fused=false", "run_dir=plain")
+    assert "model.fused off" in caplog.text  # scored anew
+    after = json.loads(folder.results_json.read_text())
+    assert len(after["scores"]) == len(before["scores"]) == 4
+    assert [score["benchmark"] for score in after["scores"]] == [s["benchmark"] for s in before["scores"]]
+    caplog.clear()
+    run("quickstart", *SHORT, *two, "steps=[evaluate]", "model.fused=false", "run_dir=plain")
+    assert json.loads(folder.results_json.read_text())["models"] == after["models"]

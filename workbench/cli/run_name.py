@@ -1,4 +1,4 @@
-"""Names the folder of a run by its recipe and by what the user changed."""
+"""Names the folder of a run by its recipe and by what the user changed, and compares two runs by that."""
 
 from typing import Any, get_type_hints
 
@@ -6,8 +6,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from workbench.config import IDENTITY, SAME_RUN, history
-from workbench.run_dir import fingerprint
+from workbench.config import HOW_COMPUTED, IDENTITY, SAME_RUN, history
+from workbench.errors import ConfigError
+from workbench.run_dir import RunDir, fingerprint
 
 
 def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
@@ -64,3 +65,42 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for section, ignored in SAME_RUN.items():
         chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
     return chosen
+
+
+def check_same_run(composed: DictConfig, stored: DictConfig, run_dir: RunDir) -> None:
+    """Check that a command's sections in IDENTITY are those of the run in its folder.
+
+    The keys in HOW_COMPUTED may differ if the command trains nothing.
+
+    Raises:
+        ConfigError: The folder holds another run.
+    """
+    ours, theirs = identity(composed), identity(stored)
+    trains = bool({"train", "resume_check"} & {step.name for step in composed.steps})
+    if not trains:
+        for section, keys in HOW_COMPUTED.items():
+            theirs[section] |= {key: ours[section][key] for key in keys}
+    for section in IDENTITY:
+        if ours[section] != theirs[section]:
+            key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
+            is_free = key.removeprefix(f"{section}.") in HOW_COMPUTED.get(section, ())
+            free = "; steps=[evaluate], which trains nothing, may set it" if is_free else ""
+            raise ConfigError(
+                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, "
+                f"not {ours_value!r} (choose another run_dir, or none{free})"
+            )
+
+
+def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """Return the first dotted key, in alphabetical order, at which two values differ, and the values there.
+
+    Args:
+        key: Dotted key of both values, which `ours` and `theirs` are below.
+        ours: A value, or a nested mapping of values.
+        theirs: Another one, which differs.
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
+    return key, ours, theirs

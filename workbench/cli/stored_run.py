@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from workbench.api.benchmarks import benchmark_files, load_benchmark
-from workbench.cli.run_name import as_mapping, identity, run_name
+from workbench.cli.run_name import as_mapping, check_same_run, first_difference, identity, run_name
 from workbench.cli.yaml_files.recipes import load_mapping
 from workbench.config import IDENTITY, Config, history
 from workbench.config.benchmark import WHICH_ITEMS, BenchmarkConfig
@@ -85,9 +85,9 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     """Return a copy of a command's configuration, adapted to the run that its folder holds already.
 
     A recipe with `continues` takes over the stored sections in IDENTITY (model, adapter, data, ...); with any
-    other recipe these must be equal. A command that only audits or verifies an endpoint takes over how the
-    run was scored, and is not compared with it. Defaults of the version that made the run stay in force, and
-    so does the stored `data.validation_fraction` if the command leaves it null.
+    other recipe these must be equal (see `check_same_run`). A command that only audits or verifies an
+    endpoint takes over how the run was scored, and is not compared with it. Defaults of the version that made
+    the run stay in force, and so does the stored `data.validation_fraction` if the command leaves it null.
 
     Raises:
         ConfigError: The folder holds another run, or its config.yaml is refused by `stored_config`.
@@ -105,14 +105,7 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
         composed = adopted(composed, stored, named)
     if audits(composed):
         return as_scored(composed, stored, named, run_dir)
-    ours, theirs = identity(composed), identity(stored)
-    for section in IDENTITY:
-        if ours[section] != theirs[section]:
-            key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
-            raise ConfigError(
-                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, "
-                f"not {ours_value!r} (choose another run_dir, or none)"
-            )
+    check_same_run(composed, stored, run_dir)
     return composed
 
 
@@ -275,18 +268,3 @@ def as_written(config: DictConfig, key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, dict) else None
     return node
-
-
-def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """Return the first dotted key, in alphabetical order, at which two values differ, and the values there.
-
-    Args:
-        key: Dotted key of both values, which `ours` and `theirs` are below.
-        ours: A value, or a nested mapping of values.
-        theirs: Another one, which differs.
-    """
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
-    return key, ours, theirs

@@ -31,6 +31,7 @@ from workbench.config.train import NOT_LEARNED, TrainConfig
 from workbench.errors import ConfigError
 
 __all__ = [
+    "HOW_COMPUTED",
     "IDENTITY",
     "AdapterConfig",
     "AdapterInfoConfig",
@@ -64,6 +65,10 @@ IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
 
 SAME_RUN = {"train": NOT_LEARNED, "adapter": ("base",)}
 """Section in IDENTITY -> its keys that don't decide what is trained, and so may differ within a run."""
+
+HOW_COMPUTED = {"model": ("device", "attention", "fused", "compile", "tf32", "loss")}
+"""Section in IDENTITY -> its keys that change results by rounding alone; a command that trains nothing may
+set them otherwise than the run in its folder."""
 
 
 class Step(Enum):

@@ -7,7 +7,7 @@ from typing import Any, cast
 from transformers import PreTrainedModel
 
 from workbench.config import Config
-from workbench.config.benchmark import WHICH_ITEMS, Extract, OutputType
+from workbench.config.benchmark import WHICH_ITEMS, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import NOT_SCORED_FROM
 from workbench.config.history import CONFIG_VERSION, changed_values, hashed
 from workbench.config.names import ADAPTER, BASE, MODELS, SERVED
@@ -29,10 +29,14 @@ from workbench.models.dtypes import dtype_name
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, fingerprint, read_json
-from workbench.run_record import RunRecord
+from workbench.run_record import RULES, RunRecord
 from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
+
+_KERNELS = ("fused", "compile", "tf32")
+"""Keys of an `Identity` that change scores by rounding alone, so that scores with different ones stay
+together in results.json."""
 
 
 def waiting_benchmarks(
@@ -89,12 +93,17 @@ def scoring_fingerprint(identity: Identity, benchmark: PreparedBenchmark, config
             rule["votes"] = 2  # since then answers of one value have their votes together
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
-    if generates and benchmark.config.generation.extract in (Extract.number, Extract.letter, Extract.code):
+    if generates and is_extracted(benchmark.config):
         rule["extraction"] = EXTRACTION_VERSION
     elif generates and benchmark.config.protocol != "lm-eval":
         rule["thoughts"] = "not read"  # as in the rule of a score, which the board compares
     examples = [example_values(example) for example in benchmark.examples]
     return fingerprint([identity, rule, settings, examples])
+
+
+def is_extracted(benchmark: BenchmarkConfig) -> bool:
+    """Return whether rules with an `EXTRACTION_VERSION` take the answer from a generated text."""
+    return benchmark.generation.extract in (Extract.number, Extract.letter, Extract.code)
 
 
 def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, Any]:
@@ -104,14 +113,17 @@ def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, A
 
     Returns:
         `version` of the configuration, and of `evaluate` and `benchmark` the keys that differ from their
-        defaults; those of the held-out rows, which no key sets, are left out.
+        defaults; those of the held-out rows, which no key sets, are left out. `rules` has the version of the
+        rules that take answers from texts, where they do.
     """
+    has_rules = benchmark.config.output_type is OutputType.generation and is_extracted(benchmark.config)
     evaluate = changed_values(config.evaluate)
     section = config.benchmarks.get(benchmark.name)
     return {
         "version": CONFIG_VERSION,
         "evaluate": {key: value for key, value in evaluate.items() if key not in NOT_SCORED_FROM},
         **({} if section is None else {"benchmark": changed_values(section)}),
+        **({RULES: {"extraction rules": EXTRACTION_VERSION}} if has_rules else {}),
     }
 
 
@@ -133,8 +145,8 @@ def valid_results(
 ) -> tuple[dict[str, Any], list[Score]]:
     """Return the valid contents of results.json as (model -> facts about it, scores).
 
-    Models whose identity has changed are left out, with their scores. So are scores that were changed since
-    they were written. Without the file, or if it is damaged, both are empty.
+    Models whose identity has changed, by more than its kernels, are left out, with their scores. So are
+    scores that were changed since they were written. Without the file, or if it is damaged, both are empty.
 
     Args:
         run_dir: The run.
@@ -164,10 +176,19 @@ def valid_results(
     models = {
         name: model
         for name, model in about["models"].items()
-        if name in identities and model["identity"] == fingerprint(identities[name])
+        if name in identities
+        and model["identity"] in (model_digest(identities[name]), fingerprint(identities[name]))
     }
     unchanged = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
     return models, [score for score in unchanged if score.model in models]
+
+
+def model_digest(identity: Identity) -> str:
+    """Return the fingerprint of a model, whichever kernels compute it.
+
+    A score's own fingerprint, `scoring_fingerprint`, has the kernels.
+    """
+    return fingerprint({key: value for key, value in identity.items() if key not in _KERNELS})
 
 
 def training_of(path: str) -> dict[str, Any]:
@@ -239,7 +260,7 @@ def write_scores(
         "dtype": dtype_name(model.dtype) if is_here else SERVED,
         "adapter": identity["adapter"],
         "weights": identity["weights"],
-        "identity": fingerprint(identity),
+        "identity": model_digest(identity),
     }
     if unscored:
         models[name][UNSCORED] = unscored

@@ -139,8 +139,12 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
         limits |= {"program": config.program, "extraction": EXTRACTION_VERSION}
     if metric.compares_texts:
         limits["comparison"] = COMPARISON_VERSION
+    windows = {}
+    if config.output_type == OutputType.perplexity and evaluate.max_length is not None:
+        windows = {"max_length": evaluate.max_length}  # the length of the windows in which a text is read
     return fingerprint(
         {
+            **windows,
             "output_type": config.output_type.name,
             "scoring": config.scoring.name,
             "average": config.average.name,

@@ -9,6 +9,8 @@ from workbench.files import fingerprint
 from workbench.leaderboard.board import Column
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.formatting import is_shown_as_share
+from workbench.leaderboard.items.score_settings import Scored as Scored
+from workbench.leaderboard.items.score_settings import by_prompts, differing, short
 from workbench.shown import clean, message
 
 DIFFERENT = ("metric", "protocol", "num_fewshot", "average", "rule")
@@ -18,25 +20,13 @@ RULE_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """Scores of one model of one run on one benchmark: the main metric's, and those by other metrics."""
-
-    run: Run
-    name: str
-    """Name of the model in its run: base, adapter, ..."""
-    model: str
-    """Key of the model's row."""
-    score: Score
-    further: dict[str, Score]
-    """Other metric -> score."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoredColumn:
     """A column with all its scores; a model has one for each run that scored it."""
 
     column: Column
     scored: list[Scored]
+    prompts: tuple[tuple[str, str], ...] = ()
+    """((key, value), ...) of `by_prompts`."""
 
 
 def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> list[ScoredColumn]:
@@ -51,11 +41,14 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     by_rule: dict[tuple[object, ...], list[Scored]] = {}
     for scored in (one for run in runs for one in _scored(run, keys)):
         by_rule.setdefault(_settings(scored.score), []).append(scored)
-    joined = _unruled_joined(by_rule)
-    columns = [ScoredColumn(column=_column(asked, scored), scored=scored) for asked, scored in joined.items()]
-    labels = _labels([each.column for each in columns])
     columns = [
-        ScoredColumn(column=replace(each.column, label=label), scored=each.scored)
+        ScoredColumn(column=_column((*asked, *prompts), part), scored=part, prompts=prompts)
+        for asked, scored in _unruled_joined(by_rule).items()
+        for prompts, part in by_prompts(scored).items()
+    ]
+    labels = _labels(columns)
+    columns = [
+        replace(each, column=replace(each.column, label=label))
         for each, label in zip(columns, labels, strict=True)
     ]
     order = {name: number for number, name in enumerate(dict.fromkeys(c.column.benchmark for c in columns))}
@@ -152,29 +145,46 @@ def _num_models(scored: Sequence[Scored], prompts: str) -> int:
     return len({each.model for each in scored if each.score.prompts == prompts})
 
 
-def _labels(columns: Sequence[Column]) -> list[str]:
+def _labels(columns: Sequence[ScoredColumn]) -> list[str]:
     """Return a unique heading per column: the benchmark, and the settings that tell its columns apart."""
-    labels = []
-    for column in columns:
-        same = [other for other in columns if other.benchmark == column.benchmark]
-        facts = [_shown(column, fact) for fact in _telling(same)]
-        labels.append(" · ".join([clean(column.benchmark), *facts]))
-    repeated = Counter(labels)
-    return [
-        f"{label} · {column.key[:RULE_DIGITS]}" if repeated[label] > 1 else label
-        for column, label in zip(columns, labels, strict=True)
-    ]
+    labels: dict[str, str] = {}
+    for name in dict.fromkeys(each.column.benchmark for each in columns):
+        same = [each for each in columns if each.column.benchmark == name]
+        words = _words(same)
+        labels |= {
+            each.column.key: " · ".join([clean(name), *facts])
+            for each, facts in zip(same, words, strict=True)
+        }
+    repeated = Counter(labels.values())
+    shown = [(labels[each.column.key], each.column.key[:RULE_DIGITS]) for each in columns]
+    return [f"{label} · {digits}" if repeated[label] > 1 else label for label, digits in shown]
 
 
-def _telling(columns: Sequence[Column]) -> list[str]:
-    """Return the settings in which columns of one benchmark differ.
+def _words(same: Sequence[ScoredColumn]) -> list[list[str]]:
+    """Return the settings that tell each of a benchmark's columns from the others, as words of a heading.
 
-    The rule, which is shown as digits, is among them only if the others don't tell all columns apart.
+    The settings of `differing` follow where those in `DIFFERENT` don't tell all columns apart, and the
+    digits of the rule where these don't either.
     """
-    telling = [fact for fact in DIFFERENT if len({getattr(column, fact) for column in columns}) > 1]
-    worded = [fact for fact in telling if fact != "rule"]
-    distinct = {tuple(getattr(column, fact) for fact in worded) for column in columns}
-    return worded if len(distinct) == len(columns) else telling
+    telling = [fact for fact in DIFFERENT if len({getattr(each.column, fact) for each in same}) > 1]
+    words = [
+        [
+            *(_shown(each.column, fact) for fact in telling if fact != "rule"),
+            *(f"{key}={short(value)}" for key, value in each.prompts),
+        ]
+        for each in same
+    ]
+    if len(set(map(tuple, words))) < len(same):
+        by_words: dict[tuple[str, ...], list[int]] = {}
+        for number, known in enumerate(words):
+            by_words.setdefault(tuple(known), []).append(number)
+        for numbers in by_words.values():
+            told = differing([same[number].scored for number in numbers])
+            for number, text in zip(numbers, told, strict=True):
+                words[number] += [text] if text else []
+    if len(set(map(tuple, words))) < len(same) and "rule" in telling:
+        words = [[*known, _shown(each.column, "rule")] for known, each in zip(words, same, strict=True)]
+    return words
 
 
 def _shown(column: Column, fact: str) -> str:
