@@ -1,4 +1,4 @@
-"""Tiny real models and a real tokenizer, made on the spot."""
+"""Tiny real models, a real tokenizer and data for the checkers of IFEval, made on the spot."""
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ from transformers import (
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
+
+from workbench.evaluation.checkers.checker import Checker
+from workbench.evaluation.metrics import instructions
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,26 @@ def gpt2() -> GPT2LMHeadModel:
 def classifier() -> LlamaForSequenceClassification:
     torch.manual_seed(2)
     return LlamaForSequenceClassification(llama_config(num_labels=3)).eval()
+
+
+@pytest.fixture
+def punkt(tmp_path, monkeypatch):
+    """NLTK's data of an untrained model, in its layout."""
+    folder = tmp_path / "nltk_data" / "tokenizers" / "punkt_tab" / "english"
+    folder.mkdir(parents=True)
+    for name in ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt"):
+        (folder / name).touch()
+    checker = Checker("ifeval", "check_instructions.py", instructions.IFEVAL.environment)
+    checker.environment["NLTK_DATA"] = str(tmp_path / "nltk_data")
+    monkeypatch.setattr(instructions, "IFEVAL", checker)
+
+
+@pytest.fixture
+def no_punkt(tmp_path, monkeypatch):
+    """A place without NLTK's data; the folders where it is usually kept may have it."""
+    nltk = pytest.importorskip("nltk")
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        return
+    pytest.skip("punkt_tab is installed")

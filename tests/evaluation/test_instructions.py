@@ -11,12 +11,10 @@ from test_targets import judged
 
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.checkers.checker import Checker
-from workbench.evaluation.metrics import instructions
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 
-for package in ("lm_eval", "langdetect", "immutabledict"):
+for package in ("lm_eval", "langdetect", "immutabledict", "emoji"):
     pytest.importorskip(package)
 
 ENGLISH = "This is a short answer in the English language, which says nothing of any interest."
@@ -95,7 +93,7 @@ PAIR = {
 def test_chinese_prompts_are_refused_because_the_checkers_know_english_alone(tmp_path):
     chinese = {**PAIR, "key": 7, "prompt": "请用不超过三句话介绍 Paris，不要使用逗号。"}
     with pytest.raises(
-        ConfigError, match=r"^benchmarks\.ifeval: 1 items, such as 7, are Chinese, .*FILE\.yaml"
+        ConfigError, match=r"^benchmarks\.ifeval: 1 items, such as 7, are Chinese, .*ifeval\.language=zh"
     ):
         prepared(tmp_path, [PAIR, chinese])
     prepared(tmp_path, [{**PAIR, "prompt": "Translate 'I have two dogs, and a cat' to Chinese (中文)."}])
@@ -117,29 +115,6 @@ def written(folder: Path, items: list[dict]) -> str:
 def prepared(folder: Path, items: list[dict], **changes) -> PreparedBenchmark:
     config = load("ifeval", path=written(folder, items), **changes)
     return prepare_benchmarks({"ifeval": config}, EvaluateConfig())["ifeval"]
-
-
-@pytest.fixture
-def punkt(tmp_path, monkeypatch):
-    """NLTK's data of an untrained model, in its layout."""
-    folder = tmp_path / "nltk_data" / "tokenizers" / "punkt_tab" / "english"
-    folder.mkdir(parents=True)
-    for name in ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt"):
-        (folder / name).touch()
-    checker = Checker("ifeval", "check_instructions.py", instructions.IFEVAL.environment)
-    checker.environment["NLTK_DATA"] = str(tmp_path / "nltk_data")
-    monkeypatch.setattr(instructions, "IFEVAL", checker)
-
-
-@pytest.fixture
-def no_punkt(tmp_path, monkeypatch):
-    """A place without NLTK's data; the folders where it is usually kept may have it."""
-    nltk = pytest.importorskip("nltk")
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        return
-    pytest.skip("punkt_tab is installed")
 
 
 def test_each_instruction_is_followed_by_one_answer_and_not_by_the_other(tmp_path):

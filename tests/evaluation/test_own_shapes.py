@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
-from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, HubConfig, LocalConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 from workbench.evaluation.prepare_benchmarks import prepare
 from workbench.evaluation.tasks.requests import item
 
@@ -99,6 +100,16 @@ SHAPES = {
         },
         ("c Which?", ("yes", "no"), 1),
     ),
+    "cells in JSON": (
+        'Q,R\n"{""role"": ""user"", ""content"": ""Who?""}","[""{\\""n\\"": 3}"", ""{}""]"\n',
+        {
+            "local": LocalConfig(columns={"given": "R | from_json | map('from_json') | list"}),
+            "output_type": WRITES,
+            "question": "{{ (Q | from_json).content }}",
+            "target": "{{ (given | from_json)[0].n }}",
+        },
+        ("Who?", (), ("3",)),
+    ),
 }
 
 
@@ -128,6 +139,33 @@ def test_a_list_of_messages_written_as_one_text_is_refused_with_the_way_out(tmp_
     assert r"`| join('\n', attribute='content')` writes a field of its objects" in str(error.value)
     joined = prepared(tmp_path, text, keys | {"question": r"{{ turns | join('\n', attribute='content') }}"})
     assert item(joined.examples[0], 0).contexts == ("I am 7.\nNoted.",)
+
+
+def test_a_cell_that_is_not_json_is_refused_with_its_row(tmp_path):
+    keys = {"output_type": WRITES, "question": "{{ Q | from_json }}", "target": "{{ R }}"}
+    with pytest.raises(DataError) as error:
+        prepared(tmp_path, "Q,R\n{'role': 1},3\n", keys)
+    assert "rows.csv:2: " in str(error.value) and "from_json: {'role': 1} is not JSON" in str(error.value)
+    with pytest.raises(DataError, match="is not JSON"):
+        prepared(tmp_path, f"Q,R\n{'[' * 9999},3\n", keys)
+
+
+def test_rows_of_the_hub_that_do_not_belong_are_left_out_and_not_numbered(monkeypatch):
+    rows = [{"q": "Un?", "a": "1", "language": "fr"}, {"q": "一？", "a": "1", "language": "zh"}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+    keys = {"output_type": WRITES, "question": "{{ q }}", "target": "{{ a }}", "metrics": ["exact_match"]}
+
+    def of_hub(keep: str):
+        config = BenchmarkConfig(dataset="own/set", language="zh", hub=HubConfig(keep=keep), **keys)
+        return prepare("mine", config, EvaluateConfig())
+
+    [example] = of_hub("language == 'zh' and split == 'test'").examples
+    assert (example.id, example.questions) == ("0", ("一？",))
+    with pytest.raises(ConfigError, match=r"^benchmarks\.mine\.hub\.keep: 'language ==' does not parse"):
+        of_hub("language ==")
+    rows[0]["row"] = "3"
+    with pytest.raises(DataError, match="column 'row' can't be read as 'row' in `hub.keep`"):
+        of_hub("row == '3'")
 
 
 def test_a_file_in_gbk_is_refused_with_the_command_that_converts_it(tmp_path):

@@ -17,8 +17,8 @@ from workbench.evaluation.tasks.requests import item
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmark"
 GROUPS = ("zh", "en", "open-llama-zh-en", "chat-zh-en", "base-zh-en", "guard")
-ELSEWHERE = ("lm-eval", "ifeval", *ROWS, *CODE)
-"""Held against other rows, in test_harness, test_instructions, test_five_rows and test_code_benchmarks."""
+ELSEWHERE = ("lm-eval", "ifeval", "multi_if_zh", *ROWS, *CODE)
+"""Held against other rows, in test_harness, test_*instructions, test_five_rows and test_code_benchmarks."""
 SHIPPED = sorted(
     path.stem
     for path in CONF.glob("*.yaml")
@@ -79,7 +79,7 @@ def test_hub_rows_and_local_rows_make_the_same_prompts(name, tmp_path, monkeypat
         )
 
 
-@pytest.mark.parametrize("name", ["ifeval", *SHIPPED, *ROWS, *CODE])
+@pytest.mark.parametrize("name", ["ifeval", "multi_if_zh", *SHIPPED, *ROWS, *CODE])
 def test_every_benchmark_says_where_it_comes_from_and_how_many_items_it_has(name):
     benchmark = load(name)
     assert benchmark.language in ("zh", "en")

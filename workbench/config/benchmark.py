@@ -72,6 +72,8 @@ class HubConfig:
     """Configuration of the hub data set. `{subset}` stands for the name of the subset."""
     columns: dict[str, str] = field(default_factory=dict)
     """New column -> expression over the row. Gives hub rows the columns that the templates use."""
+    keep: str = ""
+    """As `local.keep`, for the rows of the hub."""
 
 
 @dataclass(kw_only=True)
@@ -81,8 +83,8 @@ class BenchmarkConfig:
     NAME is `cmmlu` for `'benchmark=[cmmlu]'`, or the name of a file ./conf/benchmark/NAME.yaml of yours. A
     template is a jinja text over the columns of a row, in a sandbox; it also knows `letters` (A, B, ...),
     `subset` and its `title`, `choice`, the text of one choice, `row['Question Text']` for names with spaces,
-    and the filters `regex_replace(PATTERN, NEW)` and `parse_list` (of a text such as `["a", "b"]`, as CSV
-    files hold lists). An expression is what jinja has inside {{ }}. An empty
+    and the filters `regex_replace(PATTERN, NEW)`, `parse_list` (of a text such as `["a", "b"]`, as CSV files
+    hold lists) and `from_json` (of a text in JSON). An expression is what jinja has inside {{ }}. An empty
     column is an error, except where the template says `{{ A | default('') }}`.
 
     Example:

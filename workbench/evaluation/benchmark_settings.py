@@ -69,8 +69,9 @@ def _check_templates(key: str, config: BenchmarkConfig) -> None:
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):
             benchmark_templates.check(getattr(config, field), f"{key}.{field}", expression=True)
-    if config.local.keep:
-        benchmark_templates.check(config.local.keep, f"{key}.local.keep", expression=True)
+    for section, keep in (("local", config.local.keep), ("hub", config.hub.keep)):
+        if keep:
+            benchmark_templates.check(keep, f"{key}.{section}.keep", expression=True)
     for column, expression in {**config.local.columns, **config.hub.columns}.items():
         benchmark_templates.check(expression, f"{key}.columns.{column}", expression=True)
     for choice in config.choices:

@@ -178,7 +178,7 @@ def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> di
         columns, layout_keep = config.local.columns, config.local.keep
     else:
         rows = _hub_rows(name, config, split, subset)
-        columns, layout_keep = config.hub.columns, ""
+        columns, layout_keep = config.hub.columns, config.hub.keep
     given_names = GivenNames(config)
     rows = [_with_columns(row, columns, config, subset, given_names) for row in rows]
     split_rows = [row for row in rows if _is_kept(row, layout_keep, given_names, split)]

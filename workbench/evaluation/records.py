@@ -38,6 +38,8 @@ class Example:
     id: str
     """The rendered `id`, or the index of the row in its split; with subsets, `SUBSET/` precedes it."""
     subset: str = ""
+    language: str = ""
+    """`language` of the benchmark; empty: not known, as for tasks of lm-evaluation-harness."""
     description: str = ""
     shots: tuple[Shot, ...] = ()
     fewshot_delimiter: str = ""

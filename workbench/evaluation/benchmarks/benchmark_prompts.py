@@ -177,6 +177,7 @@ class Renderer:
         return Example(
             id=identity,
             subset=subset,
+            language=config.language,
             description=benchmark_templates.render(config.description, values, row),
             shots=self._shots_for(questions, row, subset, picked, shot_rows),
             fewshot_delimiter=config.fewshot_delimiter,

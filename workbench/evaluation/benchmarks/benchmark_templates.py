@@ -99,7 +99,7 @@ def _environment() -> BoundedEnvironment:
         refuses_null=True, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     filters = {"default": _default, "d": _default, "regex_replace": _regex_replace, "positions": _positions}
-    environment.filters |= filters | {"parse_list": _parse_list}
+    environment.filters |= filters | {"parse_list": _parse_list, "from_json": _from_json}
     environment.bound_filters()
     return environment
 
@@ -136,6 +136,16 @@ def _parse_list(text: Any) -> list[Any]:
     if values is None and str(text).lstrip().startswith("["):
         raise TemplateError(f"parse_list: {str(text):.60} is not a list")
     return [text] if values is None else values
+
+
+def _from_json(value: Any) -> Any:
+    """Jinja filter `from_json`: return the value that a text writes in JSON; what isn't a text stays."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise TemplateError(f"from_json: {value:.60} is not JSON ({error})") from error
 
 
 def list_in(text: str) -> list[Any] | None:

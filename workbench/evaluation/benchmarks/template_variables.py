@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, HubConfig, LocalConfig, OutputType
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.benchmark_files import Row
@@ -31,7 +31,8 @@ class GivenNames:
         subset_names = {"subset", "title"} if config.subsets else set()
         column_names = {"row", "letters", "self", *subset_names - {"title"}}
         self._in_columns = self._used(_column_fields(config), column_names)
-        keep_fields = [("keep", config.keep), ("local.keep", config.local.keep)]
+        section, layout = _layout(config)
+        keep_fields = [("keep", config.keep), (f"{section}.keep", layout.keep)]
         keep_templates = (
             (field, benchmark_templates.as_template(text)) for field, text in keep_fields if text
         )
@@ -57,7 +58,7 @@ class GivenNames:
         _check(self._in_columns, row)
 
     def check_keep(self, row: Row) -> None:
-        """Check that `keep` and `local.keep` read no column that a variable of the same name hides.
+        """Check that `keep` and the layout's `keep` read no column that a variable of the same name hides.
 
         Raises:
             DataError: As by `check_columns`.
@@ -80,8 +81,13 @@ def _names(text: str) -> frozenset[str]:
     }
 
 
+def _layout(config: BenchmarkConfig) -> tuple[str, LocalConfig | HubConfig]:
+    """Return the layout by which the rows are read, and the name of its section."""
+    return ("local", config.local) if config.path is not None else ("hub", config.hub)
+
+
 def _column_fields(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
-    section, layout = ("local", config.local) if config.path is not None else ("hub", config.hub)
+    section, layout = _layout(config)
     for column, expression in layout.columns.items():
         yield f"{section}.columns.{column}", benchmark_templates.as_template(expression)
 

@@ -63,15 +63,20 @@ def check_items(key: str, examples: Sequence[Example]) -> None:
         examples: Examples whose target is a JSON object with the fields of `_FIELDS`.
 
     Raises:
-        ConfigError: NLTK's data, which some items need, is absent, or prompts are Chinese.
+        ConfigError: NLTK's data, which some items need, is absent, or prompts of a benchmark that isn't
+            Chinese are Chinese.
         DataError: A target isn't such an object, or has instructions that the checkers don't know.
     """
-    chinese = [example.id for example in examples if language([_instructions(example)["prompt"]]) == "zh"]
+    chinese = [
+        example.id
+        for example in examples
+        if example.language != "zh" and language([_instructions(example)["prompt"]]) == "zh"
+    ]
     if chinese:
         raise ConfigError(
             f"{key}: {len(chinese):,} items, such as {chinese[0]}, are Chinese, and IFEval's checkers know "
-            "English words, sentences and punctuation alone (a task file of yours with checkers for Chinese: "
-            "'benchmark=[lm-eval]' 'benchmarks.lm_eval.tasks=[FILE.yaml]' trust_code=true)"
+            "English words, sentences and punctuation alone (checkers for Chinese, for all items: "
+            f"{key}.language=zh)"
         )
     reply = IFEVAL.ask({"items": [_instructions(example) for example in examples]})
     if reply is None:
@@ -99,10 +104,15 @@ def _question(prediction: int | str | None, example: Example) -> dict[str, Any]:
 
 
 def _instructions(example: Example) -> dict[str, Any]:
-    """Return the instructions of an example, which its target has as a JSON object."""
+    """Return the instructions of an example, which its target has as a JSON object.
+
+    `language` is added where the benchmark is Chinese.
+    """
     try:
         target = json.loads(example.reference_texts[0])
         values = {field: target[field] for field in _FIELDS}
+        if example.language == "zh":
+            values["language"] = "zh"
         if not (isinstance(values["instruction_id_list"], list) and values["instruction_id_list"]):
             raise TypeError("no instructions")
         return values
@@ -120,7 +130,7 @@ METRICS = {
         score=partial(follows_all if level == "prompt" else share_followed, kind=kind),
         right_or_wrong=level == "prompt",
         corpus=None if level == "prompt" else partial(all_instructions, kind=kind),
-        needs=("lm_eval", "langdetect", "immutabledict", "nltk"),
+        needs=("lm_eval", "langdetect", "immutabledict", "nltk", "emoji"),
         extra="ifeval",
         score_ahead=check_ahead,
         check_items=check_items,
