@@ -28,8 +28,10 @@ metrics: [acc]
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    """Runs `python -m workbench ...` in a folder of its own, in this process; returns its error line."""
+    """Runs `python -m workbench ...` in a folder of its own, in this process; errors are raised."""
     monkeypatch.chdir(tmp_path)
+    for name in ("HYDRA_FULL_ERROR", cli.TRACEBACK):
+        monkeypatch.setenv(name, "1")
     log = logging.getLogger("workbench")
     before = (log.handlers[:], log.level, log.propagate)
 
