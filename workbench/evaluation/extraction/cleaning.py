@@ -7,18 +7,21 @@ BOX_START = "\ue000"
 """Marks the start of a box (LaTeX's `boxed`) in a plain text."""
 BOX_END = "\ue001"
 
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000\ue001]")
-"""Soft hyphens, zero-width characters, directional marks, and the marks of boxes."""
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000-\ue002]")
+"""Soft hyphens, zero-width characters, directional marks, and the marks of boxes and lists."""
 _STYLE_TAG = re.compile(
     r"</?(?:b|strong|i|em|u|s|p|div|span|font|mark|code|small|big|center|h[1-6])(?:\s[^<>=]{1,40}=[^<>]{0,200})?>",
     re.I,
 )
 _LINE_TAG = re.compile(r"<br\s?/?>|</(?:p|div|h[1-6])>", re.I)
-THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>", re.I)
-THOUGHT_START = re.compile(r"<(?:think|thinking|thought)>", re.I)
+THOUGHT_END = re.compile(r"[<◁]/(?:think|thinking|thought|reasoning)[>▷]", re.I)
+THOUGHT_START = re.compile(r"[<◁](?:think|thinking|thought|reasoning)[>▷]", re.I)
 _TURN_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]")
 _NEXT_QUESTION = re.compile(
-    r"\n[ \t#*]{0,8}(?:question|q|human|user|问题|问|题目|例题|用户)[ \t]{0,4}\d{0,4}[ \t*]{0,8}[:：]", re.I
+    r"\n[ \t#*]{0,8}(?:(?:next question|question|q|human|user|问题|问|题目|例题|下一题|用户)[ \t]{0,4}\d{0,4}"
+    r"[ \t*]{0,8}[:：]|The following (?:is|are) (?:an? )?multiple[ -]choice question"
+    r"|以下是[^\n]{1,40}选择题)",
+    re.I,
 )
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
@@ -29,7 +32,8 @@ _THIN_SPACE = re.compile("(?<=[0-9])[\u00a0\u2007\u2009\u202f'’](?=[0-9]{3}(?!
 _CHARACTERS = str.maketrans(dict.fromkeys("−‐‑‒–", "-") | dict.fromkeys("⁄∕", "/") | dict.fromkeys("⋅·", "×"))
 
 _STYLED = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|bm|emph)\s*\{([^{}]*)\}"
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|bm|emph)\s*"
+    r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 _FRACTION = re.compile(r"([0-9]?)\s*\\[dtc]?frac\s*\{\s*([-+]?[0-9.,]+)\s*\}\s*\{\s*([0-9.,]+)\s*\}")
 _SHORT_FRACTION = re.compile(r"([0-9]?)\s*\\[dtc]?frac\s*([0-9])\s*([0-9])")
@@ -46,6 +50,7 @@ def parts(text: str) -> list[str]:
     the whole text. Thoughts (`<think>`) are left out; a thought without end hides all that follows.
     """
     text = without_thoughts(INVISIBLE.sub("", text)).strip()
+    text = text.replace("<|begin_of_box|>", r"\boxed{").replace("<|end_of_box|>", "}")  # GLM's
     for limit in (_TURN_TOKEN, _NEXT_QUESTION):
         answer = limit.split(text, maxsplit=1)[0]
         if answer.strip() and answer != text:

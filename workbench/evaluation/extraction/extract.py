@@ -11,6 +11,7 @@ from workbench.evaluation.extraction.cleaning import without_thoughts
 from workbench.evaluation.extraction.code_blocks import code
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
+from workbench.evaluation.extraction.question_options import options_of
 from workbench.evaluation.extraction.sought import seeks_wrong
 from workbench.patterns import matching
 
@@ -28,7 +29,7 @@ __all__ = [
 
 INVALID = "[invalid]"
 """What rules of lm-evaluation-harness extract from a text without an answer."""
-EXTRACTION_VERSION = "9"
+EXTRACTION_VERSION = "10"
 """Raised when the extraction of numbers, letters or code changes: scores of versions aren't comparable."""
 
 
@@ -51,8 +52,8 @@ def extract(
         letters: letters of the choices, for `extract: letter`.
         several: whether the answer may be several letters.
         as_harness: whether `verbatim` and `pattern` read thoughts, as lm-evaluation-harness does.
-        question: text of the question with its options, for `extract: letter`, which needs to know whether it
-            asks for the wrong statement; empty: unknown.
+        question: text of the question with its options, for `extract: letter`, which needs to know the
+            options, and whether the wrong statement is asked for; empty: unknown.
 
     Raises:
         ConfigError: Matching the pattern takes too long.
@@ -65,7 +66,8 @@ def extract(
     if config.extract == Extract.number:
         return number(text)
     if config.extract == Extract.letter:
-        return letter(text, letters, several, seeks_wrong(question, letters))
+        options = options_of(question, letters)
+        return letter(text, letters, several, seeks_wrong(question, letters), options)
     if config.extract == Extract.pattern:
         return last_match(config.pattern, text)
     if config.extract == Extract.code:

@@ -18,7 +18,7 @@ _CONJUNCTION = re.compile(
     re.I,
 )
 _AFTER_LIST = re.compile(
-    rf"\s{{0,2}}(?:$|[.。;!\n)】,、{cleaning.BOX_END}]|and\b|or\b|和|或"
+    rf"\s{{0,2}}(?:$|[.。;!\n,、{_BRACKETS}]|and\b|or\b|和|或"
     r"|[ ][A-Z](?![A-Za-z0-9])|[都均皆全]|[两三四]?项)"
 )
 _LOWER_CASE_END = re.compile(rf"{CLOSE}{{0,3}}(?:$|[.。,、;:!?\n])|[{_BRACKETS}]")
@@ -29,6 +29,8 @@ _NO_ARTICLE = frozenset(
     + ["so", "while", "rather", "instead", "if", "with", "in", "by", "from", "at", "on", "seems", "looks"]
     + ["has", "should", "must", "would", "can", "cannot", "isn", "wasn", "are", "were"]
 )
+_TWO = re.compile(r"(?<![A-Za-z])II(?![A-Za-z])")
+_NUMBERED = re.compile(r"\b(?:statement|premise|figure|part|type|case)\s$|(?:陈述|命题|语句)\s?$", re.I)
 _NO_PRONOUN = frozenset(["because", "since", "as", "for", "due", "and", "or", "but", "which", "rather", "is"])
 
 _NOT_BEFORE = re.compile(
@@ -46,11 +48,11 @@ _OF_OTHERS = (
 """Lookaheads that fail if `wrong` refers to letters further on: at the end of a line (unless the next line
 only says `错误`), and before a heading such as `错误选项：`."""
 WRONG_AFTER = re.compile(
-    rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
+    rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}(?:[.、:(]|-\s)?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
     r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
     r"可能性?(?:不大|不高|[很较极]?[小低])|不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
-    rf"|{CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
+    rf"|{CLOSE}{{0,3}}(?:[.:(]|-\s)?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
     r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
     r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"
     rf"|{CLOSE}{{0,3}}\s{{0,2}}(?:is|are|was|were|would|does|do|can|could|should)"
@@ -139,8 +141,10 @@ def _name(text: str, position: int, letters: str) -> str | None:
 
 
 def _is_word(text: str, letter: "re.Match[str]") -> bool:
-    """Return whether a letter is an English word: a capital A the article, or I the pronoun."""
+    """Return whether a letter is an English word, the article A or the pronoun I, or a Roman numeral I."""
     word = _WORD_AFTER.match(text, letter.end())
+    if letter[1] == "I" and (_TWO.search(text) or _NUMBERED.search(text, 0, letter.start())):
+        return True
     words_after_letter = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(letter[1])
     return words_after_letter is not None and word is not None and word[1] not in words_after_letter
 

@@ -14,6 +14,8 @@ from workbench.evaluation.extraction.letter_groups import (
     groups_called_wrong,
     is_negated_before,
 )
+from workbench.evaluation.extraction.question_options import plain
+from workbench.evaluation.extraction.quoted_options import LIST, without_quotes
 from workbench.evaluation.extraction.restated_options import is_restated, option_lists
 
 _FILLER = re.compile(
@@ -40,10 +42,10 @@ _RETRACTED = re.compile(
 )
 """Words that take back what a text has stated before them."""
 _RIGHT_AFTER = re.compile(
-    rf"{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:选?项)?[,:]?(?:的?(?:说法|表述|描述|观点))?"
+    rf"{CLOSE}{{0,3}}(?:[.、:(]|-\s)?\s{{0,2}}(?:[两三四]?(?:选?项|者))?[,:]?(?:的?(?:说法|表述|描述|观点))?"
     r"(?:是|为|才|最|均|都|也|就|完全){0,4}"
-    r"(?:正确|对(?=[。,.;!\s]|的|$)|符合|合适|恰当|答案|✓|✔|√)"
-    rf"|{CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
+    r"(?:正确|对(?=[。,.;!\s]|的|$)|符合|合适|恰当|答案|✓|✔|√|✅)"
+    rf"|{CLOSE}{{0,3}}(?:[.:(]|-\s)?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
     r"(?:(?:both|all|the|clearly|definitely|most|also|only|therefore|thus)\s{1,2}){0,3}"
     r"(?:correct|right|best|answers?|true|accurate|appropriate|what I|the one)\b",
     re.I,
@@ -52,6 +54,8 @@ _RIGHT_AFTER = re.compile(
 _CHOSEN = re.compile(
     r"(?:故|应该|应当|应|当|因此|所以|综上|因而|可知|可得|从而|本题|此题|该题|则|只能|于是)"
     r"[,\s]{0,2}(?:本题|此题|正确答案|答案)?\s{0,2}(?:应该|应当|应|可以)?\s{0,2}(?:选择?(?!项)|为)"
+    r"|(?:正确|符合题意)的?(?:选项|答案|说法|表述)?有(?=[\s:A-Z])|结论\s{0,2}:|[\"'](?:选项|选择|option|choice)[\"']\s{0,2}:"
+    r"|\b(?:answers|options|choices|statements)\s{1,2}are\b"
 )
 """Words that conclude with a choice: they announce an answer like `答案是`."""
 _PREFERRED = re.compile(
@@ -67,10 +71,12 @@ _PREFERRED = re.compile(
     re.I,
 )
 _BEING = re.compile(
-    rf"[是为故即∴](?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
-    rf"|\b(?:is|[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+    rf"(?:[是为故即∴]|(?:所以|因此|因而|综上(?:所述)?|对应的?)[,:]?\s{{0,2}}(?:选项)?)"
+    rf"(?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
+    rf"|\b(?:is|[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|match(?:es)?|correspond(?:s|ing)? to),?"
+    rf"(?:\s(?:option|choice))?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
-"""`是B。` and `so B.`: an answer if no other rule finds one."""
+"""`是B。`, `所以B。` and `so B.`: an answer if no other rule finds one."""
 _CALLED_WRONG = (
     r"(?:(?:错误|有误|[不欠](?:正确|对|恰当|准确|妥当?|合理|真实|成立|符合[^,。\n]{0,8}))的?"
     r"(?:一?[个项组句]|选?项|[说做作]法|叙述|[描表论陈]述|观点|答案){0,2}(?:应该?|应当|就|只)?"
@@ -93,7 +99,11 @@ _ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
 
 
 def letter(
-    text: str, letters: str = "ABCD", several: bool = False, seeks_wrong: bool | None = None
+    text: str,
+    letters: str = "ABCD",
+    several: bool = False,
+    seeks_wrong: bool | None = None,
+    options: tuple[str, ...] = (),
 ) -> str | None:
     """Return the letter that a text states as its answer, or None.
 
@@ -103,8 +113,9 @@ def letter(
     only letter in brackets; a letter that follows the repeated options. What follows words that take an
     answer back (`wait`, `不对`) is tried first. Letters that are negated (`不选A`, `A is wrong`), asked about
     (`A?`), supposed (`if the answer is A`), not among `letters`, or words (`A common misconception`) don't
-    count, nor do those of options that the text repeats, line by line, from its question. Thoughts and
-    invented next questions are not read.
+    count, nor do those of options that the text repeats from its question: line by line, or, if the options
+    are given, in any layout. A given option, quoted with its letter, is read as the letter alone. Thoughts
+    and invented next questions are not read.
 
     A letter that a text only calls wrong (`错误的选项是A`) is an answer, after all other rules, unless the
     question asks for the right statement. Where it asks for the wrong one, `A不正确` is one, too.
@@ -116,16 +127,17 @@ def letter(
             text that states several letters has no answer.
         seeks_wrong: whether the question asks for the wrong statement, rather than for the right one; None:
             unknown.
+        options: texts of the question's options, in the order of their letters, as `options_of` returns them;
+            empty: unknown.
     """
     for section in cleaning.parts(text):
-        stated = _stated(_without_emphasis(cleaning.normalized(section)), letters, seeks_wrong)
+        text = plain(section)
+        if options:
+            text = without_quotes(text, letters, options, several)
+        stated = _stated(text, letters, seeks_wrong)
         if stated:
             return "".join(sorted(stated)) if several or len(stated) == 1 else None
     return None
-
-
-def _without_emphasis(text: str) -> str:
-    return text.replace("*", "").replace("`", "").replace("__", "").replace("_", " ")
 
 
 def _stated(text: str, letters: str, seeks_wrong: bool | None) -> frozenset[str]:
@@ -168,7 +180,10 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
     """
     for pattern in patterns:
         previous: frozenset[str] = frozenset()
+        end = 0
         for mark in re.finditer(pattern, text):
+            if mark.start() < end:
+                continue  # a box within the letters read last, `[A], [C]`
             if _NOT_CHOSEN.search(text, max(0, mark.start() - 12), mark.start()):
                 continue
             if _SUPPOSED.search(text, max(0, mark.start() - 30), mark.start()):
@@ -180,7 +195,7 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
             if not is_negated_before(text, mark.start()):
                 if _ALSO.search(text, max(0, mark.start() - 16), mark.start()):
                     group = replace(group, letters=group.letters | previous)
-                previous = group.letters
+                previous, end = group.letters, group.end
                 yield group
 
 
@@ -213,8 +228,10 @@ def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
 
     The text starts with the letter `first`, which ends at `end`.
     """
-    if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
+    if not letters.startswith(first) or len(letters) < 2:
         return False
+    if text[end:].lstrip(" )").startswith("\n"):
+        return re.search(rf"\n{letters[1]}[.:]?\n", text[end:]) is not None
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"
     return re.search(second, text[end:]) is not None
 
@@ -251,6 +268,9 @@ _LAST_RULES: dict[bool | None, tuple[Callable[[str, str], Iterator[Group]], ...]
 
 def _after_options(text: str, letters: str) -> frozenset[str]:
     """Return the letters with which a text goes on after it has repeated all options; else an empty set."""
+    before, listed, after = text.rpartition(LIST)
+    if listed and (groups := list(_first(after.lstrip("\n"), letters))):
+        return groups[0].letters
     for options in reversed(option_lists(text, letters)):
         if len(options.starts) == len(letters):
             groups = list(_first(text[options.end :].lstrip("\n"), letters))

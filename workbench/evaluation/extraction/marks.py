@@ -23,6 +23,7 @@ FINAL = re.compile(
 ANSWER = re.compile(
     r"\b" + _ANSWER + r"|\bans\.?\s{0,3}[:=]"
     r"|(?:^|\n)[ \t#>*_\-]{0,8}(?:the )?(?:correct )?(?:answer|答案)[ \t*_]{0,8}\n"
+    r"|(?:^|\n)[ \t#>*_\-]{0,8}答[ \t*_]{0,8}:"
     r"|\b(?:correct|right|best|most \w{1,20})\s{1,3}(?:answer|option|choice|response|one|alternative|"
     r"statement|conclusion|letter)"
     r"[\"'*_`]{0,3}\s{0,3}"

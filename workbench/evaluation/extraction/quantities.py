@@ -24,8 +24,9 @@ _POWER = re.compile(
 _OVER = re.compile(r"\s?/\s?([0-9]{1,100}(?:\.[0-9]{1,100})?)(?![0-9]*\s?/\s?[0-9])")
 _PROPER = re.compile(r"\s{1,2}([0-9]{1,100})\s?/\s?([0-9]{1,100})(?!\s?/)")
 _SHORT_WHOLE = re.compile("[0-9]{1,100}")
-_SCALE = re.compile(r"\s?(hundred|thousand|million|billion|trillion)\b", re.I)
+_SCALE = re.compile(r"(?:\s?(hundred|thousand|million|billion|trillion)|(?<=[0-9])(?-i:(k)))\b", re.I)
 _SCALES = {
+    "k": 10**3,
     "hundred": 10**2,
     "thousand": 10**3,
     "million": 10**6,
@@ -211,7 +212,7 @@ def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] 
         fits = value != 0 and abs(exponent) * len(str(value)) <= _LARGEST_EXPONENT
         return (value**exponent, value != 10 and exponent < 0, power.end()) if fits else None
     if scale := _SCALE.match(text, end):
-        return value * _SCALES[scale[1].lower()], False, scale.end()
+        return value * _SCALES[(scale[1] or scale[2]).lower()], False, scale.end()
     return None
 
 

@@ -24,8 +24,8 @@ class OptionList:
 def option_lists(text: str, letters: str) -> tuple[OptionList, ...]:
     """Return the lists of options in a plain text.
 
-    A list has at least two options, of one line each; blank lines may lie between. Letters alone on their
-    lines are a list only if all letters are there.
+    A list has at least two options, of one line each; blank lines may lie between. If the first letter is
+    alone on its line, it is a list only if all letters are there, each alone on its line.
 
     Args:
         text: plain text.
@@ -67,9 +67,9 @@ def _starts(text: str, letters: str, certainly: bool) -> frozenset[int]:
 
 def _list_of(labels: "list[re.Match[str]]", text: str, letters: str) -> list[OptionList]:
     """Return the list that consecutive labels make up; no list if they are too few."""
-    are_bare = all(label[0].rstrip().endswith(label[1]) for label in labels)
+    are_bare = [not text[label.end() : _line_end(text, label)].strip() for label in labels]
     is_whole = len(labels) == len(letters)
-    if len(labels) < 2 or (are_bare and not is_whole):
+    if len(labels) < 2 or (are_bare[0] and not (all(are_bare) and is_whole)):
         return []
     starts = tuple(label.start(1) for label in labels)
     return [OptionList(starts, _line_end(text, labels[-1]), is_whole or len(labels) > 2)]
