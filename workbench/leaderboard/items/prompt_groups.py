@@ -6,6 +6,7 @@ scores stay together if they share a value of each setting that is responsible f
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from workbench.leaderboard.items.score_settings import PROMPTS, Scored
@@ -33,9 +34,13 @@ class _Prompts:
     """Key -> values that give these prompts; a key is missing if each value may (earlier versions recorded
     none)."""
 
-    @property
-    def num_models(self) -> int:
-        return len({each.model for each in self.scored})
+    @cached_property
+    def models(self) -> frozenset[str]:
+        return frozenset(each.model for each in self.scored)
+
+    @cached_property
+    def has_long(self) -> bool:
+        return any(map(_has_long, self.scored))
 
 
 def prompt_groups(by_rule: Sequence[Sequence[Scored]]) -> list[list[PromptGroup]]:
@@ -105,10 +110,10 @@ def _responsible(known: Sequence[_Prompts]) -> list[str]:
     """
     pairs: list[tuple[bool, int, list[str]]] = []
     for first, second in combinations(known, 2):
-        differ = _disjoint(first, second)
-        if {each.model for each in first.scored}.isdisjoint(each.model for each in second.scored):
-            are_long = all(any(map(_has_long, prompts.scored)) for prompts in (first, second))
-            differ = ["too_long"] if are_long and "too_long" in differ else []
+        is_one_model = not first.models.isdisjoint(second.models)
+        if not is_one_model and not (first.has_long and second.has_long):
+            continue
+        differ = [key for key in _disjoint(first, second) if is_one_model or key == "too_long"]
         if differ:
             pairs.append((_num_asked(first) != _num_asked(second), len(differ), differ))
     found: set[str] = set()
@@ -157,7 +162,7 @@ def _grouped(group: Sequence[Scored], known: dict[str, _Prompts], keys: Sequence
 def _largest_first(prompts: _Prompts) -> tuple[object, ...]:
     score = prompts.scored[0].score
     is_unknown = not any(each.settings for each in prompts.scored)
-    return (is_unknown, -prompts.num_models, -score.num_items, score.prompts)
+    return (is_unknown, -len(prompts.models), -score.num_items, score.prompts)
 
 
 def _in_order(values: frozenset[str]) -> tuple[str, ...]:
