@@ -152,9 +152,12 @@ def test_the_same_items_in_another_order_are_said_to_be_that(tmp_path):
     assert sorted(cell.apart for cell in board.cells) == ["", "", "the same items in another order"]
 
 
-def scored_with(path, weights="aa" * 32, rules=None, cut=(), benchmark=None, fields=None, **evaluate):
+def scored_with(
+    path, weights="aa" * 32, rules=None, cut=(), benchmark=None, fields=None, num_items=None, **evaluate
+):
     """A run whose run.json says what it was scored with; the prompts of the items `cut` are cut."""
-    files = write_run(path, [Spec(right=ONE)], weights=weights)
+    limit = {} if num_items is None else {"num_items": num_items, "num_total": 120}
+    files = write_run(path, [Spec(right=ONE, **limit)], weights=weights)
     told = {"version": 2, "evaluate": evaluate, "benchmark": benchmark or {}} | (
         {"rules": rules} if rules else {}
     )
@@ -205,7 +208,7 @@ def test_a_model_that_was_asked_by_other_prompts_has_a_column_for_each_setting(t
     scored_with(tmp_path / "plain", cut=())
     scored_with(tmp_path / "system", cut=range(120), system="Be brief.", fields={"num_truncated": 0})
     board = board_of(tmp_path)
-    assert headings(board) == ["system=", "system=Be brief."]
+    assert headings(board) == ["system=(none)", "system=Be brief."]
     assert len(board.cells) == 2
 
 
@@ -229,13 +232,13 @@ def test_a_heading_names_the_settings_in_which_two_rules_differ(tmp_path):
     assert headings(board_of(tmp_path)) == ["extraction rules=8", "extraction rules=9"]
     scored_with(tmp_path / "c", benchmark=number, rules={"extraction rules": 9}, fields=digits[2])
     assert headings(board_of(tmp_path)) == [
-        "extract=letter, extraction rules=8",
-        "extract=letter, extraction rules=9",
-        "extract=number, extraction rules=9",
+        "extract=letter · extraction rules=8",
+        "extract=letter · extraction rules=9",
+        "extract=number · extraction rules=9",
     ]
     changed_scores(scored_with(tmp_path / "b", benchmark=letter, temperature=0.7), rule="b" * 16)
     (tmp_path / "c").rename(tmp_path.parent / "c")
     assert headings(board_of(tmp_path)) == [
-        "temperature=0.0, extraction rules=8",
-        "temperature=0.7, extraction rules=earlier",
+        "temperature=0.0 · extraction rules=8",
+        "temperature=0.7 · extraction rules=earlier",
     ]

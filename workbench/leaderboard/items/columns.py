@@ -9,8 +9,9 @@ from workbench.files import fingerprint
 from workbench.leaderboard.board import Column
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.formatting import is_shown_as_share
+from workbench.leaderboard.items.prompt_groups import prompt_groups
 from workbench.leaderboard.items.score_settings import Scored as Scored
-from workbench.leaderboard.items.score_settings import by_prompts, differing, short
+from workbench.leaderboard.items.score_settings import differing, shortened, values_of
 from workbench.shown import clean, message
 
 DIFFERENT = ("metric", "protocol", "num_fewshot", "average", "rule")
@@ -25,8 +26,8 @@ class ScoredColumn:
 
     column: Column
     scored: list[Scored]
-    prompts: tuple[tuple[str, str], ...] = ()
-    """((key, value), ...) of `by_prompts`."""
+    prompts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """`shared` of its `PromptGroup`."""
 
 
 def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> list[ScoredColumn]:
@@ -41,11 +42,7 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     by_rule: dict[tuple[object, ...], list[Scored]] = {}
     for scored in (one for run in runs for one in _scored(run, keys)):
         by_rule.setdefault(_settings(scored.score), []).append(scored)
-    columns = [
-        ScoredColumn(column=_column((*asked, *prompts), part), scored=part, prompts=prompts)
-        for asked, scored in _unruled_joined(by_rule).items()
-        for prompts, part in by_prompts(scored).items()
-    ]
+    columns = _by_prompts(_unruled_joined(by_rule))
     labels = _labels(columns)
     columns = [
         replace(each, column=replace(each.column, label=label))
@@ -53,6 +50,25 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     ]
     order = {name: number for number, name in enumerate(dict.fromkeys(c.column.benchmark for c in columns))}
     return sorted(columns, key=lambda each: _place(each.column, order))
+
+
+def _by_prompts(by_rule: Mapping[tuple[object, ...], list[Scored]]) -> list[ScoredColumn]:
+    """Split the scores of each rule by the settings that gave models other prompts."""
+    alike: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+    for asked in by_rule:
+        alike.setdefault(asked[:-1], []).append(asked)
+    found = {
+        asked: groups
+        for same in alike.values()
+        for asked, groups in zip(same, prompt_groups([by_rule[asked] for asked in same]), strict=True)
+    }
+    return [
+        ScoredColumn(
+            column=_column((*asked, *group.shared), group.scored), scored=group.scored, prompts=group.shared
+        )
+        for asked in by_rule
+        for group in found[asked]
+    ]
 
 
 def by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
@@ -163,28 +179,63 @@ def _labels(columns: Sequence[ScoredColumn]) -> list[str]:
 def _words(same: Sequence[ScoredColumn]) -> list[list[str]]:
     """Return the settings that tell each of a benchmark's columns from the others, as words of a heading.
 
-    The settings of `differing` follow where those in `DIFFERENT` don't tell all columns apart, and the
-    digits of the rule where these don't either.
+    Those of `DIFFERENT` come first. Among columns that are equal in these, settings that gave other prompts
+    follow, then settings in which the rules differ, and digits of the rule where no setting tells columns
+    apart or none is recorded.
     """
     telling = [fact for fact in DIFFERENT if len({getattr(each.column, fact) for each in same}) > 1]
+    facts = [tuple(_shown(each.column, fact) for fact in telling if fact != "rule") for each in same]
+    settings = [dict(each.prompts) for each in same]
+    _add_differing(same, facts, settings)
+    texts = {
+        key: shortened(value for each in settings for value in each.get(key, ()))
+        for key in dict.fromkeys(key for each in settings for key in each)
+    }
     words = [
         [
-            *(_shown(each.column, fact) for fact in telling if fact != "rule"),
-            *(f"{key}={short(value)}" for key, value in each.prompts),
+            *known,
+            *(f"{key}={_listed([texts[key][value] for value in values])}" for key, values in told.items()),
         ]
-        for each in same
+        for known, told in zip(facts, settings, strict=True)
     ]
-    if len(set(map(tuple, words))) < len(same):
-        by_words: dict[tuple[str, ...], list[int]] = {}
-        for number, known in enumerate(words):
-            by_words.setdefault(tuple(known), []).append(number)
-        for numbers in by_words.values():
-            told = differing([same[number].scored for number in numbers])
-            for number, text in zip(numbers, told, strict=True):
-                words[number] += [text] if text else []
-    if len(set(map(tuple, words))) < len(same) and "rule" in telling:
-        words = [[*known, _shown(each.column, "rule")] for known, each in zip(words, same, strict=True)]
-    return words
+    repeated = Counter(map(tuple, words))
+    named = {known for known, told in zip(facts, settings, strict=True) if told}
+    is_vague = [
+        repeated[tuple(own)] > 1 or (not told and known in named)
+        for own, known, told in zip(words, facts, settings, strict=True)
+    ]
+    return [
+        [*own, _shown(each.column, "rule")] if vague and "rule" in telling else own
+        for own, each, vague in zip(words, same, is_vague, strict=True)
+    ]
+
+
+def _add_differing(
+    same: Sequence[ScoredColumn],
+    facts: Sequence[tuple[str, ...]],
+    settings: Sequence[dict[str, tuple[str, ...]]],
+) -> None:
+    """Add the settings in which the rules of columns with equal `facts` differ to all of their settings.
+
+    Where columns still have equal settings, those of `PROMPTS` count too: a rule may depend on max_length.
+    """
+    for known in dict.fromkeys(facts):
+        numbers = [number for number, own in enumerate(facts) if own == known]
+        by_rule: dict[tuple[object, ...], list[Scored]] = {}
+        for number in numbers:
+            asked = _settings(same[number].scored[0].score)[:-1]
+            by_rule.setdefault((*asked, same[number].column.rule), []).extend(same[number].scored)
+        for of_prompts in (False, True):
+            is_told = len({tuple(settings[number].items()) for number in numbers}) == len(numbers)
+            for key in differing(list(by_rule.values()), of_prompts=of_prompts):
+                for number in numbers:
+                    values = values_of(same[number].scored, key)
+                    if values and not (is_told and of_prompts):
+                        settings[number].setdefault(key, values)
+
+
+def _listed(values: Sequence[str]) -> str:
+    return f"{values[0]} or …" if len(values) > 2 else " or ".join(values)
 
 
 def _shown(column: Column, fact: str) -> str:

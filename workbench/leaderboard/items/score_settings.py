@@ -1,9 +1,11 @@
 """Finds the settings that scores of one benchmark were made with, and those in which its columns differ."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig
@@ -23,6 +25,8 @@ _ANSWERS = ("temperature", "top_p", "top_k", "repetition_penalty", "thinking_bud
 """Keys of the evaluate section that are in a score's rule; null: as the benchmark's own key says."""
 _OF_BENCHMARK = ("output_type", "scoring", "program", "generation")
 _LONGEST = 24
+_CONTEXT = 4
+"""Characters shown before the part in which two long values differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,9 @@ class Scored:
     further: dict[str, Score]
     """Other metric -> score."""
 
+    @cached_property
     def settings(self) -> dict[str, str]:
-        """Return key -> value, as texts, of what the score was made with; {} if its run.json doesn't say.
+        """Key -> value, as texts, of what the score was made with; {} if its run.json doesn't say.
 
         The key of a benchmark's or an evaluate section's setting is the last part of its dotted key.
         """
@@ -64,78 +69,51 @@ def _text(value: Any) -> str:
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
-def too_long(scored: Scored) -> str:
-    """Return what became of the items of a score that were too long (`skip`, ...); empty if none was."""
-    score = scored.score
-    if not score.num_truncated + score.num_skipped:
-        return ""
-    return scored.settings().get("too_long") or ("cut" if score.num_truncated else "skip")
+def differing(columns: Sequence[Sequence[Scored]], *, of_prompts: bool = False) -> list[str]:
+    """Return the keys in which columns differ, that change no prompt; with `of_prompts` those of `PROMPTS`.
 
-
-def by_prompts(group: Sequence[Scored]) -> dict[tuple[tuple[str, str], ...], list[Scored]]:
-    """Split scores with one rule by the settings that gave a model other prompts, in the order of `PROMPTS`.
-
-    Scores of which no item was too long fit each value of `too_long`, and are with those of their own, else
-    of the most frequent one. Where no setting has an effect, there is one part, whose key is empty.
-
-    Returns:
-        ((key, value), ...) -> scores.
+    A key counts if each column has one value of it, or none because earlier versions didn't record it.
+    Columns of which no setting is recorded count in no key.
     """
-    settings = [scored.settings() for scored in group]
-    keys = [key for key in PROMPTS[:-1] if _has_effect(key, group, settings)]
-    parts: dict[tuple[tuple[str, str], ...], list[Scored]] = {}
-    for scored, values in zip(group, settings, strict=True):
-        parts.setdefault(tuple((key, values.get(key, "unknown")) for key in keys), []).append(scored)
+    settings = [told for column in columns if (told := [one.settings for one in column if one.settings])]
+    found = []
+    for key in dict.fromkeys(key for column in settings for values in column for key in values):
+        values = [{told[key] for told in column if key in told} for column in settings]
+        is_clear = all(len(each) <= 1 for each in values) and len(set(map(tuple, values))) > 1
+        if is_clear and (key in PROMPTS) == of_prompts:
+            found.append(key)
+    return found
+
+
+def values_of(column: Sequence[Scored], key: str) -> tuple[str, ...]:
+    """Return the values of a key that a column's scores were made with; ("earlier",) if none has this key.
+
+    Empty for scores of which no setting is recorded.
+    """
+    settings = [one.settings for one in column if one.settings]
+    values = sorted({told[key] for told in settings if key in told})
+    return tuple(values) or (("earlier",) if settings else ())
+
+
+def shortened(values: Iterable[str]) -> dict[str, str]:
+    """Return value -> its text for a heading, of at most `_LONGEST` characters.
+
+    Of long values with one beginning, the part follows in which they differ.
+    """
+    known = set(values)
+    beginnings = Counter(_cut(value, 0) for value in known)
     return {
-        (*part, *((("too_long", policy),) if policy else ())): scored
-        for part, all_scored in parts.items()
-        for policy, scored in _by_policy(all_scored).items()
+        value: _cut(value, 0 if beginnings[_cut(value, 0)] == 1 else _first_difference(value, known))
+        for value in known
     }
 
 
-def _by_policy(group: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """Split scores by the value of `too_long`, if several had an effect; else all are at an empty key."""
-    policies = Counter(filter(None, map(too_long, group)))
-    if len(policies) < 2:
-        return {"": list(group)}
-    common = max(policies, key=lambda policy: (policies[policy], policy))
-    parts: dict[str, list[Scored]] = {}
-    for scored in group:
-        own = scored.settings().get("too_long", "")
-        parts.setdefault(too_long(scored) or (own if own in policies else common), []).append(scored)
-    return parts
+def _first_difference(value: str, known: Iterable[str]) -> int:
+    """Return the place `_CONTEXT` characters before a text ceases to equal the one that it equals longest."""
+    alike = max(len(os.path.commonprefix([value, other])) for other in known if other != value)
+    return max(0, alike - _CONTEXT)
 
 
-def _has_effect(key: str, group: Sequence[Scored], settings: Sequence[dict[str, str]]) -> bool:
-    """Return whether a model has as many items with other prompts, where `key` has another value."""
-    first: dict[tuple[str, int], tuple[str, str]] = {}
-    for scored, values in zip(group, settings, strict=True):
-        if key in values:
-            score = scored.score
-            asked = score.num_items + score.num_skipped
-            value, prompts = first.setdefault((scored.model, asked), (values[key], score.prompts))
-            if value != values[key] and prompts != score.prompts:
-                return True
-    return False
-
-
-def differing(columns: Sequence[Sequence[Scored]]) -> list[str]:
-    """Return, for each column's scores, the settings in which the columns differ, as `extract=letter, ...`.
-
-    A setting counts if each column has one value of it, or none because earlier versions didn't record it
-    ("earlier"), and it changes no prompt. Empty for columns that don't differ in such a setting.
-    """
-    settings = [[scored.settings() for scored in column] for column in columns]
-    keys = dict.fromkeys(key for column in settings for values in column for key in values)
-    told: list[list[str]] = [[] for _ in columns]
-    for key in (key for key in keys if key not in PROMPTS):
-        found = [{values[key] for values in column if key in values} for column in settings]
-        if all(len(values) <= 1 for values in found) and len({tuple(values) for values in found}) > 1:
-            for words, values in zip(told, found, strict=True):
-                words.append(f"{key}={short(next(iter(values), 'earlier'))}")
-    return [", ".join(words) for words in told]
-
-
-def short(value: str) -> str:
-    """Return a value for a heading, cut to `_LONGEST` characters."""
-    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
+def _cut(value: str, start: int) -> str:
+    text = ("…" if start else "") + value[start:]
+    return (text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…") or "(none)"
