@@ -1,5 +1,6 @@
 """Functions that `model.compile` compiles are one kernel each, and compute what they compute otherwise."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -26,7 +27,10 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def compiling(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "inductor"))
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # what another process has compiled is used, too
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(root / "inductor"))
     fused.enable_compiled(True)
     yield
     fused.enable_compiled(False)
@@ -70,14 +74,17 @@ def test_values_and_gradients_are_those_without_compilation(name):
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it():
-    for name, (function, inputs) in functions(torch.bfloat16).items():
-        if name != "rotate":
-            with torch.no_grad():
-                first, *others = inputs
-                whole = function(first, *others)
-                for rows in (slice(0, 1), slice(3, 9), slice(4, 29)):
-                    shared = [each[:, rows] if each.dim() > 1 else each for each in others]
-                    assert torch.equal(function(first[:, rows], *shared), whole[:, rows]), (name, rows)
+    for name in (
+        "rms_norm",
+        "centred",
+        "silu",
+    ):  # sums, and what isn't rounded alike in all lanes of a vector
+        function, (first, *others) = functions(torch.bfloat16)[name]
+        with torch.no_grad():
+            whole = function(first, *others)
+            for rows in (slice(0, 1), slice(3, 9), slice(4, 29)):
+                shared = [each[:, rows] if each.dim() > 1 else each for each in others]
+                assert torch.equal(function(first[:, rows], *shared), whole[:, rows]), (name, rows)
 
 
 @pytest.mark.parametrize(
@@ -100,15 +107,21 @@ def test_each_pass_is_one_kernel(function, inputs):
     assert code.count("async_compile.cpp_pybinding(") == 1
 
 
-def test_loss_and_gradients_of_a_model():
+def test_gradients_of_a_model_are_as_exact_as_without_compilation():
     made = model(hidden_dropout_prob=0.0, attention_dropout_prob=0.0, num_key_value_heads=2).train()
-    ids, found = tokens(), []
-    for _ in range(2):
-        made.zero_grad()
-        made(ids, labels=ids).loss.backward()
-        found.append({name: weight.grad.clone() for name, weight in made.named_parameters()})
-        fused.enable_compiled(False)
-    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
+    ids = tokens()
+
+    def gradients(of):
+        of.zero_grad()
+        of(ids, labels=ids).loss.backward()
+        return {name: weight.grad.double() for name, weight in of.named_parameters()}
+
+    compiled = gradients(made)
+    fused.enable_compiled(False)
+    plain, exact = gradients(made), gradients(copy.deepcopy(made).double())
+    for name, gradient in exact.items():
+        rounding = (plain[name] - gradient).abs().max() + 1e-6 * gradient.abs().max()
+        assert (compiled[name] - gradient).abs().max() <= 2 * rounding, name
 
 
 def test_without_kernels_there_is_nothing_to_compile():
