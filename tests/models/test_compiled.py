@@ -129,18 +129,25 @@ def test_without_kernels_there_is_nothing_to_compile():
         ModelConfig(compile=True, fused=False)
 
 
-def test_a_machine_without_a_compiler_is_told_before_the_weights_are_read(tmp_path):
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [({}, "'g++' is not in PATH"), ({"CXX": ""}, "CXX is empty")],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' compilers have other names")
+def test_a_machine_without_a_compiler_is_told_before_the_weights_are_read(tmp_path, compiler, reason):
     command = [sys.executable, "-m", "workbench", "recipe=quickstart", "model.compile=true"]
     environment = {
         "PYTHONPATH": str(Path(fused.__file__).parents[3]),
         "PATH": str(tmp_path),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
+        **compiler,
     }
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert ended.returncode == 1
     [line] = ended.stderr.strip().splitlines()
     assert line.startswith("error: model.compile: torch.compile doesn't work on this machine (")
+    assert f"(no C++ compiler is found, {reason}: set CXX to one; or set model.compile=false)" in line
     assert "model.compile=false" in line and os.fspath(tmp_path) not in line
 
 

@@ -2,7 +2,7 @@
 
     python tests/performance/plan.py FILE.gguf INSTRUCTIONS.jsonl LABELLED.jsonl
 
-Six settings, each the product's own command line for a few steps, which prints its plan first.
+Nine settings, each the product's own command line for a few steps, which prints its plan first.
 """
 
 import argparse
@@ -17,12 +17,15 @@ CAUSAL = ("data.max_length=512", "train.per_device_batch_size=8", "data.limit=40
 CLASSIFIER = ("model.task=sequence_classification", "data.max_length=128", "train.per_device_batch_size=16")
 PACKED = ("data.max_length=512", "data.packing=true", "train.per_device_batch_size=2", "data.limit=400")
 CHECKPOINTED = "train.gradient_checkpointing=true"
+FLOAT32 = ("data.max_length=512", "train.per_device_batch_size=4", "data.limit=400", "model.dtype=float32")
 SETTINGS = {
     "causal": CAUSAL,
     "causal, checkpointing": (*CAUSAL, CHECKPOINTED),
     "causal, nf4, packing": (*PACKED, "quantization=nf4"),
     "causal, int8": (*CAUSAL, "quantization=int8"),
     "causal, int8, checkpointing": (*CAUSAL, "quantization=int8", CHECKPOINTED),
+    "causal, float32": FLOAT32,
+    "causal, float32, checkpointing": (*FLOAT32, CHECKPOINTED),
     "classifier": CLASSIFIER,
     "classifier, nf4, checkpointing": (*CLASSIFIER, "quantization=nf4", CHECKPOINTED),
 }

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from workbench import cli
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.machine import resident_bytes
+from workbench.models import device
 
 TOY = (
     "model.path=${toy:base}",
@@ -60,6 +61,26 @@ def test_a_gpu_without_bfloat16_is_named_and_float16_is_scaled(run, caplog, gpu)
     assert "emulated" not in caplog.text
     run("plan", *TOY, "model.dtype=float16", "model.device=cpu")
     assert "float16: small gradients vanish on a CPU" in unwrapped(caplog)
+
+
+@pytest.mark.parametrize("has_instructions", [False, True])
+def test_a_processor_without_bfloat16_is_said_with_the_way_out(run, caplog, monkeypatch, has_instructions):
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: has_instructions)
+    said = "this processor has no bfloat16 instructions"
+    run("plan", *TOY, "model.device=cpu", "model.dtype=bfloat16")
+    assert (said in unwrapped(caplog)) is not has_instructions
+    caplog.clear()
+    run("quickstart", *TOY, "model.device=cpu", "model.dtype=bfloat16", "steps=[train]", "train.max_steps=4")
+    warned = [each.message for each in caplog.records if each.message.startswith("model.dtype:")]
+    assert any("model.dtype=float32 is faster" in message for message in warned) is not has_instructions
+    caplog.clear()
+    run("plan", *TOY, "model.device=cpu", "model.dtype=float32")
+    assert said not in unwrapped(caplog)
+
+
+def test_a_gpu_is_not_planned_for_a_processor(run):
+    with pytest.raises(ConfigError, match=r"plan\.gpu: 'h100', together with model\.device='cpu'"):
+        run("plan", *TOY, "plan.gpu=h100", "model.device=cpu")
 
 
 def test_every_training_begins_with_its_plan(run, caplog):

@@ -14,6 +14,7 @@ glibc = pytest.mark.skipif(libc_function("malloc_trim") is None, reason="not the
 
 
 HOLES = """
+import sys
 import torch
 from workbench.machine import resident_bytes
 from workbench.training.memory_release import ReleaseMemory
@@ -26,15 +27,17 @@ full = resident_bytes() - before
 living = tensors[::10]
 del tensors
 with_holes = resident_bytes() - before
-ReleaseMemory().on_step_end()
+getattr(ReleaseMemory(), sys.argv[1])()
 print(full, with_holes, resident_bytes() - before)
 """
 
 
 @glibc
-def test_the_holes_between_living_tensors_go_back_to_the_system_after_a_step():
+@pytest.mark.parametrize("event", ["on_train_begin", "on_step_end"])
+def test_the_holes_between_living_tensors_go_back_before_the_first_step_and_after_each(event):
     """Measured in a process of its own: the holes that other tests left would take the tensors in."""
-    printed = subprocess.run([sys.executable, "-c", HOLES], check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-c", HOLES, event]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     full, with_holes, returned = map(int, printed.split())
     assert full > 150 * MIB
     assert with_holes > 100 * MIB

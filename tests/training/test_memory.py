@@ -29,6 +29,7 @@ from workbench.training.estimate.memory import (
     Setting,
     Shape,
     activations_bytes,
+    layer_bytes,
     peak_parts,
     step_flops,
     trained_weights,
@@ -113,6 +114,18 @@ def test_activations_are_what_autograd_keeps(length, checkpointing):
         expected = 4 * 1024 * 64 * 2
     # The loss keeps its rows too, and a few tables are not counted.
     assert saved_bytes(model, inputs) - 1024 * 64 * 2 == pytest.approx(expected, rel=0.08)
+
+
+def test_checkpointing_in_float32_leaves_gaps_of_tensors_below_the_size_that_is_mapped():
+    config = OpenLlamaConfig(**SIZES)
+    counted = setting(config, Batch(4, 1024, 1024), checkpointing=True, dtype_bytes=4)
+    inputs = 4 * 4 * 1024 * 64
+    gaps = 3 * 4 * 1024 * (160 + 64)
+    assert activations_bytes(counted) == inputs + layer_bytes(counted) + gaps
+    longer = replace(counted, batch=Batch(4, 60_000, 60_000))  # an inner activation has more than 32 MiB
+    assert activations_bytes(longer) == 4 * 4 * 60_000 * 64 + layer_bytes(longer)
+    on_gpu = replace(counted, on_cpu=False)
+    assert activations_bytes(on_gpu) == inputs + layer_bytes(on_gpu)
 
 
 NATIVE_KINDS = {

@@ -16,7 +16,7 @@ from workbench.config.inspection.merged import MergedConfig
 from workbench.config.inspection.quantization_report import QuantizationReportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
-from workbench.config.model import ModelConfig
+from workbench.config.model import Device, ModelConfig
 from workbench.config.names import check_file_name, check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
@@ -222,6 +222,11 @@ class Config:
         for key in ("target_modules", "modules_to_save", "trainable_tokens"):
             check_once(f"adapter.{key}", getattr(self.adapter, key))
         check_once("quantization.skip_modules", self.quantization.skip_modules)
+        if self.plan.gpu is not None and self.model.device is Device.cpu:
+            raise ConfigError(
+                f"plan.gpu: {self.plan.gpu.value!r}, together with model.device='cpu' (plan.gpu=null "
+                "plans for this machine's processor, model.device=auto for the GPU)"
+            )
         if unknown := [name for name in self.merge.guard if name not in self.benchmarks]:
             raise ConfigError(
                 f"merge.guard: {unknown[0]!r} is not one of the chosen benchmarks "

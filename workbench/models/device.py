@@ -19,6 +19,7 @@ from workbench.models.architecture import is_native
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.placement import device_map
 from workbench.models.dtypes import HALF, chosen_dtype, dtype_name
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.ops.xformers_kernels import missing_reason
 from workbench.models.quantization import bitsandbytes_config
 
@@ -30,6 +31,11 @@ EMULATED = (
     "model.dtype=float16 is trained with loss scaling there"
 )
 """What is said of bfloat16 on a GPU, which is filled in."""
+EMULATED_ON_CPU = (
+    "model.dtype: this processor has no bfloat16 instructions, and products in bfloat16 take ten times as "
+    "long as in float32 or more; model.dtype=float32 is faster, with twice the memory"
+)
+"""What is said of bfloat16 on such a CPU."""
 
 
 SPLIT_MODULES = {"model.layers.*": "free_full_weight"}
@@ -69,11 +75,15 @@ def torch_device(device: Device) -> torch.device:
 
 
 def emulated_dtype(dtype: torch.dtype, device: torch.device) -> str:
-    """Return a sentence about a GPU that computes bfloat16 by emulation; empty: `dtype` is native there.
+    """Return a sentence about a device that computes bfloat16 by emulation; empty: `dtype` is native there.
 
-    Tensor cores take bfloat16 from compute capability 8.0 on.
+    Tensor cores take bfloat16 from compute capability 8.0 on, processors with AVX-512 BF16 or AMX.
     """
-    if device.type != "cuda" or dtype is not torch.bfloat16:
+    if dtype is not torch.bfloat16:
+        return ""
+    if device.type == "cpu":
+        return "" if multiplies_bfloat16() else EMULATED_ON_CPU
+    if device.type != "cuda":
         return ""
     major, minor = torch.cuda.get_device_capability(device)
     if major >= 8:
@@ -111,7 +121,7 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
     """Return the keyword arguments of from_pretrained for the sections `model` and `quantization`.
 
-    The log says if the GPU emulates the dtype.
+    The log says if the device emulates the dtype.
 
     `own` is the checkpoint's dtype, for `model.dtype=auto`.
 

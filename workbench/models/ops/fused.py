@@ -4,6 +4,7 @@ Without them plain PyTorch runs. Compiled functions of tensors are one kernel ea
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -73,11 +74,23 @@ def check_compiles(device: torch.device) -> None:
     try:
         compiled(_doubled)(torch.ones(2, 2, device=device))
     except (RuntimeError, ImportError, OSError, SubprocessError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no text")
+        if device.type == "cpu" and (missing := missing_compiler()):
+            reason = f"{missing};"
+        else:
+            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no text")
+            reason = f"{type(error).__name__}: {text[:200]}; it needs a C++ compiler and, on a GPU, Triton;"
         raise DeviceError(
-            f"model.compile: torch.compile doesn't work on this machine ({type(error).__name__}: "
-            f"{reason[:200]}; it needs a C++ compiler and, on a GPU, Triton; or set model.compile=false)"
+            f"model.compile: torch.compile doesn't work on this machine ({reason} or set model.compile=false)"
         ) from error
+
+
+def missing_compiler() -> str:
+    """Return a clause that says which C++ compiler PyTorch doesn't find; empty: it finds one."""
+    name = torch._inductor.config.cpp.cxx[-1]  # the variable CXX, or the system's own
+    if isinstance(name, str) and shutil.which(name) is None:
+        where = f"{name!r} is not in PATH" if name else "CXX is empty"
+        return f"no C++ compiler is found, {where}: set CXX to one"
+    return ""
 
 
 def _doubled(states: Tensor) -> Tensor:
