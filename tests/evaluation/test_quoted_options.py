@@ -125,6 +125,77 @@ def test_several_answers(text, expected):
     assert letter(text, several=True) == expected
 
 
+CITIES = "The capital of France is\nA. London\nB. Paris\nC. Rome\nD. Madrid\nAnswer:"
+TOOLS = "Which tool measures temperature?\nA. ruler\nB. thermometer\nC. scale\nD. All of the above\nAnswer:"
+
+
+@pytest.mark.parametrize("mark", [" -", " –", " —", ",", ";", " (", " :", " ..."])
+@pytest.mark.parametrize("bullet", ["", "- ", "• "])
+def test_a_list_with_remarks_is_not_answered_by_its_first_letter(mark, bullet):
+    names = ("London", "Paris", "Rome", "Madrid")
+    lines = (f"{bullet}**{each}. {name}**{mark} a city" for each, name in zip("ABCD", names, strict=True))
+    listed = "\n".join(lines)
+    assert letter(listed, CITIES) is None
+    for conclusion in (
+        "B",
+        "B. Paris",
+        "**B**",
+        "B is correct.",
+        "Therefore, B. Paris",
+        "The answer is B. Paris.",
+    ):
+        assert letter(f"{listed}\n\n{conclusion}", CITIES) == "B"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A. London — Incorrect\nB. Paris — Correct\nC. Rome — Incorrect\nD. Madrid — Incorrect", "B"),
+        ("Correct answer: B. Paris\nIncorrect: A. London, C. Rome, D. Madrid", "B"),
+        ("B. Paris\n\n**Incorrect:**\n- A. London\n- C. Rome\n- D. Madrid", "B"),
+        ("Answer: A. London\n\n**B. Paris**\nThis one does not fit.\n\n**C. Rome**\nNor this one.", "A"),
+        ("Answer: A. London\n\n- B. Paris\n- C. Rome\n- D. Madrid\n\nThese do not fit.", "A"),
+        ("Answer: B. Paris\n\n- A. London\n- C. Rome\n- D. Madrid\n\nThese do not fit.", "B"),
+        ("A. London, B. Paris, C. Rome, D. the city of Madrid, the answer is B.", "B"),
+        ("A. London, B. Paris and D. Madrid do not fit. C is correct.", "C"),
+        ("A. London is correct and B. Paris is correct. Therefore, C. Rome", "C"),
+        ("It is B. Paris, not A. London", "B"),
+    ],
+)
+def test_answers_beside_other_options(text, expected):
+    assert letter(text, CITIES) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A ruler measures length. A scale measures mass. B is correct.", "B"),
+        ("A ruler measures length.\n\nB", "B"),
+        ("A ruler does not measure temperature.", None),
+        ("A. ruler is correct. B. thermometer is correct. C. scale is correct. Therefore, D.", "D"),
+    ],
+)
+def test_an_article_is_no_letter_and_a_conclusion_outweighs_verdicts(text, expected):
+    assert letter(text, TOOLS) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A. 卵巢、C. 前庭球、D. 乳腺都不属于附属腺，因此选B。",
+        "A、卵巢；C、前庭球；D、乳腺均不符合题意。故选B",
+        "A. 卵巢、C. 前庭球和D. 乳腺不符合，所以，B。",
+    ],
+)
+def test_an_elimination_in_one_line(text):
+    assert letter(text) == "B"
+
+
+def test_a_long_question_has_options_and_a_long_text_is_read():
+    assert len(options_of("A. B. " * 20_000, "ABCD")) == 2
+    assert letter("A. 卵巢\n" * 20_000) == "A"
+
+
 @pytest.mark.parametrize(
     ("text", "letters", "expected"),
     [

@@ -9,6 +9,8 @@ from workbench.evaluation.extraction import cleaning
 OPEN = r"[\s\"'“”‘’「『(\[【《<{:=>~$\-—→" + cleaning.BOX_START + r"]"
 _BRACKETS = r"\"'“”‘’」』)\]】》>}" + cleaning.BOX_END
 CLOSE = rf"[\s{_BRACKETS}]"
+REMARK = r"(?:[.、:(\[]|[-—]{1,2}\s?)?"
+"""What may lie between a letter and a verdict on it."""
 _LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9+]|['’][A-Za-z]|-[A-Za-z0-9])")
 _RUN = re.compile(r"[A-Z]{2,26}(?![A-Za-z0-9])")
 _CONJUNCTION = re.compile(
@@ -41,24 +43,26 @@ _NOT_BEFORE = re.compile(
     re.I,
 )
 _OF_OTHERS = (
-    r"(?!\W{0,6}\n(?!\W{0,3}(?:错误?|不对|不正确|wrong|incorrect|false)\W{0,3}(?:\n|$)))"
+    r"(?![^\w×✗❌✓✔√✅]{0,6}\n"
+    r"(?!\W{0,3}(?:错误?|不对|不正确|wrong|incorrect|false)[^\w\ue002]{0,3}(?:\n|$)(?![\s#>•-]{0,6}\ue002)))"
     r"(?!\W{0,6}(?:错误|(?:wrong|incorrect|false)\s)的?(?:选项|答案|(?:answer|option|choice)s?)"
     r"\s?(?:[:是为]|are\b|is\b))"
 )
 """Lookaheads that fail if `wrong` refers to letters further on: at the end of a line (unless the next line
 only says `错误`), and before a heading such as `错误选项：`."""
 WRONG_AFTER = re.compile(
-    rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}(?:[.、:(]|-\s)?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
+    rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}{REMARK}\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
     r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
     r"可能性?(?:不大|不高|[很较极]?[小低])|不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
-    rf"|{CLOSE}{{0,3}}(?:[.:(]|-\s)?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
+    rf"|{CLOSE}{{0,3}}{REMARK}\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
     r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
     r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"
     rf"|{CLOSE}{{0,3}}\s{{0,2}}(?:is|are|was|were|would|does|do|can|could|should)"
     r"(?:\s{1,2}not\b(?! only)|n't\b))",
     re.I,
 )
+_ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
 _QUESTION_AFTER = re.compile(rf"{CLOSE}{{0,3}}(?:吗|呢|\?)")
 
 
@@ -152,3 +156,15 @@ def _is_word(text: str, letter: "re.Match[str]") -> bool:
 def is_negated_before(text: str, position: int) -> bool:
     """Return whether the words before a position negate the letter at it, as in `not B` and `排除B`."""
     return _NOT_BEFORE.search(text, max(0, position - 40), position) is not None
+
+
+def only_enclosed(text: str, letters: str) -> frozenset[str]:
+    """Return the letter in brackets that isn't called wrong; an empty set if there is none, or several."""
+    enclosed = {
+        match[1]
+        for match in _ENCLOSED.finditer(text)
+        if match[1] in letters
+        and not is_negated_before(text, match.start())
+        and not WRONG_AFTER.match(text, match.end())
+    }
+    return frozenset(enclosed) if len(enclosed) == 1 else frozenset()

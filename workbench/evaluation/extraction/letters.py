@@ -8,11 +8,12 @@ from workbench.evaluation.extraction import cleaning, marks
 from workbench.evaluation.extraction.letter_groups import (
     CLOSE,
     OPEN,
-    WRONG_AFTER,
+    REMARK,
     Group,
     group_at,
     groups_called_wrong,
     is_negated_before,
+    only_enclosed,
 )
 from workbench.evaluation.extraction.question_options import plain
 from workbench.evaluation.extraction.quoted_options import LIST, without_quotes
@@ -42,10 +43,10 @@ _RETRACTED = re.compile(
 )
 """Words that take back what a text has stated before them."""
 _RIGHT_AFTER = re.compile(
-    rf"{CLOSE}{{0,3}}(?:[.、:(]|-\s)?\s{{0,2}}(?:[两三四]?(?:选?项|者))?[,:]?(?:的?(?:说法|表述|描述|观点))?"
+    rf"{CLOSE}{{0,3}}{REMARK}\s{{0,2}}(?:[两三四]?(?:选?项|者))?[,:]?(?:的?(?:说法|表述|描述|观点))?"
     r"(?:是|为|才|最|均|都|也|就|完全){0,4}"
     r"(?:正确|对(?=[。,.;!\s]|的|$)|符合|合适|恰当|答案|✓|✔|√|✅)"
-    rf"|{CLOSE}{{0,3}}(?:[.:(]|-\s)?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
+    rf"|{CLOSE}{{0,3}}{REMARK}\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
     r"(?:(?:both|all|the|clearly|definitely|most|also|only|therefore|thus)\s{1,2}){0,3}"
     r"(?:correct|right|best|answers?|true|accurate|appropriate|what I|the one)\b",
     re.I,
@@ -70,13 +71,17 @@ _PREFERRED = re.compile(
     r"|\b(?:solution|right|correct)\s{0,2}:|\bno,|\bonly\b|只有|只剩下?了?|剩下的?是?",
     re.I,
 )
-_BEING = re.compile(
-    rf"(?:[是为故即∴]|(?:所以|因此|因而|综上(?:所述)?|对应的?)[,:]?\s{{0,2}}(?:选项)?)"
-    rf"(?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
-    rf"|\b(?:is|[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|match(?:es)?|correspond(?:s|ing)? to),?"
-    rf"(?:\s(?:option|choice))?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+_LETTER_ENDS = rf"(?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
+_CAPITAL_ENDS = rf"(?:\s(?:option|choice))?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+_CONCLUDING = re.compile(
+    rf"(?:[故∴]|(?:所以|因此|因而|综上(?:所述)?)[,:]?\s{{0,2}}(?:选项)?){_LETTER_ENDS}"
+    rf"|\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore),?{_CAPITAL_ENDS}"
 )
-"""`是B。`, `所以B。` and `so B.`: an answer if no other rule finds one."""
+_BEING = re.compile(
+    rf"(?:[是为即]|对应的?(?:选项)?){_LETTER_ENDS}"
+    rf"|\b(?:is|match(?:es)?|correspond(?:s|ing)? to),?{_CAPITAL_ENDS}"
+)
+"""`是B。` and `matches B.`: an answer if no other rule finds one."""
 _CALLED_WRONG = (
     r"(?:(?:错误|有误|[不欠](?:正确|对|恰当|准确|妥当?|合理|真实|成立|符合[^,。\n]{0,8}))的?"
     r"(?:一?[个项组句]|选?项|[说做作]法|叙述|[描表论陈]述|观点|答案){0,2}(?:应该?|应当|就|只)?"
@@ -95,7 +100,6 @@ _FIRST_END = re.compile(
 )
 _LOWER_FIRST_END = re.compile(r"\s{0,3}(?:$|\n|[.):\]】])")
 _LAST_LINE = re.compile(rf"(?:{OPEN}|[#>]){{0,12}}([A-Za-z])(?:{CLOSE}|[.。]){{0,8}}")
-_ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
 
 
 def letter(
@@ -109,13 +113,13 @@ def letter(
 
     The rules are tried in this order, and the last match of a rule counts: a final answer or a box; an
     announced answer (`答案是`, `故选`, `the answer is`); a letter at the start of the text; a letter alone on
-    the last line; a preference (`选B`, `I'd go with B`); a letter called right (`B正确`, `B is correct`); the
-    only letter in brackets; a letter that follows the repeated options. What follows words that take an
-    answer back (`wait`, `不对`) is tried first. Letters that are negated (`不选A`, `A is wrong`), asked about
-    (`A?`), supposed (`if the answer is A`), not among `letters`, or words (`A common misconception`) don't
-    count, nor do those of options that the text repeats from its question: line by line, or, if the options
-    are given, in any layout. A given option, quoted with its letter, is read as the letter alone. Thoughts
-    and invented next questions are not read.
+    the last line; a conclusion (`所以B`, `so B`); a preference (`选B`, `I'd go with B`); a letter called
+    right (`B正确`, `B is correct`); the only letter in brackets; a letter that follows the repeated options.
+    What follows words that take an answer back (`wait`, `不对`) is tried first. Letters that are negated
+    (`不选A`, `A is wrong`), asked about (`A?`), supposed (`if the answer is A`), not among `letters`, or
+    words (`A common misconception`) don't count, nor do those of options that the text repeats from its
+    question: line by line, or, if the options are given, in any layout. A given option, quoted with its
+    letter, is read as the letter alone. Thoughts and invented next questions are not read.
 
     A letter that a text only calls wrong (`错误的选项是A`) is an answer, after all other rules, unless the
     question asks for the right statement. Where it asks for the wrong one, `A不正确` is one, too.
@@ -150,6 +154,7 @@ def _stated(text: str, letters: str, seeks_wrong: bool | None) -> frozenset[str]
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
         _first,
         _last_line,
+        lambda text, letters: _marked(text, letters, _CONCLUDING),
         lambda text, letters: _marked(text, letters, _PREFERRED),
     ]
     for rule in rules:
@@ -160,12 +165,17 @@ def _stated(text: str, letters: str, seeks_wrong: bool | None) -> frozenset[str]
         stated = frozenset().union(*(group.letters for group in rule(text, letters)))
         if stated:
             return stated
-    return _only_enclosed(text, letters) or _after_options(text, letters)
+    return only_enclosed(text, letters) or _after_options(text, letters)
 
 
 def _restated(text: str, letters: str) -> frozenset[str]:
     """Return the letters that a text announces after it took back an answer; an empty set if it doesn't."""
-    for patterns in ((marks.FINAL, cleaning.BOX_START), (marks.ANSWER, _CHOSEN), (_PREFERRED,), (_BEING,)):
+    for patterns in (
+        (marks.FINAL, cleaning.BOX_START),
+        (marks.ANSWER, _CHOSEN),
+        (_CONCLUDING, _PREFERRED),
+        (_BEING,),
+    ):
         groups = sorted(_marked(text, letters, *patterns), key=lambda group: group.start)
         if groups:
             return groups[-1].letters
@@ -233,7 +243,8 @@ def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
     if text[end:].lstrip(" )").startswith("\n"):
         return re.search(rf"\n{letters[1]}[.:]?\n", text[end:]) is not None
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"
-    return re.search(second, text[end:]) is not None
+    line = rf"(?:\n[ \t>#•-]*|[。.;]\s{{0,3}})[(\[]?{letters[1]}[)\]]?\s?[-—(,;:。.✓✔√✅×✗❌]"
+    return re.search(f"{second}|{line}", text[end:]) is not None
 
 
 def _last_line(text: str, letters: str) -> Iterator[Group]:
@@ -276,15 +287,3 @@ def _after_options(text: str, letters: str) -> frozenset[str]:
             groups = list(_first(text[options.end :].lstrip("\n"), letters))
             return groups[0].letters if groups else frozenset()
     return frozenset()
-
-
-def _only_enclosed(text: str, letters: str) -> frozenset[str]:
-    """Return the letter in brackets that isn't called wrong; an empty set if there is none, or several."""
-    enclosed = {
-        match[1]
-        for match in _ENCLOSED.finditer(text)
-        if match[1] in letters
-        and not is_negated_before(text, match.start())
-        and not WRONG_AFTER.match(text, match.end())
-    }
-    return frozenset(enclosed) if len(enclosed) == 1 else frozenset()

@@ -1,6 +1,7 @@
 """Finds the options of a question in its text, as the prompt has it."""
 
 import re
+from bisect import bisect_left
 from functools import lru_cache
 
 from workbench.evaluation.extraction import cleaning
@@ -44,13 +45,14 @@ def _longest_row(labels: "list[list[re.Match[str]]]") -> "list[re.Match[str]]":
         labels: where each letter's label stands.
     """
     longest: list[re.Match[str]] = []
+    starts = [[match.start() for match in candidates] for candidates in labels]
     for first in reversed(labels[0] if labels else []):
         row = [first]
-        for candidates in labels[1:]:
-            following = next((match for match in candidates if match.start() >= row[-1].end()), None)
-            if following is None:
+        for candidates, positions in zip(labels[1:], starts[1:], strict=True):
+            following = bisect_left(positions, row[-1].end())
+            if following == len(candidates):
                 break
-            row.append(following)
+            row.append(candidates[following])
         if len(row) > max(len(longest), 1):
             longest = row
     return longest

@@ -14,10 +14,22 @@ _ENDS = ".。;,、"
 """Characters at the end of an option that a text may leave out."""
 _CLOSING = re.compile("[)\"”’'」』]{0,2}")
 _WORD_GOES_ON = re.compile(r"[^\W\u4e00-\u9fff]|[.,]\d")
-_IDEOGRAPHS_GO_ON = re.compile(r"(?!是|为|才|最|正确|错误|不|符合|属|对|和|与|及|或)\w")
+_IDEOGRAPHS_GO_ON = re.compile(
+    r"(?!是|为|才|最|正确|错误|不|符合|属|对|和|与|及|或|[均都也则皆全在中这那并就仅只又还而但故]|所以|因)\w"
+)
 _BETWEEN = r"(?:[\s,.。;、|/>#•-]|选项|[Oo]ption|[Cc]hoice){0,20}"
 """What may lie between the options of a list."""
-_WORD_AFTER = re.compile(r"[ \t]{0,3}(?!和|与|及|或|and\b|or\b)\w")
+_LINE_END = r"[ \t.。;,、|]{0,9}\n"
+_ANNOUNCEMENT = (
+    r"(?:answer|答案|故选|应选|选择?|\b(?:choose|pick|select|go with|say))"
+    r"(?: is| was|应该?|应当)?[ \t]?[是为:]?"
+)
+"""Words that announce an answer: the option after them begins no list."""
+_WORD_AFTER = re.compile(
+    r"[ \t]{0,3}(?!和|与|及|或|(?:and|or|don't|doesn't|isn't|aren't|cannot|can't|wasn't|won't)\b"
+    r"|(?:do|does|did|is|are|was|were|can|could|should|would)\snot\b)\w"
+)
+_JOINING = re.compile(r"\s?(?:[和与及、,]|,? and|,? or)\s?")
 _REMARK_AFTER = re.compile(r"[ \t]{0,3}(?:\w|[:(=—-])")
 
 
@@ -53,21 +65,30 @@ def without_quotes(text: str, letters: str, options: tuple[str, ...], several: b
     for run, limit in zip(runs, limits, strict=True):
         start, end = run[0].start, run[-1].end
         if len(run) == 1:
-            kept = _letter_alone(text, run[0])
+            kept = _letter_alone(text, run[0], text[copied:start])
         else:
             start, end = _with_other_options(text, run, letters, copied, limit)
             is_answer = several and len(run) < len(options) and (start, end) == (run[0].start, run[-1].end)
-            kept = "、".join(quote.letter for quote in run) if is_answer else f"\n{LIST}\n"
+            kept = "、".join(quote.letter for quote in run) if is_answer else f"{LIST}\n"
+            if not several and len(run) < len(options) and _is_announced(text, start, r"\s{0,3}"):
+                kept = f"{run[0].letter}\n{LIST}\n"
         pieces += [text[copied:start], kept]
         copied = end
     return "".join([*pieces, text[copied:]])
 
 
-def _letter_alone(text: str, quote: Quote) -> str:
-    """Return what takes an option's place: `(B)`, `B`, or `B.` at the beginning of a sentence."""
+def _letter_alone(text: str, quote: Quote, before: str) -> str:
+    """Return what takes an option's place: `(B)`, `B`, or `B.` at the beginning of a sentence.
+
+    Args:
+        text: plain text.
+        quote: the option.
+        before: what lies between the option before and this one.
+    """
     if quote.is_bracketed:
         return f"({quote.letter})"
-    return quote.letter + ("." if _WORD_AFTER.match(text, quote.end) else "")
+    is_subject = _WORD_AFTER.match(text, quote.end) and not _JOINING.fullmatch(before)
+    return quote.letter + ("." if is_subject else "")
 
 
 def _quotes(text: str, letters: str, options: tuple[str, ...]) -> list[Quote]:
@@ -78,7 +99,7 @@ def _quotes(text: str, letters: str, options: tuple[str, ...]) -> list[Quote]:
         if found and label.start() < found[-1][1]:
             continue  # a letter within an option, as in `C. Both A and B`
         end = _end_of_option(text, label.end("apart"), option_of.get(label["letter"], ""))
-        if end is not None:
+        if end is not None and not _is_article(text, label, end):
             found.append((label, end))
     starts = {label.start() for label, _ in found}
     quotes = []
@@ -87,6 +108,13 @@ def _quotes(text: str, letters: str, options: tuple[str, ...]) -> list[Quote]:
         is_remarked = remark is not None and remark.end() - 1 not in starts
         quotes.append(Quote(label["letter"], bool(label["open"]), label.start(), end, is_remarked))
     return quotes
+
+
+def _is_article(text: str, label: "re.Match[str]", end: int) -> bool:
+    """Return whether an option's letter is an English word, as in `A ruler` and `A Roman road was`."""
+    is_word = label["letter"] in "AI" and label["apart"].isspace()
+    start = label.end("apart")
+    return is_word and (text[start].islower() or re.match(r" [a-z]", text[end : end + 2]) is not None)
 
 
 def _end_of_option(text: str, start: int, option: str) -> int | None:
@@ -133,12 +161,29 @@ def _adjacent(text: str, quotes: list[Quote], letters: str) -> list[list[Quote]]
     for quote in quotes:
         before = rows[-1][-1] if rows else None
         if before is not None and not (before.is_remarked or quote.is_remarked):
-            between = letters[letters.index(before.letter) + 1 : letters.index(quote.letter)]
-            if re.fullmatch(_BETWEEN + _lines_of(between), text[before.end : quote.start]):
+            between = _lines_of(letters[letters.index(before.letter) + 1 : letters.index(quote.letter)])
+            gap = text[before.end : quote.start]
+            space = "[ \t]?" if quote.letter > before.letter else r"\s{0,3}"
+            is_answer = "\n" in gap and _is_announced(text, before.start, space)
+            if not is_answer and re.fullmatch(rf"{_BETWEEN}|{_LINE_END}{_BETWEEN}{between}", gap):
                 rows[-1].append(quote)
                 continue
         rows.append([quote])
     return rows
+
+
+def _is_announced(text: str, position: int, space: str) -> bool:
+    """Return whether words before a position announce an answer, such as `答案是`: no list begins there.
+
+    Args:
+        text: plain text.
+        position: index in `text`.
+        space: pattern of the white space between the words and the position.
+    """
+    return (
+        re.search(rf"{_ANNOUNCEMENT}{space}[\"“(]?\Z", text[max(0, position - 20) : position], re.I)
+        is not None
+    )
 
 
 def _ascending(quotes: list[Quote]) -> list[list[Quote]]:
@@ -163,7 +208,7 @@ def _with_other_options(text: str, run: list[Quote], letters: str, least: int, l
         before = re.search(rf"(?m:^)[ \t#>-]*{_lines_of(letters[:first])}\Z", text[least:start])
         start = least + before.start() if before else start
     if last + 1 < len(letters):
-        after = re.match(_BETWEEN + _lines_of(letters[last + 1 :]), text[end:limit])
+        after = re.match(_LINE_END + _BETWEEN + _lines_of(letters[last + 1 :]), text[end:limit])
         end += len(after[0].rstrip()) if after else 0
     return start, end
 
