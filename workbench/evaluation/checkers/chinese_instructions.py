@@ -73,8 +73,9 @@ def num_words(text: str) -> int:
     import emoji
 
     text = text.translate(_IGNORED)
+    num_emojis: int = emoji.emoji_count(text)
     others, num_characters = _CHARACTER.subn(" ", emoji.replace_emoji(text, ""))
-    return num_characters + len(others.split()) + emoji.emoji_count(text)
+    return num_characters + len(others.split()) + num_emojis
 
 
 def num_sentences(text: str) -> int:
