@@ -27,10 +27,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def compiling(tmp_path_factory, monkeypatch):
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # what another process has compiled is used, too
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(root / "inductor"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "inductor"))
     fused.enable_compiled(True)
     yield
     fused.enable_compiled(False)
