@@ -18,11 +18,12 @@ from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.prepare_benchmarks import prepare_benchmarks
+from workbench.evaluation.records import Example
 from workbench.pipeline import run_results
 from workbench.pipeline.merge import merge_inputs
 from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
-from workbench.pipeline.run_results import scoring_fingerprint
+from workbench.pipeline.run_results import example_values, scoring_fingerprint
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import content, recipe_fingerprint, training_inputs
 from workbench.run_dir import RunDir, fingerprint
@@ -99,6 +100,13 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
                 scoring_fingerprint(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
             )
             assert is_same is not is_generated
+
+
+def test_the_language_of_an_item_is_in_the_settings_and_not_in_its_values():
+    rotation = Example(id="1", questions=("q",), target=0)
+    example = replace(rotation, rotations=(rotation,))
+    chinese = replace(example, language="zh", rotations=(replace(rotation, language="zh"),))
+    assert example_values(chinese) == example_values(example) != example_values(rotation)
 
 
 def test_a_score_is_computed_again_where_thoughts_are_no_longer_read(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from transformers import PreTrainedModel
@@ -130,14 +131,18 @@ def scored_settings(benchmark: PreparedBenchmark, config: Config) -> dict[str, A
 def example_values(example: Example) -> dict[str, Any]:
     """Return the fields of a benchmark item that its score depends on, by name, as `hashed` returns them.
 
-    Left out are fields that version 1 lacked and that have their default, and `references` and
-    `written_targets` where they only repeat the target.
+    Left out are fields that version 1 lacked and that have their default, `references` and `written_targets`
+    where they only repeat the target, and `language`, which is a setting of the benchmark.
     """
-    values = hashed(example, "")
+    values = hashed(_without_language(example), "")
     for spelling in ("references", "written_targets"):
         if getattr(example, spelling) == (example.target,):
             values.pop(spelling, None)
     return values
+
+
+def _without_language(example: Example) -> Example:
+    return replace(example, language="", rotations=tuple(map(_without_language, example.rotations)))
 
 
 def valid_results(
