@@ -16,7 +16,7 @@ from typing import Any
 CHINESE = {"zh": ("zh-cn", "zh-tw"), "zh-cn": ("zh-cn",), "zh-tw": ("zh-tw",)}
 """Language that an instruction asks for -> languages that langdetect finds in answers that follow it."""
 _IGNORED = dict.fromkeys(map(ord, "\\.!?．/_,{}<>:;$%^&*+\"'—！，。？、`~@#￥…（）：；《》“”()[]»〔〕-「」"))
-"""Characters that are deleted before words are counted; those beside one become a single word."""
+"""Characters that are deleted before words are counted, so that the text on both sides is one word."""
 _CHARACTER = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7af]")
 """A Chinese, Japanese or Korean character that counts as a word."""
 _SENTENCE = re.compile("[^!?.。！？．]+")
@@ -48,7 +48,7 @@ def check_of(name: str, arguments: Mapping[str, Any]) -> Callable[[str], bool]:
 
     Args:
         name: Name of the instruction, such as `length_constraints:number_words`.
-        arguments: Arguments of the instruction; null stands for an absent one.
+        arguments: Arguments of the instruction; an argument that is None counts as absent.
 
     Raises:
         KeyError: The instruction, or the language that it asks for, is unknown.
@@ -144,7 +144,7 @@ def _has_number(
 
 
 def _is_quoted(instruction: Any, text: str) -> bool:
-    """Return whether a text stands between quotation marks, straight, Chinese or Japanese ones."""
+    """Return whether a text begins and ends with a pair of quotation marks: "", “” or 「」."""
     stripped = text.strip()
     return len(stripped) > 1 and stripped[0] + stripped[-1] in _QUOTATION_MARKS
 

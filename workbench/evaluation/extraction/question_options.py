@@ -42,7 +42,7 @@ def _longest_row(labels: "list[list[re.Match[str]]]") -> "list[re.Match[str]]":
     """Return labels of the first letters that follow each other, one of each letter; empty: fewer than two.
 
     Args:
-        labels: where each letter's label stands.
+        labels: matches of each letter's label.
     """
     longest: list[re.Match[str]] = []
     starts = [[match.start() for match in candidates] for candidates in labels]

@@ -65,14 +65,14 @@ def without_quotes(text: str, letters: str, options: tuple[str, ...], several: b
     for run, limit in zip(runs, limits, strict=True):
         start, end = run[0].start, run[-1].end
         if len(run) == 1:
-            kept = _letter_alone(text, run[0], text[copied:start])
+            replacement = _letter_alone(text, run[0], text[copied:start])
         else:
             start, end = _with_other_options(text, run, letters, copied, limit)
             is_answer = several and len(run) < len(options) and (start, end) == (run[0].start, run[-1].end)
-            kept = "、".join(quote.letter for quote in run) if is_answer else f"{LIST}\n"
+            replacement = "、".join(quote.letter for quote in run) if is_answer else f"{LIST}\n"
             if not several and len(run) < len(options) and _is_announced(text, start, r"\s{0,3}"):
-                kept = f"{run[0].letter}\n{LIST}\n"
-        pieces += [text[copied:start], kept]
+                replacement = f"{run[0].letter}\n{LIST}\n"
+        pieces += [text[copied:start], replacement]
         copied = end
     return "".join([*pieces, text[copied:]])
 
@@ -83,7 +83,7 @@ def _letter_alone(text: str, quote: Quote, before: str) -> str:
     Args:
         text: plain text.
         quote: the option.
-        before: what lies between the option before and this one.
+        before: text between the option before and this one.
     """
     if quote.is_bracketed:
         return f"({quote.letter})"
@@ -94,16 +94,16 @@ def _letter_alone(text: str, quote: Quote, before: str) -> str:
 def _quotes(text: str, letters: str, options: tuple[str, ...]) -> list[Quote]:
     """Return the options that a plain text quotes with their letters, in order."""
     option_of = dict(zip(letters, options, strict=False))
-    found: list[tuple[re.Match[str], int]] = []
+    quoted: list[tuple[re.Match[str], int]] = []
     for label in _LABEL.finditer(text):
-        if found and label.start() < found[-1][1]:
+        if quoted and label.start() < quoted[-1][1]:
             continue  # a letter within an option, as in `C. Both A and B`
         end = _end_of_option(text, label.end("apart"), option_of.get(label["letter"], ""))
         if end is not None and not _is_article(text, label, end):
-            found.append((label, end))
-    starts = {label.start() for label, _ in found}
+            quoted.append((label, end))
+    starts = {label.start() for label, _ in quoted}
     quotes = []
-    for label, end in found:
+    for label, end in quoted:
         remark = _REMARK_AFTER.match(text, end)
         is_remarked = remark is not None and remark.end() - 1 not in starts
         quotes.append(Quote(label["letter"], bool(label["open"]), label.start(), end, is_remarked))

@@ -57,7 +57,7 @@ def _by_prompts(by_rule: Mapping[tuple[object, ...], list[Scored]]) -> list[Scor
     alike: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
     for asked in by_rule:
         alike.setdefault(asked[:-1], []).append(asked)
-    found = {
+    groups_of = {
         asked: groups
         for same in alike.values()
         for asked, groups in zip(same, prompt_groups([by_rule[asked] for asked in same]), strict=True)
@@ -67,7 +67,7 @@ def _by_prompts(by_rule: Mapping[tuple[object, ...], list[Scored]]) -> list[Scor
             column=_column((*asked, *group.shared), group.scored), scored=group.scored, prompts=group.shared
         )
         for asked in by_rule
-        for group in found[asked]
+        for group in groups_of[asked]
     ]
 
 

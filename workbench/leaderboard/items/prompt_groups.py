@@ -116,11 +116,11 @@ def _responsible(known: Sequence[_Prompts]) -> list[str]:
         differ = [key for key in _disjoint(first, second) if is_one_model or key == "too_long"]
         if differ:
             pairs.append((_num_asked(first) != _num_asked(second), len(differ), differ))
-    found: set[str] = set()
+    responsible: set[str] = set()
     for _, _, differ in sorted(pairs):
-        if found.isdisjoint(differ):
-            found.update(differ)
-    return [key for key in PROMPTS if key in found]
+        if responsible.isdisjoint(differ):
+            responsible.update(differ)
+    return [key for key in PROMPTS if key in responsible]
 
 
 def _num_asked(prompts: _Prompts) -> int:
@@ -166,5 +166,5 @@ def _largest_first(prompts: _Prompts) -> tuple[object, ...]:
 
 
 def _in_order(values: frozenset[str]) -> tuple[str, ...]:
-    """Return values for a heading; `WHOLE` only if there is no other one."""
+    """Return values for a heading, in order; `WHOLE` only if it is alone."""
     return tuple(sorted(values - {WHOLE}, key=lambda value: (value != "null", value))) or (WHOLE,)

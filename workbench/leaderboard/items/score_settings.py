@@ -76,13 +76,13 @@ def differing(columns: Sequence[Sequence[Scored]], *, of_prompts: bool = False) 
     Columns of which no setting is recorded count in no key.
     """
     settings = [told for column in columns if (told := [one.settings for one in column if one.settings])]
-    found = []
+    keys = []
     for key in dict.fromkeys(key for column in settings for values in column for key in values):
         values = [{told[key] for told in column if key in told} for column in settings]
         is_clear = all(len(each) <= 1 for each in values) and len(set(map(tuple, values))) > 1
         if is_clear and (key in PROMPTS) == of_prompts:
-            found.append(key)
-    return found
+            keys.append(key)
+    return keys
 
 
 def values_of(column: Sequence[Scored], key: str) -> tuple[str, ...]:
